@@ -1,0 +1,86 @@
+"""One protocol for every reranker.
+
+```python
+from rerank import Reranker
+
+results = Reranker().rank("what is a panda?", ["a bear of China", "a kind of bread"])
+```
+
+`Reranker` runs a model; `Document`, `Result` and `RankedResults` are what goes in and comes out. A plugin ships a
+`Backend` through the ``rerank_register_backends`` hook: see `rerank.hookspecs` for a complete one.
+"""
+
+from importlib.metadata import version
+
+from rerank.backend import PROTOCOL, Alias, Backend, Claim, Confidence
+from rerank.batching import group_requests, map_batches, plan_batches
+from rerank.errors import (
+    AmbiguousModelError,
+    AuthenticationError,
+    BackendNotFoundError,
+    InvalidInputError,
+    InvalidOptionsError,
+    MalformedRankingError,
+    ModelLoadError,
+    OutOfMemoryError,
+    PluginError,
+    ProviderError,
+    ProviderTimeoutError,
+    RateLimitError,
+    RerankError,
+    ScoringError,
+)
+from rerank.hookspecs import hookimpl
+from rerank.model_ref import ModelRef
+from rerank.options import Options, Reload
+from rerank.pairs import PairLayout, PairRows, aggregate, fit_pair, pair_rows, plan_windows
+from rerank.protocols import Request, Scorer, Scores
+from rerank.registry import Registry
+from rerank.reranker import Reranker
+from rerank.results import Document, RankedResults, Result, ScoreScale
+
+__version__ = version("rerank-core")
+
+__all__ = [
+    "PROTOCOL",
+    "Alias",
+    "AmbiguousModelError",
+    "AuthenticationError",
+    "Backend",
+    "BackendNotFoundError",
+    "Claim",
+    "Confidence",
+    "Document",
+    "InvalidInputError",
+    "InvalidOptionsError",
+    "MalformedRankingError",
+    "ModelLoadError",
+    "ModelRef",
+    "Options",
+    "OutOfMemoryError",
+    "PairLayout",
+    "PairRows",
+    "PluginError",
+    "ProviderError",
+    "ProviderTimeoutError",
+    "RankedResults",
+    "RateLimitError",
+    "Registry",
+    "Reload",
+    "Request",
+    "RerankError",
+    "Reranker",
+    "Result",
+    "ScoreScale",
+    "Scorer",
+    "Scores",
+    "ScoringError",
+    "aggregate",
+    "fit_pair",
+    "group_requests",
+    "hookimpl",
+    "map_batches",
+    "pair_rows",
+    "plan_batches",
+    "plan_windows",
+]

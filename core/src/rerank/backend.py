@@ -1,0 +1,71 @@
+"""What a plugin describes: a backend, cheap to import, that knows which models it can run and how to load them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any, Final, NamedTuple
+
+from rerank.model_ref import ModelRef
+from rerank.options import Options
+from rerank.protocols import Scorer
+
+PROTOCOL: Final = 1
+"""The version of the plugin protocol that this core speaks."""
+
+
+class Confidence(IntEnum):
+    """How sure a backend is that a model is its own. The highest claim wins; a tie is an error."""
+
+    NONE = 0
+    POSSIBLE = 1
+    """Could be made to work; never wins without ``backend=``."""
+    LIKELY = 2
+    """The architecture matches."""
+    CERTAIN = 3
+    """A family's recipe or head matches, or the name stands in the backend's own table."""
+
+
+class Claim(NamedTuple):
+    """A backend's answer about one model, with its reason in words (``rerank explain`` shows it)."""
+
+    confidence: Confidence
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """What a short name stands for.
+
+    Args:
+        model: The model's full name.
+        options: Defaults that come with the name.
+    """
+
+    model: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backend:
+    """A described way to run models.
+
+    Args:
+        name: Unique among the installed plugins.
+        summary: One line for ``rerank list-backends``.
+        load: Read the checkpoint and return a scorer; heavy imports live inside.
+        resolve: Say whether a model is this backend's, by its name first, then by its files.
+        options: The backend's options, importable without anything heavy.
+        aliases: Short names, each with a model per language: ``{"t5": {"en": Alias("castorini/…")}}``.
+            A language is looked up exactly, then as ``other``, then as ``en`` with a warning.
+        protocol: The version of the plugin protocol that the backend was written for.
+    """
+
+    name: str
+    summary: str
+    load: Callable[[ModelRef, Any], Scorer]
+    resolve: Callable[[ModelRef], Claim]
+    options: type[Options] = Options
+    aliases: Mapping[str, Mapping[str, Alias]] = field(default_factory=dict)
+    protocol: int = PROTOCOL

@@ -1,0 +1,90 @@
+"""The command ``rerank``: sub-commands are imported when used, and plugins add their own."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Any, Final
+
+import click
+
+from rerank.errors import InvalidInputError, InvalidOptionsError, RerankError
+
+COMMANDS: Final = {
+    "rank": "rerank.cli.rank",
+    "list-backends": "rerank.cli.list_backends",
+    "explain": "rerank.cli.explain",
+}
+
+
+class Commands(click.Group):
+    """Core's commands by module, then whatever the installed plugins add."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        self._add_plugins()
+        return [*COMMANDS, *sorted(super().list_commands(ctx))]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in COMMANDS:
+            command: click.Command = importlib.import_module(COMMANDS[cmd_name]).command
+            return command
+        self._add_plugins()
+        return super().get_command(ctx, cmd_name)
+
+    def _add_plugins(self) -> None:
+        from rerank.registry import installed
+
+        if not self.commands:
+            installed().register_commands(self)
+
+
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="""
+    Results go to standard output, everything else to standard error.
+
+    \b
+    Exit codes:  0  done
+                 1  the model could not be loaded or failed
+                 2  wrong usage, option or input
+               130  interrupted (Ctrl-C)
+               141  the reader of the output closed the pipe
+
+    Completion:  eval "$(_RERANK_COMPLETE=bash_source rerank)", or zsh_source, or fish_source.
+    """,
+)
+@click.version_option(package_name="rerank-core")
+def cli() -> None:
+    """Rank documents for a query with any reranker."""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command and exit with its documented code."""
+    sys.exit(_run(arguments))
+
+
+def _run(arguments: list[str] | None) -> int:
+    try:
+        cli.main(arguments, prog_name="rerank", standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more at its end
+        return 141
+    except RerankError as error:
+        click.echo(f"rerank: {error}", err=True)
+        return 2 if isinstance(error, (InvalidInputError, InvalidOptionsError)) else 1
+    return 0
+
+
+def echo_json(value: Any) -> None:
+    """Write a value as JSON on standard output."""
+    import json
+
+    click.echo(json.dumps(value, ensure_ascii=False, indent=2))

@@ -1,0 +1,127 @@
+"""Documents for ``rerank rank`` from a file, a pipe or the command line, with bad lines named by number."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from rerank.documents import DocumentLike, as_documents
+from rerank.errors import InvalidInputError
+
+FORMATS: Final = ("text", "jsonl", "json", "tsv")
+_SUFFIXES: Final = {".txt": "text", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".tsv": "tsv"}
+
+Row = tuple[int, DocumentLike]
+"""A line number from 1, and what it holds."""
+
+
+def read_documents(
+    sources: Sequence[str], given_format: str | None, on_bad_line: Callable[[str], None] | None
+) -> list[DocumentLike]:
+    """Read documents.
+
+    Args:
+        sources: Nothing or ``-`` for standard input, one file, or the texts themselves.
+        given_format: One of `FORMATS`; None goes by the file's suffix, else by the first character.
+        on_bad_line: Told of each bad line, which is then left out; None makes the first one an error.
+
+    Raises:
+        InvalidInputError: The file is missing or no UTF-8, or a line is bad.
+    """
+    if not sources or list(sources) == ["-"]:
+        return _parse(_decode(sys.stdin.buffer.read(), "standard input"), given_format, "standard input", on_bad_line)
+    if len(sources) > 1:
+        return list(sources)
+    path = Path(sources[0])
+    if not path.is_file() and not path.suffix and len(sources[0].split()) > 1:
+        return list(sources)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InvalidInputError(
+            f"{path} cannot be read ({error.strerror}): name a file, '-' for standard input, or give several texts"
+        ) from error
+    return _parse(
+        _decode(content, str(path)), given_format or _SUFFIXES.get(path.suffix.lower()), str(path), on_bad_line
+    )
+
+
+def _decode(content: bytes, where: str) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InvalidInputError(f"{where} is no UTF-8 at byte {error.start}: convert it first") from error
+
+
+def _parse(
+    content: str, given_format: str | None, where: str, on_bad_line: Callable[[str], None] | None
+) -> list[DocumentLike]:
+    first = content.lstrip()[:1]
+    kind = given_format or {"[": "json", "{": "jsonl"}.get(first, "text")
+    read = {"text": _read_text, "jsonl": _read_jsonl, "json": _read_json, "tsv": _read_tsv}[kind]
+    documents: list[DocumentLike] = []
+    for number, row in read(content, where):
+        try:
+            if isinstance(row, InvalidInputError):
+                raise row
+            as_documents([row])
+        except InvalidInputError as error:
+            told = f"{where}, line {number}: {str(error).replace('document 0', 'the document')}"
+            if on_bad_line is None:
+                raise InvalidInputError(f"{told} (--skip-bad-lines leaves such lines out)") from error
+            on_bad_line(told)
+        else:
+            documents.append(row)
+    return documents
+
+
+def _read_text(content: str, where: str) -> Iterator[tuple[int, Any]]:
+    for number, line in enumerate(content.splitlines(), start=1):
+        if line.strip():
+            yield number, line
+
+
+def _read_jsonl(content: str, where: str) -> Iterator[tuple[int, Any]]:
+    for number, line in enumerate(content.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            yield number, json.loads(line)
+        except ValueError as error:
+            yield number, InvalidInputError(f"this is no JSON: {error}; mend the line")
+
+
+def _read_json(content: str, where: str) -> Iterator[tuple[int, Any]]:
+    try:
+        rows = json.loads(content)
+    except ValueError as error:
+        raise InvalidInputError(
+            f"{where} is no JSON: {error}; for one value a line use --input-format jsonl"
+        ) from error
+    if not isinstance(rows, list):
+        raise InvalidInputError(f"{where} holds no JSON array: put the documents in [ ]")
+    yield from enumerate(rows, start=1)
+
+
+def _read_tsv(content: str, where: str) -> Iterator[tuple[int, Any]]:
+    """Rows of ``text``, of ``id`` and ``text``, or of whatever a header with a ``text`` column names."""
+    reader = csv.reader(io.StringIO(content), delimiter="\t", quoting=csv.QUOTE_NONE)
+    header: list[str] | None = None
+    for row in reader:
+        number = reader.line_num
+        if number == 1 and "text" in row:
+            header = row
+        elif not any(cell.strip() for cell in row):
+            continue
+        elif header is not None and len(row) == len(header):
+            yield number, dict(zip(header, row))
+        elif header is None and len(row) <= 2:
+            yield number, row[0] if len(row) == 1 else {"id": row[0], "text": row[1]}
+        else:
+            columns = len(header) if header is not None else "one or two"
+            yield number, InvalidInputError(f"{len(row)} columns where {columns} belong; mend the line")

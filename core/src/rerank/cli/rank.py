@@ -1,0 +1,119 @@
+"""``rerank rank QUERY [FILE|-|TEXTS…]``: documents in, a ranking out, in the format that suits the next tool."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from typing import Any, Final
+
+import click
+
+from rerank.cli.inputs import FORMATS, read_documents
+from rerank.errors import InvalidOptionsError
+from rerank.reranker import Reranker
+from rerank.results import RankedResults, Result
+
+
+def as_table(ranked: RankedResults, query_id: str) -> str:
+    """Columns for a reader, as wide as the terminal."""
+    return ranked.table(shutil.get_terminal_size((120, 24)).columns)
+
+
+def as_json(ranked: RankedResults, query_id: str) -> str:
+    """The whole of it, as ``RankedResults.model_validate_json`` reads it."""
+    return ranked.model_dump_json(indent=2)
+
+
+def as_jsonl(ranked: RankedResults, query_id: str) -> str:
+    """One result a line."""
+    return "\n".join(result.model_dump_json() for result in ranked)
+
+
+def as_tsv(ranked: RankedResults, query_id: str) -> str:
+    """Rank, score, id and text; white space inside a text becomes one space."""
+    lines = ["rank\tscore\tid\ttext"]
+    for r in ranked:
+        score = "" if r.score is None else repr(r.score)
+        lines.append(f"{r.rank}\t{score}\t{_word(r.doc_id)}\t{' '.join(r.text.split())}")
+    return "\n".join(lines)
+
+
+def as_trec(ranked: RankedResults, query_id: str) -> str:
+    """A TREC run; where the model only orders, the score is one over the rank."""
+
+    def line(r: Result) -> str:
+        score = 1 / r.rank if r.score is None else r.score
+        return f"{_word(query_id)} Q0 {_word(r.doc_id)} {r.rank} {score!r} {_word(ranked.model)}"
+
+    return "\n".join(map(line, ranked))
+
+
+def _word(value: str | int) -> str:
+    """A value as one column: white space would start the next."""
+    return "_".join(str(value).split()) or "_"
+
+
+OUTPUTS: Final[dict[str, Callable[[RankedResults, str], str]]] = {
+    "table": as_table,
+    "json": as_json,
+    "jsonl": as_jsonl,
+    "tsv": as_tsv,
+    "trec": as_trec,
+}
+
+
+@click.command("rank")
+@click.argument("query")
+@click.argument("sources", nargs=-1, metavar="[FILE|-|TEXTS...]")
+@click.option("-m", "--model", help="Hub name, folder or short name; the embedded model by default.")
+@click.option("-b", "--backend", help="Which backend, where several could run the model.")
+@click.option("-k", "--top-k", type=int, help="Keep only the best.")
+@click.option("-o", "--option", "pairs", multiple=True, metavar="K=V", help="An option of the backend; repeatable.")
+@click.option("-f", "--format", "output", type=click.Choice(list(OUTPUTS)), default="table", show_default=True)
+@click.option("--input-format", type=click.Choice(FORMATS), help="By suffix or first character, unless given.")
+@click.option("--query-id", default="1", show_default=True, help="The query's id in a TREC run.")
+@click.option("--skip-bad-lines", is_flag=True, help="Leave bad lines out and say how many.")
+def command(
+    query: str,
+    sources: tuple[str, ...],
+    model: str | None,
+    backend: str | None,
+    top_k: int | None,
+    pairs: tuple[str, ...],
+    output: str,
+    input_format: str | None,
+    query_id: str,
+    skip_bad_lines: bool,
+) -> None:
+    """Rank documents for QUERY.
+
+    Documents come from one FILE, from standard input ("-" or nothing), or are the TEXTS themselves. A file has one
+    text a line, or JSON lines, a JSON array, or TSV; objects have "text", and may have "id" and "meta".
+
+    \b
+      rerank rank "what is a panda?" passages.jsonl --top-k 3
+      cat notes.txt | rerank rank "open questions" --format tsv
+      rerank rank "capital of France" "Paris is." "Lyon is not."
+    """
+    bad_lines: list[str] = []
+    documents = read_documents(sources, input_format, bad_lines.append if skip_bad_lines else None)
+    for told in bad_lines:
+        click.echo(f"skipped: {told}", err=True)
+    if bad_lines:
+        click.echo(f"skipped {len(bad_lines)} bad lines, kept {len(documents)}", err=True)
+    with Reranker(model, backend=backend, **dict(map(_option, pairs))) as reranker:
+        ranked = reranker.rank(query, documents, top_k=top_k)
+    if text := OUTPUTS[output](ranked, query_id):
+        click.echo(text)
+
+
+def _option(pair: str) -> tuple[str, Any]:
+    """``k=v`` with ``v`` read as JSON where it is, else as text."""
+    name, equals, value = pair.partition("=")
+    if not equals or not name:
+        raise InvalidOptionsError(f"--option {pair!r} is no k=v: write, say, --option batch_size=8")
+    try:
+        return name.replace("-", "_"), json.loads(value)
+    except ValueError:
+        return name.replace("-", "_"), value

@@ -1,0 +1,138 @@
+"""Whatever a user calls documents, turned into `Document`s once, with every fault named by position."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from numbers import Integral
+from typing import Any, TypeAlias
+
+from rerank.errors import InvalidInputError
+from rerank.results import Document
+
+DocumentLike: TypeAlias = "str | Mapping[str, Any] | Document"
+
+_ID_KEYS = ("id", "doc_id", "_id")
+_METADATA_KEYS = ("meta", "metadata")
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def as_documents(
+    docs: Iterable[DocumentLike],
+    doc_ids: Iterable[str | int] | None = None,
+    metadata: Iterable[Mapping[str, Any] | None] | None = None,
+) -> tuple[Document, ...]:
+    """Turn strings, mappings and `Document`s into `Document`s; the inputs are left as they are.
+
+    Args:
+        docs: The candidates in first-stage order. A mapping has ``text``, may have ``id`` (or ``doc_id``, ``_id``)
+            and ``meta`` (or ``metadata``); its other keys join the metadata.
+        doc_ids: One identifier a document; without any, a document's identifier is its position from 0.
+        metadata: One mapping a document.
+
+    Raises:
+        InvalidInputError: Something is no document, a text is no text, lengths differ, or two ids are equal.
+    """
+    items = _as_list(docs, "docs")
+    ids = [None] * len(items) if doc_ids is None else _as_list(doc_ids, "doc_ids")
+    metas = [None] * len(items) if metadata is None else _as_list(metadata, "metadata")
+    for name, values in (("doc_ids", ids), ("metadata", metas)):
+        if len(values) != len(items):
+            raise InvalidInputError(f"{name} has {len(values)} entries for {len(items)} documents: give one for each")
+    documents = tuple(_as_document(*row, index=index) for index, row in enumerate(zip(items, ids, metas)))
+    seen: dict[str | int, int] = {}
+    for index, document in enumerate(documents):
+        first = seen.setdefault(document.doc_id, index)
+        if first != index:
+            raise InvalidInputError(
+                f"documents {first} and {index} have the same id {document.doc_id!r}: give each document its own"
+            )
+    return documents
+
+
+def as_query(query: object) -> str:
+    """Return the query.
+
+    Raises:
+        InvalidInputError: It is no text, or holds nothing but white space.
+    """
+    text = _as_text(query, "the query")
+    if not text.strip():
+        raise InvalidInputError("the query is empty: give some text to rank for")
+    return text
+
+
+def _as_list(values: Any, name: str) -> list[Any]:
+    if isinstance(values, (str, bytes, Mapping, Document)) or not isinstance(values, Iterable):
+        raise InvalidInputError(f"{name} must be a list, not {_kind(values)}: put it in [ ]")
+    return list(values)
+
+
+def _as_document(item: Any, given_id: Any, given_metadata: Any, *, index: int) -> Document:
+    where = f"document {index}"
+    if isinstance(item, Document):
+        text, own_id, own_metadata = item.text, item.doc_id, item.metadata
+    elif isinstance(item, str):
+        text, own_id, own_metadata = item, None, None
+    elif isinstance(item, Mapping):
+        text, own_id, own_metadata = _read_mapping(item, where)
+    else:
+        raise InvalidInputError(f"{where} is {_kind(item)}: give a str, a mapping with 'text', or a Document")
+    if own_id is not None and given_id is not None:
+        raise InvalidInputError(f"{where} has the id {own_id!r} and doc_ids gives {given_id!r}: give it in one place")
+    if own_metadata and given_metadata:
+        raise InvalidInputError(f"{where} has metadata and metadata= gives more: give it in one place")
+    return Document(
+        text=_as_text(text, f"the text of {where}"),
+        doc_id=_as_id(own_id if given_id is None else given_id, where, default=index),
+        metadata=_as_metadata(own_metadata or given_metadata, where),
+    )
+
+
+def _read_mapping(item: Mapping[str, Any], where: str) -> tuple[Any, Any, dict[str, Any]]:
+    if "text" not in item:
+        raise InvalidInputError(f"{where} has no 'text' among its keys {sorted(map(str, item))}: add it")
+    ids = [item[key] for key in _ID_KEYS if item.get(key) is not None]
+    if len(ids) > 1:
+        raise InvalidInputError(f"{where} has several ids {ids!r}: keep one of {', '.join(_ID_KEYS)}")
+    extra: dict[str, Any] = {}
+    for key in _METADATA_KEYS:
+        extra.update(_as_metadata(item.get(key), where))
+    extra.update({key: value for key, value in item.items() if key not in ("text", *_ID_KEYS, *_METADATA_KEYS)})
+    return item["text"], ids[0] if ids else None, extra
+
+
+def _as_text(text: object, where: str) -> str:
+    if not isinstance(text, str):
+        advice = "decode it first" if isinstance(text, (bytes, bytearray)) else "give a str"
+        raise InvalidInputError(f"{where} is {_kind(text)}: {advice}")
+    if broken := _LONE_SURROGATE.search(text):
+        raise InvalidInputError(
+            f"{where} holds the lone surrogate U+{ord(broken.group()):04X} at position {broken.start()}: "
+            "decode its bytes with errors='replace'"
+        )
+    return str(text)
+
+
+def _as_id(doc_id: object, where: str, default: int) -> str | int:
+    if doc_id is None:
+        return default
+    if isinstance(doc_id, str):
+        return _as_text(doc_id, f"the id of {where}")
+    if isinstance(doc_id, Integral) and not isinstance(doc_id, bool):
+        return int(doc_id)
+    raise InvalidInputError(f"the id of {where} is {_kind(doc_id)}: give a str or an int")
+
+
+def _as_metadata(metadata: object, where: str) -> dict[str, Any]:
+    if metadata is None:
+        return {}
+    if not isinstance(metadata, Mapping):
+        raise InvalidInputError(f"the metadata of {where} is {_kind(metadata)}: give a mapping")
+    if bad := [key for key in metadata if not isinstance(key, str)]:
+        raise InvalidInputError(f"the metadata of {where} has the key {bad[0]!r}: keys must be str")
+    return dict(metadata)
+
+
+def _kind(value: object) -> str:
+    return "None" if value is None else f"of type {type(value).__name__}"

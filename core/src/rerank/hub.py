@@ -1,0 +1,154 @@
+"""Reading checkpoints from the Hugging Face hub or its cache, with every failure told as a `ModelLoadError`."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rerank.errors import ModelLoadError
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A repository of the hub; the fields are those of `rerank.ModelRef`."""
+
+    name: str
+    revision: str | None = None
+    token: str | None = field(default=None, repr=False)
+    cache_dir: str | None = None
+    local_files_only: bool = False
+
+    def files(self) -> frozenset[str]:
+        """What the repository holds; where the hub cannot be reached, what the cache holds of it.
+
+        Raises:
+            ModelLoadError: It does not exist, is not open to this token, or was never downloaded.
+        """
+        hub = _import_hub(self.name)
+        with self._failures_told():
+            unreachable: Exception | None = None
+            if not self.local_files_only and not hub.constants.HF_HUB_OFFLINE:
+                try:
+                    info = hub.HfApi(token=self.token).model_info(self.name, revision=self.revision, timeout=10)
+                    return frozenset(sibling.rfilename for sibling in info.siblings or ())
+                except hub.errors.HfHubHTTPError:
+                    raise
+                except Exception as error:
+                    logger.info("the hub cannot be reached (%s); looking for %s in the cache", error, self.name)
+                    unreachable = error
+            try:
+                snapshot = hub.snapshot_download(
+                    self.name, revision=self.revision, cache_dir=self.cache_dir, local_files_only=True
+                )
+            except hub.errors.LocalEntryNotFoundError as error:
+                snapshot = getattr(error, "snapshot_path", None)  # an incomplete snapshot still has its files
+                if snapshot is None:
+                    raise error from unreachable
+            return files_below(Path(snapshot))
+
+    def download(self, file: str, *, force: bool = False) -> Path:
+        """One file as a local path; a fresh download is checked against the hub's own digest.
+
+        Args:
+            file: Relative path inside the repository.
+            force: Download again although the cache has it.
+
+        Raises:
+            ModelLoadError: It does not exist, is not open to this token, or did not arrive whole.
+        """
+        hub = _import_hub(self.name)
+        where = {"revision": self.revision, "cache_dir": self.cache_dir}
+        with self._failures_told(file):
+            cached = isinstance(hub.try_to_load_from_cache(self.name, file, **where), str)
+            path = Path(
+                hub.hf_hub_download(
+                    self.name,
+                    file,
+                    token=self.token,
+                    local_files_only=self.local_files_only,
+                    force_download=force,
+                    **where,
+                )
+            )
+        if (force or not cached) and not _intact(path):
+            path.resolve().unlink(missing_ok=True)
+            raise ModelLoadError(
+                f"{file} of {self.name} arrived damaged (its digest is not the hub's) and was removed: try again"
+            )
+        return path
+
+    @contextmanager
+    def _failures_told(self, file: str | None = None) -> Iterator[None]:
+        """Turn whatever the hub's client raises into a `ModelLoadError` that says what to do."""
+        what = f"{file} of {self.name}" if file else f"model {self.name!r}"
+        at = f" at revision {self.revision!r}" if self.revision else ""
+        try:
+            yield
+        except Exception as error:
+            raise ModelLoadError(f"{what}{at} {_explain(error)}") from error
+
+
+def _explain(error: Exception) -> str:
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.GatedRepoError):
+        return "is gated: accept its terms on the hub, then pass token= or set HF_TOKEN"
+    if isinstance(error, errors.RepositoryNotFoundError):
+        return (
+            "is neither a folder here nor a repository that the hub shows you: check the name; "
+            "for a private one pass token= or set HF_TOKEN"
+        )
+    if isinstance(error, errors.RevisionNotFoundError):
+        return "does not exist: check revision="
+    if isinstance(error, errors.RemoteEntryNotFoundError):
+        return "does not exist: check the file's name"
+    if isinstance(error, (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled)):
+        return "is not in the cache, and the hub was not reached: connect, or download it first, or give a local folder"
+    if isinstance(error, errors.HfHubHTTPError):
+        status = error.response.status_code
+        advice = "check token= or HF_TOKEN" if status in (401, 403) else "try again later"
+        return f"could not be read, the hub answered {status}: {advice}"
+    return (
+        f"could not be read from the hub ({type(error).__name__}: {error}): check the connection and "
+        "the cache folder's space and permissions, then try again"
+    )
+
+
+def files_below(folder: Path) -> frozenset[str]:
+    """Relative paths, with forward slashes, of the files in a checkpoint's folder and the folders in it."""
+    found = [*folder.glob("*"), *folder.glob("*/*")]  # no checkpoint is deeper, and a home folder may be
+    return frozenset(path.relative_to(folder).as_posix() for path in found if path.is_file())
+
+
+def _intact(path: Path) -> bool:
+    """Whether a cached file's content has the digest that the cache names its blob after."""
+    blob = path.resolve()
+    if len(blob.name) == 64:
+        content = hashlib.sha256()
+    elif len(blob.name) == 40:
+        content = hashlib.sha1(f"blob {blob.stat().st_size}\0".encode(), usedforsecurity=False)  # git's own digest
+    else:
+        return True  # a file system without symlinks, or an etag that is no digest: only the size could be checked
+    with blob.open("rb") as stream:
+        while part := stream.read(1 << 20):
+            content.update(part)
+    return content.hexdigest() == blob.name
+
+
+def _import_hub(name: str) -> Any:
+    try:
+        import huggingface_hub
+        import huggingface_hub.errors
+    except ImportError as error:
+        raise ModelLoadError(
+            f"model {name!r} is no folder, and reading it from the hub needs huggingface-hub: "
+            "pip install 'rerank-core[hub]'"
+        ) from error
+    return huggingface_hub

@@ -1,0 +1,116 @@
+"""A model by name: nothing is read until a backend asks for its files."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from rerank.errors import ModelLoadError
+from rerank.hub import Repository, files_below
+
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+
+
+@dataclass(frozen=True)
+class ModelRef:
+    """A model's name and where to look for it: a folder, or a repository of the Hugging Face hub.
+
+    Args:
+        name: A folder's path, a hub name such as ``BAAI/bge-reranker-v2-m3``, or a name a backend knows.
+        alias: The short name that the user wrote, where it stood for ``name``.
+        provider: The API vendor, where the model is behind one.
+        revision: Branch, tag or commit on the hub.
+        token: Access token for the hub; None uses ``HF_TOKEN`` or the saved login.
+        cache_dir: Folder for downloads; None uses the hub's own.
+        local_files_only: Never touch the network (as does ``HF_HUB_OFFLINE=1``).
+    """
+
+    name: str
+    alias: str | None = None
+    provider: str | None = None
+    revision: str | None = None
+    token: str | None = field(default=None, repr=False)
+    cache_dir: str | None = None
+    local_files_only: bool = False
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the name is a folder on this machine."""
+        return Path(self.name).expanduser().is_dir()
+
+    @property
+    def files(self) -> frozenset[str]:
+        """Paths of the checkpoint's files, relative, with forward slashes; read once.
+
+        Raises:
+            ModelLoadError: There is no such folder, and the hub has no such repository or cannot be reached.
+        """
+        if isinstance(self._listing, ModelLoadError):
+            raise self._listing
+        return self._listing
+
+    @cached_property
+    def _listing(self) -> frozenset[str] | ModelLoadError:
+        """The files, or why they cannot be listed: several backends ask, the hub is asked once."""
+        if self.is_local:
+            return files_below(Path(self.name).expanduser())
+        if not _HUB_NAME.fullmatch(self.name):
+            found = "a file" if Path(self.name).expanduser().exists() else "no folder on this machine"
+            return ModelLoadError(
+                f"model {self.name!r} is {found}, and no name the hub could have: "
+                "give a folder, or a hub name such as 'BAAI/bge-reranker-v2-m3'"
+            )
+        try:
+            return self._repository.files()
+        except ModelLoadError as error:
+            return error
+
+    @property
+    def _repository(self) -> Repository:
+        return Repository(self.name, self.revision, self.token, self.cache_dir, self.local_files_only)
+
+    @cached_property
+    def config(self) -> Mapping[str, Any]:
+        """The checkpoint's ``config.json``; empty where it has none.
+
+        Raises:
+            ModelLoadError: It cannot be fetched, or is no JSON object.
+        """
+        return self.read_json("config.json") if "config.json" in self.files else {}
+
+    def read_json(self, file: str) -> Mapping[str, Any]:
+        """One JSON object of the checkpoint.
+
+        Raises:
+            ModelLoadError: It cannot be fetched, or is no JSON object.
+        """
+        path = self.fetch(file)
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ModelLoadError(f"{path} cannot be read as JSON ({error}): fetch the checkpoint again") from error
+        if not isinstance(content, dict):
+            raise ModelLoadError(f"{path} holds no JSON object: fetch the checkpoint again")
+        return content
+
+    def fetch(self, file: str, *, force: bool = False) -> Path:
+        """The local path of one file, downloaded if need be.
+
+        Args:
+            file: Relative path inside the checkpoint.
+            force: Download again although the cache has it, to repair a damaged copy.
+
+        Raises:
+            ModelLoadError: The file does not exist or cannot be downloaded whole.
+        """
+        if not self.is_local:
+            return self._repository.download(file, force=force)
+        path = Path(self.name).expanduser() / file
+        if not path.is_file():
+            raise ModelLoadError(f"{self.name} has no file {file!r}: fetch the checkpoint again")
+        return path

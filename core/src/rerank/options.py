@@ -1,0 +1,89 @@
+"""What a user may set: core's own options, how a backend adds its own, and how a wrong one is reported."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from rerank.errors import InvalidOptionsError
+
+T = TypeVar("T")
+_RELOAD: Final = "reload"
+Reload = Annotated[T, _RELOAD]
+"""Marks an option that is fixed when the model loads: ``device: Reload[str] = "cpu"``."""
+
+Aggregate = Literal["max", "mean", "first"]
+
+
+class Options(BaseModel):
+    """Core's own options; a backend subclasses this to add its own.
+
+    Args:
+        normalize: Scores in [0, 1]: the model's own published map, else the sigmoid of a logit.
+        batch_size: At most this many rows a forward pass; None leaves it to ``max_batch_tokens``.
+        max_batch_tokens: At most this many tokens a forward pass, padding included; None is the backend's default.
+        long_documents: ``truncate`` cuts a document at the model's limit; ``chunk`` scores windows of it.
+        window: Tokens of a document a window; None fills the model's limit.
+        overlap: Tokens that neighbouring windows share.
+        aggregate: How the scores of a document's windows become one.
+        progress: A progress bar on long work, on a terminal's standard error only; False never shows one.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, protected_namespaces=())
+
+    normalize: bool = False
+    batch_size: int | None = Field(default=None, ge=1)
+    max_batch_tokens: int | None = Field(default=None, ge=1)
+    long_documents: Literal["truncate", "chunk"] = "truncate"
+    window: int | None = Field(default=None, ge=1)
+    overlap: int = Field(default=32, ge=0)
+    aggregate: Aggregate = "max"
+    progress: bool = True
+
+
+O = TypeVar("O", bound=Options)  # noqa: E741 (the one letter that says Options)
+
+
+def parse_options(kind: type[O], given: Mapping[str, Any], backend: str) -> O:
+    """Validate ``given`` as options of ``backend``.
+
+    Raises:
+        InvalidOptionsError: An option is unknown (the near miss is named) or has a wrong value.
+    """
+    try:
+        return kind.model_validate(dict(given))
+    except ValidationError as error:
+        problems = [_describe(problem, kind) for problem in error.errors(include_input=False, include_url=False)]
+    raise InvalidOptionsError(
+        f"backend {backend!r} cannot use these options: {'; '.join(problems)}. "
+        f"Its options are: {', '.join(sorted(kind.model_fields))}"
+    )
+
+
+def override_options(options: O, given: Mapping[str, Any], backend: str) -> O:
+    """``options`` with one call's overrides, validated again.
+
+    Raises:
+        InvalidOptionsError: As `parse_options`, or the option is fixed when the model loads.
+    """
+    if not given:
+        return options
+    fields = type(options).model_fields
+    for name in given:
+        if name in fields and _RELOAD in fields[name].metadata:
+            raise InvalidOptionsError(
+                f"option {name!r} is fixed when the model loads: build another Reranker(..., {name}=...)"
+            )
+    construction = {name: getattr(options, name) for name in options.model_fields_set}
+    return parse_options(type(options), {**construction, **given}, backend)
+
+
+def _describe(problem: Mapping[str, Any], kind: type[Options]) -> str:
+    name = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] != "extra_forbidden":
+        return f"{name!r}: {problem['msg']}" if name else str(problem["msg"])
+    near = difflib.get_close_matches(name, kind.model_fields, n=1)
+    return f"{name!r} is unknown" + (f", did you mean {near[0]!r}?" if near else "")

@@ -1,0 +1,146 @@
+"""Token ids of a query and its documents into a model's input rows: integers only, for any tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rerank.errors import InvalidOptionsError
+from rerank.options import Aggregate, Options
+
+
+def fit_pair(query_len: int, doc_len: int, budget: int) -> tuple[int, int]:
+    """How many tokens of a query and of a document fit into ``budget``; the document yields first."""
+    query = min(query_len, max(0, budget))
+    return query, min(doc_len, max(0, budget - query))
+
+
+def plan_windows(query_len: int, doc_len: int, budget: int, overlap: int) -> list[tuple[int, int]]:
+    """Cut a document into windows that fit beside the query.
+
+    Args:
+        query_len: Tokens of the query, repeated with every window.
+        doc_len: Tokens of the document.
+        budget: Tokens that query and window may have together.
+        overlap: Tokens that neighbouring windows share.
+
+    Returns:
+        ``(start, end)`` of each window, at least one; together they cover the document.
+
+    Raises:
+        InvalidOptionsError: The query leaves no room for more than the overlap.
+    """
+    size = budget - query_len
+    if doc_len <= size:
+        return [(0, doc_len)]
+    if size <= overlap:
+        raise InvalidOptionsError(
+            f"a query of {query_len} tokens leaves windows of {max(0, size)} in a budget of {budget}, no more than "
+            f"their overlap of {overlap}: raise max_length or window, or lower overlap"
+        )
+    starts = range(0, doc_len - overlap, size - overlap)
+    return [(start, min(start + size, doc_len)) for start in starts]
+
+
+def aggregate(values: Sequence[float], owners: Sequence[int], how: Aggregate) -> list[float]:
+    """One value an owner from the values of its windows.
+
+    Args:
+        values: One a window.
+        owners: Which document each window belongs to: 0, 0, 1, 2, 2 … in order, none left out.
+        how: ``max`` the best window, ``mean`` of all, ``first`` the beginning.
+    """
+    windows: list[list[float]] = []
+    for value, owner in zip(values, owners):
+        if owner == len(windows):
+            windows.append([])
+        windows[owner].append(value)
+    if how == "max":
+        return [max(group) for group in windows]
+    if how == "mean":
+        return [sum(group) / len(group) for group in windows]
+    return [group[0] for group in windows]
+
+
+@dataclass(frozen=True, slots=True)
+class PairLayout:
+    """Where a model expects the query and the document: ``before query between document after``.
+
+    Args:
+        before: Token ids ahead of the query, such as ``[CLS]`` or a prompt's beginning.
+        between: Token ids between query and document.
+        after: Token ids behind the document, never cut.
+        types: Segment ids of ``before query between`` and of ``document after``.
+    """
+
+    before: tuple[int, ...] = ()
+    between: tuple[int, ...] = ()
+    after: tuple[int, ...] = ()
+    types: tuple[int, int] = (0, 0)
+
+    def __len__(self) -> int:
+        return len(self.before) + len(self.between) + len(self.after)
+
+    def row(self, query: Sequence[int], document: Sequence[int]) -> list[int]:
+        """One input row."""
+        return [*self.before, *query, *self.between, *document, *self.after]
+
+    def type_ids(self, query_len: int, row_len: int) -> list[int]:
+        """Segment ids of one row."""
+        first = len(self.before) + query_len + len(self.between)
+        return [self.types[0]] * first + [self.types[1]] * (row_len - first)
+
+
+@dataclass(frozen=True, slots=True)
+class PairRows:
+    """A query with its documents, ready to run.
+
+    Args:
+        rows: Token ids of each row.
+        query_len: Tokens of the query in every row, after any cut.
+        owners: Which document each row belongs to.
+        truncated: How many documents lost tokens.
+        query_truncated: Whether the query lost tokens.
+    """
+
+    rows: list[list[int]]
+    query_len: int
+    owners: list[int]
+    truncated: int
+    query_truncated: bool
+
+
+def pair_rows(
+    query: Sequence[int],
+    documents: Sequence[Sequence[int]],
+    layout: PairLayout,
+    options: Options,
+    *,
+    max_length: int,
+    query_max_length: int,
+) -> PairRows:
+    """Lay out one query with each document, or with each window of it where ``long_documents`` is ``chunk``.
+
+    Args:
+        query: Token ids without specials.
+        documents: Token ids without specials.
+        layout: The model's own.
+        options: Core's ``long_documents``, ``window`` and ``overlap`` are read.
+        max_length: Tokens a row may have, specials included.
+        query_max_length: Tokens the query may have; beyond it the query is cut and ``query_truncated`` says so.
+    """
+    budget = max_length - len(layout)
+    kept_query, _ = fit_pair(min(len(query), query_max_length), 0, budget)
+    cut_query = query[:kept_query]
+    rows, owners, truncated = [], [], 0
+    for owner, document in enumerate(documents):
+        if options.long_documents == "chunk":
+            room = budget if options.window is None else min(budget, kept_query + options.window)
+            windows = plan_windows(kept_query, len(document), room, options.overlap)
+        else:
+            _, kept = fit_pair(kept_query, len(document), budget)
+            windows = [(0, kept)]
+            truncated += kept < len(document)
+        rows += [layout.row(cut_query, document[start:end]) for start, end in windows]
+        owners += [owner] * len(windows)
+    return PairRows(rows, kept_query, owners, truncated, kept_query < len(query))

@@ -1,0 +1,95 @@
+"""From a scorer's raw values to a ranking: checked, sorted on the raw score, normalised last."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from rerank.errors import InvalidOptionsError, ScoringError
+from rerank.protocols import Calibrates, Request, Scorer, Scores
+from rerank.results import RankedResults, Result
+
+
+def rank_by_score(request: Request, scores: Scores, scorer: Scorer, *, model: str, backend: str) -> RankedResults:
+    """Rank a request's documents.
+
+    Equal scores keep the candidates' order, documents without one come last, and ``top_k`` cuts the end.
+
+    Raises:
+        ScoringError: The scorer returned too few values, or one that is no finite number.
+        InvalidOptionsError: ``normalize=True`` where these scores have no map to [0, 1].
+    """
+    values = _checked(request, scores, backend)
+    shown = _shown(values, scores, request, scorer, backend)
+    order = sorted(range(len(values)), key=lambda i: _descending(values[i]))[: request.top_k]
+    details: Sequence[Any] = scores.details or [{}] * len(values)
+    return RankedResults(
+        results=[
+            Result(
+                doc_id=request.documents[i].doc_id,
+                text=request.documents[i].text,
+                score=shown[i],
+                rank=rank,
+                index=i,
+                metadata=request.documents[i].metadata,
+                details=details[i],
+            )
+            for rank, i in enumerate(order, start=1)
+        ],
+        query=request.query,
+        has_scores=scores.scale != "ordinal",
+        model=model,
+        backend=backend,
+        scale="probability" if request.options.normalize else scores.scale,
+        diagnostics=dict(scores.diagnostics),
+    )
+
+
+def _checked(request: Request, scores: Scores, backend: str) -> list[float | None]:
+    expected = len(request.documents)
+    for name, given in (("values", scores.values), ("details", scores.details)):
+        if given is not None and len(given) != expected:
+            raise ScoringError(
+                f"backend {backend!r} returned {len(given)} {name} for {expected} documents: report it to its authors"
+            )
+    values = [None if value is None else float(value) for value in scores.values]
+    for document, value in zip(request.documents, values):
+        if value is not None and not math.isfinite(value):
+            raise ScoringError(
+                f"backend {backend!r} scored document {document.doc_id!r} as {value}: "
+                "try a wider dtype, or look at its text"
+            )
+    return values
+
+
+def _shown(
+    values: list[float | None], scores: Scores, request: Request, scorer: Scorer, backend: str
+) -> Sequence[float | None]:
+    """What the results show of each value: nothing of an order, [0, 1] if asked for, else the raw value."""
+    if not request.options.normalize:
+        return [None] * len(values) if scores.scale == "ordinal" else values
+    present = [value for value in values if value is not None]
+    if isinstance(scorer, Calibrates):
+        mapped = iter(scorer.calibrate(present, request.options))
+    elif scores.scale == "logit":
+        mapped = map(sigmoid, present)
+    elif scores.scale == "probability":
+        mapped = iter(present)
+    else:
+        raise InvalidOptionsError(
+            f"normalize=True needs scores with a map to [0, 1], and those of backend {backend!r} are "
+            f"{scores.scale}: leave it out"
+        )
+    return [None if value is None else float(next(mapped)) for value in values]
+
+
+def sigmoid(value: float) -> float:
+    """The logistic function, without overflow at either end."""
+    if value >= 0:
+        return 1 / (1 + math.exp(-value))
+    return (small := math.exp(value)) / (1 + small)
+
+
+def _descending(value: float | None) -> float:
+    return math.inf if value is None else -value

@@ -1,0 +1,236 @@
+"""Which backends there are: found through entry points, each plugin on its own, and asked who can run a model."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import pluggy
+
+from rerank import hookspecs
+from rerank.backend import PROTOCOL, Backend, Claim, Confidence
+from rerank.errors import AmbiguousModelError, BackendNotFoundError, ModelLoadError, PluginError
+from rerank.model_ref import ModelRef
+
+if TYPE_CHECKING:
+    import click
+
+logger = logging.getLogger(__name__)
+
+DISTRIBUTIONS: Final = {
+    "cross-encoder": "rerank-crossencoder",
+    "onnx": "rerank-onnx",
+    "nano": "rerank-nano",
+    "t5": "rerank-llm",
+    "llm-pointwise": "rerank-llm",
+    "llm-layerwise": "rerank-llm",
+    "llm-listwise": "rerank-llm",
+    "llm-filter": "rerank-llm",
+    "colbert": "rerank-colbert",
+    "api": "rerank-api",
+}
+"""What to ``pip install`` for each of this project's own backends."""
+
+_HEAVY = ("torch", "transformers", "onnxruntime", "tensorflow", "cohere", "huggingface_hub")
+
+
+@dataclass(kw_only=True)
+class Plugin:
+    """One entry point, and what became of it.
+
+    Args:
+        name: The entry point's name.
+        distribution: The distribution that brings it.
+        version: That distribution's version.
+        status: ``ok``, ``failed`` or ``disabled``.
+        reason: Why it is not ok, or a warning; empty where all is well.
+        backends: The names it registered.
+        seconds: How long importing and describing took.
+    """
+
+    name: str
+    distribution: str
+    version: str
+    status: Literal["ok", "failed", "disabled"] = "ok"
+    reason: str = ""
+    backends: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one backend says of a model; ``error`` where the model's files could not be read."""
+
+    backend: Backend
+    claim: Claim
+    error: ModelLoadError | None = None
+
+
+class Registry:
+    """The backends of a process.
+
+    `Registry()` is empty, for tests and for backends registered by hand; `installed` is the usual one.
+    """
+
+    def __init__(self) -> None:
+        self.plugins: list[Plugin] = []
+        self.backends: dict[str, Backend] = {}
+        self._manager = pluggy.PluginManager(hookspecs.NAME)
+        self._manager.add_hookspecs(hookspecs)
+
+    def discover(self) -> None:
+        """Add every installed plugin; one that cannot be used becomes a row with its reason, and stops nothing."""
+        import importlib_metadata
+
+        disabled = {name.strip() for name in os.environ.get("RERANK_DISABLE_PLUGINS", "").split(",")}
+        points = importlib_metadata.entry_points(group=hookspecs.NAME)
+        found = {(point.dist.name, point.name): point for point in points}  # a path listed twice shows each twice
+        for key in sorted(found, key=lambda key: (key[0] not in DISTRIBUTIONS.values(), key)):  # ours first
+            point = found[key]
+            plugin = Plugin(name=point.name, distribution=point.dist.name, version=point.dist.version)
+            self.plugins.append(plugin)
+            if disabled & {plugin.name, plugin.distribution, "all"}:
+                plugin.status, plugin.reason = "disabled", "named in RERANK_DISABLE_PLUGINS"
+                continue
+            self._add(plugin, point)
+
+    def _add(self, plugin: Plugin, point: Any) -> None:
+        light = {name for name in _HEAVY if name not in sys.modules}
+        started = time.perf_counter()
+        try:
+            self._manager.register(point.load(), name=f"{plugin.distribution}:{plugin.name}")
+            for backends in self.call(plugin, "rerank_register_backends"):
+                for backend in backends:
+                    self.register(backend)
+                    plugin.backends.append(backend.name)
+        except (Exception, SystemExit) as error:
+            told = str(error) if isinstance(error, PluginError) else f"{type(error).__name__}: {error}"
+            plugin.status, plugin.reason = "failed", told
+            logger.info("plugin %s of %s cannot be used: %s", plugin.name, plugin.distribution, told)
+        plugin.seconds = time.perf_counter() - started
+        heavy = sorted(name for name in light if name in sys.modules)
+        if heavy and plugin.status == "ok":
+            plugin.reason = f"imports {', '.join(heavy)} when described; its authors should do so in load"
+
+    def register(self, backend: Backend) -> None:
+        """Add one backend.
+
+        Raises:
+            PluginError: It is no `Backend`, its name or an alias is taken, or it speaks another protocol.
+        """
+        if not isinstance(backend, Backend):
+            raise PluginError(f"{backend!r} is no rerank.Backend: yield Backend(...) from the hook")
+        if backend.protocol != PROTOCOL:
+            upgrade = "rerank-core" if backend.protocol > PROTOCOL else "the plugin"
+            raise PluginError(
+                f"backend {backend.name!r} speaks plugin protocol {backend.protocol}, this core {PROTOCOL}: "
+                f"upgrade {upgrade}"
+            )
+        taken = {backend.name, *backend.aliases} & self._names()
+        if taken:
+            raise PluginError(f"the name {min(taken)!r} is taken by another plugin: uninstall one of the two")
+        self.backends[backend.name] = backend
+
+    def call(self, plugin: Plugin, hook: str, **arguments: Any) -> list[Any]:
+        """What one plugin's implementation of a hook returns: a list of one, or of none where it has none."""
+        name = f"{plugin.distribution}:{plugin.name}"
+        others = [other for key, other in self._manager.list_name_plugin() if key != name and other is not None]
+        results: list[Any] = self._manager.subset_hook_caller(hook, others)(**arguments)
+        return results
+
+    def register_commands(self, cli: click.Group) -> None:
+        """Let every plugin add its commands; one that fails becomes a row with its reason."""
+        for plugin in self.plugins:
+            if plugin.status != "ok":
+                continue
+            try:
+                self.call(plugin, "rerank_register_commands", cli=cli)
+            except Exception as error:
+                plugin.status, plugin.reason = "failed", f"adding its commands: {type(error).__name__}: {error}"
+
+    def find(self, name: str) -> Backend:
+        """The backend of this name or alias.
+
+        Raises:
+            BackendNotFoundError: None is installed; the message says what to ``pip install``.
+        """
+        for backend in self.backends.values():
+            if name == backend.name or name in backend.aliases:
+                return backend
+        hint = (
+            f"pip install {DISTRIBUTIONS[name]}"
+            if name in DISTRIBUTIONS
+            else f"choose one of {', '.join(sorted(self._names())) or 'none'}, or install the plugin that brings it"
+        )
+        raise BackendNotFoundError(f"no installed backend is called {name!r}{self._failed(name)}: {hint}")
+
+    def explain(self, model: ModelRef) -> list[Answer]:
+        """Every backend's claim on a model, the most confident first."""
+        answers = [_ask(backend, model) for backend in self.backends.values()]
+        return sorted(answers, key=lambda answer: -answer.claim.confidence)
+
+    def resolve(self, model: ModelRef) -> Backend:
+        """The backend that runs a model.
+
+        Raises:
+            AmbiguousModelError: Several claim it equally.
+            BackendNotFoundError: None claims it, or only as possible.
+            ModelLoadError: None knows the name, and its files cannot be read.
+        """
+        answers = self.explain(model)
+        best = answers[0].claim.confidence if answers else Confidence.NONE
+        winners = [answer.backend.name for answer in answers if answer.claim.confidence == best]
+        if best >= Confidence.LIKELY:
+            if len(winners) > 1:
+                raise AmbiguousModelError(
+                    f"model {model.name!r} is claimed equally by {', '.join(winners)}: pass backend= one of them"
+                )
+            return answers[0].backend
+        if best == Confidence.POSSIBLE:
+            raise BackendNotFoundError(
+                f"model {model.name!r} is nobody's own, though {', '.join(winners)} could try: pass backend= to say so, "
+                f"or {self._to_install()}"
+            )
+        for answer in answers:
+            if answer.error is not None and ("/" in model.name or model.is_local):
+                raise answer.error
+        reasons = "; ".join(f"{answer.backend.name}: {answer.claim.reason}" for answer in answers)
+        raise BackendNotFoundError(
+            f"no installed backend can run model {model.name!r} ({reasons or 'none is installed'}): {self._to_install()}"
+        )
+
+    def _names(self) -> set[str]:
+        return {name for backend in self.backends.values() for name in (backend.name, *backend.aliases)}
+
+    def _failed(self, name: str) -> str:
+        broken = [p for p in self.plugins if p.status != "ok" and p.distribution == DISTRIBUTIONS.get(name)]
+        return "".join(f" ({p.distribution} is installed but {p.status}: {p.reason})" for p in broken)
+
+    def _to_install(self) -> str:
+        missing = {dist: name for name, dist in reversed(DISTRIBUTIONS.items()) if name not in self.backends}
+        if not missing:
+            return "check the model's name, or install a plugin that knows it"
+        return "pip install the one it needs of " + ", ".join(f"{dist} ({name} …)" for dist, name in missing.items())
+
+
+@cache
+def installed() -> Registry:
+    """The process's registry: every installed plugin, discovered on first use."""
+    registry = Registry()
+    registry.discover()
+    return registry
+
+
+def _ask(backend: Backend, model: ModelRef) -> Answer:
+    try:
+        return Answer(backend, backend.resolve(model))
+    except ModelLoadError as error:
+        return Answer(backend, Claim(Confidence.NONE, str(error)), error)
+    except Exception as error:
+        logger.warning("backend %s cannot say whether %s is its own", backend.name, model.name, exc_info=True)
+        return Answer(backend, Claim(Confidence.NONE, f"its resolve raised {type(error).__name__}: {error}"))

@@ -1,0 +1,422 @@
+"""The facade: everything a user sees of a model, whatever runs underneath."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, Final, TypeAlias
+
+from pydantic import SecretStr
+
+from rerank import registry as registries
+from rerank.backend import Alias, Backend
+from rerank.documents import DocumentLike, as_documents, as_query
+from rerank.errors import InvalidInputError, InvalidOptionsError, ModelLoadError, RerankError, ScoringError
+from rerank.model_ref import ModelRef
+from rerank.options import Options, override_options, parse_options
+from rerank.protocols import Closes, ClosesAsync, Request, Scorer, Scores, ScoresAsync, ScoresMany
+from rerank.ranking import rank_by_score
+from rerank.registry import DISTRIBUTIONS, Registry
+from rerank.results import RankedResults, check_top_k
+
+logger = logging.getLogger("rerank")
+
+DEFAULT_MODEL: Final = "nano"
+"""What `Reranker()` runs: the embedded model of ``rerank-nano``."""
+
+RankRequest: TypeAlias = "tuple[str, Iterable[DocumentLike]] | Mapping[str, Any]"
+"""A query with its documents, or a mapping of `Reranker.rank`'s own arguments."""
+
+_NOTHING = Scores(values=(), scale="logit")
+
+
+class Reranker:
+    """A model that ranks documents for a query.
+
+    Usable as a context manager, synchronous or asynchronous, and from several threads at once. It pickles as its
+    model and options, without secrets, and loads again on first use.
+
+    Args:
+        model: A hub name, a folder, or a short name such as ``"cross-encoder"``; None is the embedded default.
+        backend: A backend's name, where several could run the model or none would by itself.
+        lang: Which of a short name's models: ``"en"``, ``"fr"``, ``"zh"`` … or ``"other"``.
+        registry: Where to look for backends; None is every installed plugin.
+        revision: Branch, tag or commit on the hub.
+        token: Access token for the hub.
+        cache_dir: Folder for downloads.
+        local_files_only: Never touch the network.
+        model_type: Another name of ``backend``.
+        api_provider: The API vendor that serves the model.
+        options: The backend's own options; `rank` and its siblings can override most of them a call.
+
+    Raises:
+        BackendNotFoundError: No installed backend runs the model; the message says what to ``pip install``.
+        AmbiguousModelError: Several would, equally.
+        InvalidOptionsError: An option is unknown or has a wrong value.
+        ModelLoadError: The checkpoint cannot be found, read or trusted.
+    """
+
+    def __init__(
+        self,
+        model: str | os.PathLike[str] | None = None,
+        *,
+        backend: str | None = None,
+        lang: str = "en",
+        registry: Registry | None = None,
+        revision: str | None = None,
+        token: str | None = None,
+        cache_dir: str | os.PathLike[str] | None = None,
+        local_files_only: bool = False,
+        model_type: str | None = None,
+        api_provider: str | None = None,
+        **options: Any,
+    ) -> None:
+        if backend is not None and model_type is not None and backend != model_type:
+            raise InvalidOptionsError(f"backend={backend!r} and model_type={model_type!r} differ: give one of them")
+        asked = ModelRef(
+            name=os.fspath(DEFAULT_MODEL if model is None else model),
+            provider=api_provider,
+            revision=revision,
+            token=token,
+            cache_dir=None if cache_dir is None else os.fspath(cache_dir),
+            local_files_only=local_files_only,
+        )
+        self._backend, self._model, defaults = select(
+            registry or registries.installed(), asked, backend or model_type, lang
+        )
+        self._options = parse_options(self._backend.options, {**defaults, **options}, self._backend.name)
+        self._lock = threading.Lock()
+        self._closed = False
+        self._scorer: Scorer | None = None
+        self._loaded()
+
+    @property
+    def model(self) -> str:
+        """The model's full name."""
+        return self._model.name
+
+    @property
+    def backend(self) -> str:
+        """The name of the backend that runs it."""
+        return self._backend.name
+
+    @property
+    def options(self) -> Options:
+        """The options it was built with."""
+        return self._options
+
+    def rank(
+        self,
+        query: str,
+        docs: Iterable[DocumentLike],
+        *,
+        doc_ids: Iterable[str | int] | None = None,
+        metadata: Iterable[Mapping[str, Any] | None] | None = None,
+        top_k: int | None = None,
+        **options: Any,
+    ) -> RankedResults:
+        """Rank documents for a query.
+
+        Args:
+            query: What to rank for.
+            docs: Strings, mappings with ``id``, ``text`` and ``meta``, or `Document`s. None at all is an empty ranking.
+            doc_ids: One identifier a document; without any, its position from 0.
+            metadata: One mapping a document, carried to its result.
+            top_k: Keep only the best.
+            options: Overrides for this call.
+
+        Raises:
+            InvalidInputError: The query or a document is unusable; the message says which and why.
+            InvalidOptionsError: An option is unknown, wrong, or fixed when the model loads.
+            ScoringError: The model failed.
+        """
+        request = {"query": query, "docs": docs, "doc_ids": doc_ids, "metadata": metadata}
+        return next(self.rank_many([request], top_k=top_k, **options))
+
+    def rank_many(
+        self, requests: Iterable[RankRequest], *, top_k: int | None = None, **options: Any
+    ) -> Iterator[RankedResults]:
+        """Rank for several queries, lazily and in order; backends that can, batch across queries.
+
+        Args:
+            requests: ``(query, docs)`` pairs, or mappings of `rank`'s arguments ``query``, ``docs``, ``doc_ids`` and
+                ``metadata``.
+            top_k: Keep only the best of each.
+            options: Overrides for this call.
+
+        Raises:
+            InvalidInputError, InvalidOptionsError, ScoringError: As `rank`.
+        """
+        as_request = self._request_maker(top_k, options)
+        return self._rank_requests(as_request(request) for request in requests)
+
+    def score(self, query: str, doc: DocumentLike, **options: Any) -> float:
+        """The score of one document.
+
+        Raises:
+            ScoringError: The model only orders, so that a single document has no score.
+            InvalidInputError, InvalidOptionsError: As `rank`.
+        """
+        return self.score_pairs([(query, doc)], **options)[0]
+
+    def score_pairs(self, pairs: Iterable[tuple[str, DocumentLike]], **options: Any) -> list[float]:
+        """The scores of ``(query, document)`` pairs, in their order; pairs with the same query are scored together.
+
+        Raises:
+            ScoringError: The model only orders.
+            InvalidInputError, InvalidOptionsError: As `rank`.
+        """
+        positions: dict[str, list[int]] = {}
+        documents: dict[str, list[str]] = {}
+        for position, pair in enumerate(pairs):
+            if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+                raise InvalidInputError(f"pair {position} is no (query, document): give two texts")
+            query = as_query(pair[0])
+            positions.setdefault(query, []).append(position)
+            documents.setdefault(query, []).append(as_documents([pair[1]])[0].text)
+        scores: dict[int, float] = {}
+        for own_positions, results in zip(positions.values(), self.rank_many(documents.items(), **options)):
+            for result in results:
+                if result.score is None or result.index is None:
+                    raise ScoringError(f"{self.model} only orders documents and scores none of them: use rank")
+                scores[own_positions[result.index]] = result.score
+        return [scores[position] for position in range(len(scores))]
+
+    async def arank(
+        self,
+        query: str,
+        docs: Iterable[DocumentLike],
+        *,
+        doc_ids: Iterable[str | int] | None = None,
+        metadata: Iterable[Mapping[str, Any] | None] | None = None,
+        top_k: int | None = None,
+        **options: Any,
+    ) -> RankedResults:
+        """As `rank`, without blocking the event loop: natively where the backend can, else in a worker thread."""
+        request = {"query": query, "docs": docs, "doc_ids": doc_ids, "metadata": metadata}
+        return await self._arank_request(self._request_maker(top_k, options)(request))
+
+    async def ascore(self, query: str, doc: DocumentLike, **options: Any) -> float:
+        """As `score`, without blocking the event loop."""
+        result = (await self.arank(query, [doc], **options))[0]
+        if result.score is None:
+            raise ScoringError(f"{self.model} only orders documents and scores none of them: use arank")
+        return result.score
+
+    async def arank_many(
+        self, requests: Iterable[RankRequest], *, top_k: int | None = None, concurrency: int = 8, **options: Any
+    ) -> AsyncIterator[RankedResults]:
+        """As `rank_many`, with up to ``concurrency`` requests under way; results come in order.
+
+        Leaving the loop early cancels what is under way.
+        """
+        if concurrency < 1:
+            raise InvalidOptionsError(f"concurrency must be at least 1, not {concurrency}")
+        as_request = self._request_maker(top_k, options)
+        tasks: deque[asyncio.Task[RankedResults]] = deque()
+        try:
+            for request in requests:
+                tasks.append(asyncio.ensure_future(self._arank_request(as_request(request))))
+                if len(tasks) >= concurrency:
+                    yield await tasks.popleft()
+            while tasks:
+                yield await tasks.popleft()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _request_maker(self, top_k: int | None, overrides: Mapping[str, Any]) -> Any:
+        """Validate what all requests of a call share, and return what turns each into a `Request`."""
+        options = override_options(self._options, overrides, self.backend)
+        kept = None if top_k is None else check_top_k(top_k)
+
+        def as_request(request: RankRequest) -> Request:
+            if isinstance(request, Mapping):
+                arguments = dict(request)
+            elif isinstance(request, (tuple, list)) and len(request) == 2:
+                arguments = {"query": request[0], "docs": request[1]}
+            else:
+                raise InvalidInputError(f"{request!r:.80} is no request: give (query, docs) or a mapping of both")
+            if unknown := sorted(map(str, set(arguments) - {"query", "docs", "doc_ids", "metadata"})):
+                raise InvalidInputError(f"a request has the unknown key {unknown[0]!r}: give query and docs")
+            if missing := sorted({"query", "docs"} - set(arguments)):
+                raise InvalidInputError(f"a request has no {missing[0]!r}: give query and docs")
+            query = as_query(arguments.pop("query"))
+            return Request(query=query, documents=as_documents(**arguments), top_k=kept, options=options)
+
+        return as_request
+
+    def _rank_requests(self, requests: Iterator[Request]) -> Iterator[RankedResults]:
+        """Score lazily; requests without documents never reach the scorer."""
+        scorer = self._loaded()
+        waiting: deque[Request] = deque()
+
+        def with_documents() -> Iterator[Request]:
+            for request in requests:
+                waiting.append(request)
+                if request.documents:
+                    yield request
+
+        many = scorer.score_many if isinstance(scorer, ScoresMany) else lambda rs: map(scorer.score, rs)
+        started = time.perf_counter()
+        with self._failures_told("score"):
+            answers = iter(many(with_documents()))
+        while True:
+            with self._failures_told("score"):
+                scores = next(answers, None)
+            while waiting and not waiting[0].documents:
+                yield self._finish(waiting.popleft(), _NOTHING, scorer, started)
+            if scores is None:
+                break
+            if not waiting:
+                raise ScoringError(f"backend {self.backend!r} returned more answers than requests: report it")
+            yield self._finish(waiting.popleft(), scores, scorer, started)
+            started = time.perf_counter()
+        if waiting:
+            raise ScoringError(f"backend {self.backend!r} left {len(waiting)} requests unanswered: report it")
+
+    async def _arank_request(self, request: Request) -> RankedResults:
+        scorer = self._loaded()
+        if not isinstance(scorer, ScoresAsync):
+            return await asyncio.to_thread(lambda: next(self._rank_requests(iter([request]))))
+        started = time.perf_counter()
+        with self._failures_told("score"):
+            scores = await scorer.ascore(request) if request.documents else _NOTHING
+        return self._finish(request, scores, scorer, started)
+
+    def _finish(self, request: Request, scores: Scores, scorer: Scorer, started: float) -> RankedResults:
+        with self._failures_told("rank"):
+            results = rank_by_score(request, scores, scorer, model=self.model, backend=self.backend)
+        logger.debug(
+            "%s ranked %d documents, %s truncated, in %.1f ms",
+            self.model,
+            len(request.documents),
+            scores.diagnostics.get("truncated", 0),
+            1000 * (time.perf_counter() - started),
+        )
+        return results
+
+    def _loaded(self) -> Scorer:
+        """The scorer, loaded on first use after construction or unpickling."""
+        with self._lock:
+            if self._closed:
+                raise RerankError(f"this Reranker of {self.model} is closed: build another")
+            if self._scorer is None:
+                with self._failures_told("load", ModelLoadError):
+                    self._scorer = self._backend.load(self._model, self._options)
+            return self._scorer
+
+    @contextmanager
+    def _failures_told(self, action: str, kind: type[RerankError] = ScoringError) -> Iterator[None]:
+        """Let typed errors through; name the model and backend in any other."""
+        try:
+            yield
+        except RerankError:
+            raise
+        except Exception as error:
+            raise kind(
+                f"backend {self.backend!r} could not {action} {self.model}: {type(error).__name__}: {error}; "
+                "the cause is above, and `rerank explain` tells what the backend makes of the model"
+            ) from error
+
+    def close(self) -> None:
+        """Let go of the model. May be called again; ranking afterwards is an error."""
+        if isinstance(scorer := self._release(), Closes):
+            scorer.close()
+
+    async def aclose(self) -> None:
+        """As `close`, from inside an event loop."""
+        scorer = self._release()
+        if isinstance(scorer, ClosesAsync):
+            await scorer.aclose()
+        elif isinstance(scorer, Closes):
+            await asyncio.to_thread(scorer.close)
+
+    def _release(self) -> Scorer | None:
+        with self._lock:
+            scorer, self._scorer, self._closed = self._scorer, None, True
+        return scorer
+
+    def __enter__(self) -> Reranker:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Reranker:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __repr__(self) -> str:
+        return f"Reranker({self.model!r}, backend={self.backend!r})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        given = {name: getattr(self._options, name) for name in self._options.model_fields_set}
+        return {
+            "backend": self._backend,
+            "model": replace(self._model, token=None),
+            "options": {name: value for name, value in given.items() if not isinstance(value, SecretStr)},
+            "closed": self._closed,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._backend, self._model, self._closed = state["backend"], state["model"], state["closed"]
+        self._options = parse_options(self._backend.options, state["options"], self._backend.name)
+        self._lock = threading.Lock()
+        self._scorer = None
+
+
+def select(
+    registry: Registry, asked: ModelRef, backend: str | None, lang: str
+) -> tuple[Backend, ModelRef, Mapping[str, Any]]:
+    """Choose what runs a model.
+
+    Returns:
+        The backend, the model with any short name replaced, and the option defaults that came with short names.
+
+    Raises:
+        BackendNotFoundError, AmbiguousModelError, ModelLoadError: As `Registry.resolve`.
+        InvalidOptionsError: A short name has no model for the language.
+    """
+    if backend is None and asked.provider is not None:
+        backend = "api"
+    chosen = None if backend is None else registry.find(backend)
+    defaults: dict[str, Any] = {}
+    if chosen is not None and backend is not None and backend in chosen.aliases:
+        defaults.update(_in_language(chosen.aliases[backend], backend, lang).options)
+    for holder in registry.backends.values() if chosen is None else [chosen]:
+        if asked.name in holder.aliases and asked.provider is None:
+            alias = _in_language(holder.aliases[asked.name], asked.name, lang)
+            return holder, replace(asked, name=alias.model, alias=asked.name), {**defaults, **alias.options}
+    if chosen is None:
+        if asked.name in DISTRIBUTIONS and not asked.is_local:
+            chosen = registry.find(asked.name)
+        else:
+            chosen = registry.resolve(asked)
+    return chosen, asked, defaults
+
+
+def _in_language(models: Mapping[str, Alias], name: str, lang: str) -> Alias:
+    if lang in models:
+        return models[lang]
+    if "other" in models:
+        return models["other"]
+    if "en" in models:
+        logger.warning("%s has no model for lang=%r; taking the English one", name, lang)
+        return models["en"]
+    raise InvalidOptionsError(f"{name} has no model for lang={lang!r}: choose one of {', '.join(sorted(models))}")

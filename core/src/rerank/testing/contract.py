@@ -1,0 +1,261 @@
+"""The contract of a backend as tests: subclass, give one fixture, and every behaviour is tested.
+
+```python
+from rerank import Reranker
+from rerank.testing.contract import BackendContract
+
+class TestMine(BackendContract):
+    @pytest.fixture
+    def reranker(self):
+        return Reranker("some/model", backend="mine")
+```
+
+Tests of a capability that the scorer does not have are skipped, with that as the reason.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, ClassVar
+
+import pytest
+
+from rerank.documents import as_documents
+from rerank.errors import InvalidInputError, InvalidOptionsError, RerankError
+from rerank.protocols import Calibrates, Request, ScoresAsync, ScoresMany
+from rerank.reranker import Reranker
+from rerank.results import Document, RankedResults
+
+QUERY = "how do bees find flowers?"
+DOCUMENTS = [
+    "Bees see ultraviolet patterns on petals that guide them to nectar.",
+    "The stock market closed higher on Friday after a volatile week of trading.",
+    "Foragers return to the hive and dance: the angle tells the direction of flowers, the length their distance.",
+    "蜜蜂はどうやって花を見つけるのでしょうか。",
+    "A flower.",
+    "كيف يجد النحل الأزهار؟",
+    "Honey, 🐝 and café crème – " * 12,
+    "The stock market closed higher on Friday after a volatile week of trading.",
+]
+OTHER_QUERY = "why did shares rise?"
+
+
+class BackendContract:
+    """Subclass with a ``reranker`` fixture; override the class variables where the model's nature asks for it.
+
+    Attributes:
+        batch_invariant: Whether a document's score is the same whatever else is in the call (not so for listwise
+            models and for graphs with dynamic quantisation).
+        tolerance: How far equal scores may differ, in the score's own unit.
+    """
+
+    batch_invariant: ClassVar[bool] = True
+    tolerance: ClassVar[float] = 1e-5
+
+    @pytest.fixture
+    def reranker(self) -> Reranker:
+        """The backend under test, loaded."""
+        raise NotImplementedError("give a fixture called reranker")
+
+    def test_ranks_every_document_once(self, reranker: Reranker) -> None:
+        ranked = reranker.rank(QUERY, DOCUMENTS)
+        assert sorted(r.index for r in ranked if r.index is not None) == list(range(len(DOCUMENTS)))
+        assert [r.rank for r in ranked] == list(range(1, len(DOCUMENTS) + 1))
+        assert [r.text for r in ranked] == [DOCUMENTS[r.index or 0] for r in ranked]
+        assert ranked.backend == reranker.backend
+        assert ranked.model == reranker.model
+
+    def test_scores_fall_with_rank(self, reranker: Reranker) -> None:
+        ranked = reranker.rank(QUERY, DOCUMENTS)
+        scores = [r.score for r in ranked if r.score is not None]
+        assert scores == sorted(scores, reverse=True)
+        assert ranked.has_scores == bool(scores)
+
+    def test_no_documents_is_an_empty_ranking(self, reranker: Reranker) -> None:
+        assert len(reranker.rank(QUERY, [])) == 0
+
+    def test_one_document_is_no_special_case(self, reranker: Reranker) -> None:
+        assert [r.rank for r in reranker.rank(QUERY, DOCUMENTS[:1])] == [1]
+
+    def test_equal_texts_stay_apart(self, reranker: Reranker) -> None:
+        ranked = reranker.rank(QUERY, ["a flower"] * 3, doc_ids=["a", "b", "c"])
+        assert sorted(str(r.doc_id) for r in ranked) == ["a", "b", "c"]
+
+    def test_equal_scores_keep_the_order_of_candidates(self, reranker: Reranker) -> None:
+        self._needs_scores(reranker)
+        self._needs_batch_invariance()
+        assert [r.index for r in reranker.rank(QUERY, ["a flower"] * 5)] == list(range(5))
+
+    def test_scores_do_not_depend_on_order(self, reranker: Reranker) -> None:
+        self._needs_scores(reranker)
+        self._needs_batch_invariance()
+        forward = self._by_text(reranker.rank(QUERY, DOCUMENTS))
+        backward = self._by_text(reranker.rank(QUERY, DOCUMENTS[::-1]))
+        assert backward == pytest.approx(forward, abs=self.tolerance)
+
+    def test_scores_do_not_depend_on_the_rest_of_the_batch(self, reranker: Reranker) -> None:
+        self._needs_scores(reranker)
+        self._needs_batch_invariance()
+        together = self._by_text(reranker.rank(QUERY, DOCUMENTS))
+        alone = {text: reranker.score(QUERY, text) for text in DOCUMENTS}
+        assert alone == pytest.approx(together, abs=self.tolerance)
+
+    def test_batch_size_changes_nothing(self, reranker: Reranker) -> None:
+        self._needs_scores(reranker)
+        self._needs_batch_invariance()
+        whole = self._by_text(reranker.rank(QUERY, DOCUMENTS))
+        assert self._by_text(reranker.rank(QUERY, DOCUMENTS, batch_size=2)) == pytest.approx(whole, abs=self.tolerance)
+
+    def test_top_k_is_the_head_of_the_ranking(self, reranker: Reranker) -> None:
+        self._needs_batch_invariance()
+        whole = reranker.rank(QUERY, DOCUMENTS)
+        assert [r.index for r in reranker.rank(QUERY, DOCUMENTS, top_k=3)] == [r.index for r in whole[:3]]
+
+    def test_rank_many_equals_rank(self, reranker: Reranker) -> None:
+        requests = [(QUERY, DOCUMENTS), (OTHER_QUERY, []), (OTHER_QUERY, DOCUMENTS[:2]), (QUERY, DOCUMENTS[3:])]
+        many = list(reranker.rank_many(requests))
+        assert [len(ranked) for ranked in many] == [len(documents) for _, documents in requests]
+        if self.batch_invariant:
+            for (query, documents), ranked in zip(requests, many):
+                self._assert_alike(ranked, reranker.rank(query, documents))
+
+    def test_score_many_is_lazy(self, reranker: Reranker) -> None:
+        if not isinstance(self._scorer(reranker), ScoresMany):
+            pytest.skip("the scorer has no score_many")
+        taken: list[int] = []
+
+        def endless() -> Any:
+            while True:
+                taken.append(1)
+                yield QUERY, DOCUMENTS[:4]
+
+        assert len(next(reranker.rank_many(endless()))) == 4
+        assert len(taken) < 10_000
+
+    def test_async_equals_sync(self, reranker: Reranker) -> None:
+        async def both() -> tuple[RankedResults, list[RankedResults]]:
+            one = await reranker.arank(QUERY, DOCUMENTS)
+            return one, [ranked async for ranked in reranker.arank_many([(QUERY, DOCUMENTS), (OTHER_QUERY, [])])]
+
+        one, many = asyncio.run(both())
+        self._assert_alike(one, reranker.rank(QUERY, DOCUMENTS))
+        assert [len(ranked) for ranked in many] == [len(DOCUMENTS), 0]
+
+    def test_native_async_equals_score(self, reranker: Reranker) -> None:
+        scorer = self._scorer(reranker)
+        if not isinstance(scorer, ScoresAsync):
+            pytest.skip("the scorer has no ascore")
+        request = self._request(reranker)
+        awaited = asyncio.run(scorer.ascore(request))  # type: ignore[arg-type]
+        assert list(awaited.values) == pytest.approx(list(scorer.score(request).values), abs=self.tolerance)
+
+    def test_threads_agree(self, reranker: Reranker) -> None:
+        alone = reranker.rank(QUERY, DOCUMENTS)
+        with ThreadPoolExecutor(4) as pool:
+            for ranked in pool.map(lambda _: reranker.rank(QUERY, DOCUMENTS), range(8)):
+                self._assert_alike(ranked, alone)
+
+    def test_inputs_are_left_alone(self, reranker: Reranker) -> None:
+        documents = [{"id": 7, "text": DOCUMENTS[0], "meta": {"tags": ["x"]}}, {"text": DOCUMENTS[1], "url": "u"}]
+        before = copy.deepcopy(documents)
+        ranked = reranker.rank(QUERY, documents)
+        assert documents == before
+        assert ranked.get_result_by_docid(7).metadata == {"tags": ["x"]}
+        assert ranked.get_result_by_docid(1).metadata == {"url": "u"}
+
+    def test_kinds_of_documents_agree(self, reranker: Reranker) -> None:
+        texts = reranker.rank(QUERY, DOCUMENTS)
+        self._assert_alike(reranker.rank(QUERY, [{"text": text} for text in DOCUMENTS]), texts)
+        documents = [Document(text=text, doc_id=i) for i, text in enumerate(DOCUMENTS)]
+        self._assert_alike(reranker.rank(QUERY, documents), texts)
+
+    def test_results_are_plain_data(self, reranker: Reranker) -> None:
+        ranked = reranker.rank(QUERY, DOCUMENTS)
+        assert RankedResults.model_validate_json(ranked.model_dump_json()) == ranked
+        assert pickle.loads(pickle.dumps(ranked)) == ranked  # noqa: S301
+        assert copy.deepcopy(ranked) == ranked
+
+    def test_normalized_scores_lie_between_0_and_1_in_the_same_order(self, reranker: Reranker) -> None:
+        raw = reranker.rank(QUERY, DOCUMENTS)
+        if raw.scale in ("similarity", "ordinal") and not isinstance(self._scorer(reranker), Calibrates):
+            with pytest.raises(InvalidOptionsError, match="normalize"):
+                reranker.rank(QUERY, DOCUMENTS, normalize=True)
+            return
+        normalized = reranker.rank(QUERY, DOCUMENTS, normalize=True)
+        assert [r.index for r in normalized] == [r.index for r in raw]
+        assert all(r.score is not None and 0 <= r.score <= 1 for r in normalized)
+        assert normalized.scale == "probability"
+
+    def test_hard_texts_give_a_result_or_a_typed_error(self, reranker: Reranker) -> None:
+        for text in (
+            "",
+            " ",
+            "\x00",
+            "\ufffe",
+            "[SEP] [MASK] </s>",
+            "😀" * 50,
+            "word " * 20_000,
+            "x" * 100_000,
+            "\r\n\t",
+        ):
+            try:
+                assert len(reranker.rank(QUERY, [text, DOCUMENTS[0]])) == 2
+            except RerankError as error:
+                assert str(error)
+
+    def test_bad_input_is_named(self, reranker: Reranker) -> None:
+        for query, documents, named in (
+            ("", DOCUMENTS, "query"),
+            (None, DOCUMENTS, "query"),
+            (QUERY, [DOCUMENTS[0], None], "document 1"),
+            (QUERY, [DOCUMENTS[0], b"bytes"], "document 1"),
+            (QUERY, "one text", "docs"),
+            (QUERY, ["\ud800"], "document 0"),
+        ):
+            with pytest.raises(InvalidInputError, match=named):
+                reranker.rank(query, documents)  # type: ignore[arg-type]
+
+    def test_unknown_option_names_the_near_miss(self, reranker: Reranker) -> None:
+        with pytest.raises(InvalidOptionsError, match="batch_size"):
+            reranker.rank(QUERY, DOCUMENTS, batchsize=2)
+
+    def test_pickles_and_loads_again(self, reranker: Reranker) -> None:
+        again = pickle.loads(pickle.dumps(reranker))  # noqa: S301
+        with again:
+            self._assert_alike(again.rank(QUERY, DOCUMENTS), reranker.rank(QUERY, DOCUMENTS))
+
+    def test_close_is_final_and_may_be_repeated(self, reranker: Reranker) -> None:
+        again = pickle.loads(pickle.dumps(reranker))  # noqa: S301
+        again.rank(QUERY, DOCUMENTS[:1])
+        again.close()
+        again.close()
+        with pytest.raises(RerankError, match="closed"):
+            again.rank(QUERY, DOCUMENTS)
+
+    def _needs_scores(self, reranker: Reranker) -> None:
+        if not reranker.rank(QUERY, DOCUMENTS[:1]).has_scores:
+            pytest.skip("the model only orders")
+
+    def _needs_batch_invariance(self) -> None:
+        if not self.batch_invariant:
+            pytest.skip("the model's scores depend on the rest of the call")
+
+    def _scorer(self, reranker: Reranker) -> Any:
+        return reranker._loaded()
+
+    def _request(self, reranker: Reranker) -> Request:
+        return Request(query=QUERY, documents=as_documents(DOCUMENTS), options=reranker.options)
+
+    def _by_text(self, ranked: RankedResults) -> dict[str, float | None]:
+        return {result.text: result.score for result in ranked}
+
+    def _assert_alike(self, ours: RankedResults, theirs: RankedResults) -> None:
+        """The same documents with the same scores; order may differ only where scores are that close."""
+        if not theirs.has_scores:
+            assert [r.index for r in ours] == [r.index for r in theirs]
+            return
+        wanted = {r.index: r.score for r in theirs}
+        assert {r.index: r.score for r in ours} == pytest.approx(wanted, abs=self.tolerance)

@@ -1,0 +1,77 @@
+"""A backend without a model, for tests of whatever stands around one."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from rerank.backend import Backend, Claim, Confidence
+from rerank.options import Options, Reload
+from rerank.protocols import Request, Scorer, Scores
+from rerank.registry import Registry
+from rerank.results import ScoreScale
+
+
+class FakeOptions(Options):
+    """Core's options and one of each kind of the fake's own.
+
+    Args:
+        weight: What a shared word is worth.
+        scale: What the scores claim to be.
+    """
+
+    weight: float = 1.0
+    scale: Reload[ScoreScale] = "logit"
+
+
+class FakeScorer:
+    """Scores a document by the share of the query's words that it contains; counts its calls."""
+
+    def __init__(self) -> None:
+        self.requests: list[Request] = []
+
+    def score(self, request: Request) -> Scores:
+        """The share of shared words, times ``weight``."""
+        self.requests.append(request)
+        options = request.options
+        weight = options.weight if isinstance(options, FakeOptions) else 1.0
+        wanted = _words(request.query)
+        shares = [len(wanted & _words(document.text)) / max(1, len(wanted)) for document in request.documents]
+        return Scores(
+            values=[weight * share for share in shares],
+            scale=options.scale if isinstance(options, FakeOptions) else "logit",
+        )
+
+
+def fake_backend(name: str = "fake", **fields: Any) -> Backend:
+    """A backend that claims the model ``fake`` and loads a `FakeScorer`.
+
+    Args:
+        name: The backend's name, and the one model that it claims.
+        fields: Other fields of `Backend`, to replace its own.
+    """
+    own: dict[str, Any] = {
+        "name": name,
+        "summary": "counts shared words; for tests",
+        "load": load_fake,
+        "resolve": lambda model: Claim(Confidence.CERTAIN if model.name == name else Confidence.NONE, "by name"),
+        "options": FakeOptions,
+    }
+    return Backend(**{**own, **fields})
+
+
+def fake_registry(*backends: Backend) -> Registry:
+    """A registry of these backends alone, by default one `fake_backend`."""
+    registry = Registry()
+    for backend in backends or (fake_backend(),):
+        registry.register(backend)
+    return registry
+
+
+def load_fake(model: object, options: object) -> Scorer:
+    """`Backend.load` of the fake."""
+    return FakeScorer()
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"\w+", text.lower()))
