@@ -145,6 +145,7 @@ def _intact(path: Path) -> bool:
 def _import_hub(name: str) -> Any:
     try:
         import huggingface_hub
+        import huggingface_hub.constants
         import huggingface_hub.errors
     except ImportError as error:
         raise ModelLoadError(

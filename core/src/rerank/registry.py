@@ -169,9 +169,10 @@ class Registry:
         )
         raise BackendNotFoundError(f"no installed backend is called {name!r}{self._failed(name)}: {hint}")
 
-    def explain(self, model: ModelRef) -> list[Answer]:
-        """Every backend's claim on a model, the most confident first."""
-        answers = [_ask(backend, model) for backend in self.backends.values()]
+    def explain(self, model: ModelRef, *, only: Backend | None = None) -> list[Answer]:
+        """Every backend's claim on a model, the most confident first; ``only`` asks just one."""
+        asked = self.backends.values() if only is None else [only]
+        answers = [_ask(backend, model) for backend in asked]
         return sorted(answers, key=lambda answer: -answer.claim.confidence)
 
     def resolve(self, model: ModelRef) -> Backend:

@@ -33,7 +33,7 @@ def command(model: str, lang: str, revision: str | None, cache_dir: str | None, 
         found, defaults, problem = asked, {}, error
     claims = [
         {"backend": a.backend.name, "confidence": a.claim.confidence.name.lower(), "reason": a.claim.reason}
-        for a in registry.explain(found)
+        for a in registry.explain(found, only=chosen if found.alias else None)
     ]
     if as_json:
         echo_json(
@@ -47,7 +47,7 @@ def command(model: str, lang: str, revision: str | None, cache_dir: str | None, 
             }
         )
     else:
-        short = f" ({found.alias!r} is short for it)" if found.alias else ""
+        short = f" ({found.alias!r} is short for it)" if found.alias not in (None, found.name) else ""
         click.echo(f"{found.name}{short}")
         width = max((len(claim["backend"]) for claim in claims), default=0)
         for claim in claims:

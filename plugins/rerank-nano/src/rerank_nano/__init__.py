@@ -1,0 +1,1 @@
+"""The embedded default model: a small English encoder, int8, with its weights in the wheel."""

@@ -1,0 +1,127 @@
+"""The backend ``onnx``: which models it runs, its options, and how one is loaded."""
+
+from __future__ import annotations
+
+import logging
+import mmap
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import Field
+
+from rerank import Alias, Backend, Claim, Confidence, ModelRef, Options, Reload, Scorer, hookimpl
+
+logger = logging.getLogger(__name__)
+
+FLASHRANK: Final = (
+    "ms-marco-TinyBERT-L-2-v2",
+    "ms-marco-MiniLM-L-12-v2",
+    "ms-marco-MultiBERT-L-12",
+    "rank-T5-flan",
+    "ce-esci-MiniLM-L12-v2",
+    "miniReranker_arabic_v1",
+)
+"""FlashRank's models (0.2.10): zip archives in the hub repository ``prithivida/flashrank``."""
+
+_TORCH_WEIGHTS = (".safetensors", ".bin", ".pt")
+
+
+class OnnxOptions(Options):
+    """Options of the backend ``onnx``, beside core's own.
+
+    Args:
+        max_length: Tokens a row may have, specials included; None is the model's own limit, at most 1,024.
+        query_max_length: Tokens a query may have; None is three quarters of ``max_length``.
+        file_name: Which graph of the checkpoint, such as ``onnx/model_quint8_avx2.onnx``.
+        quantized: Prefer a quantised graph where the checkpoint has one.
+        threads: Threads within one operator; None leaves it to onnxruntime.
+        providers: Execution providers in order of preference, each a name or ``(name, {option: value})``.
+        session_options: Attributes of ``onnxruntime.SessionOptions``; keys with a dot are its configuration entries.
+    """
+
+    max_length: int | None = Field(default=None, ge=8)
+    query_max_length: int | None = Field(default=None, ge=1)
+    file_name: Reload[str | None] = None
+    quantized: Reload[bool] = False
+    threads: Reload[int | None] = Field(default=None, ge=1)
+    providers: Reload[Sequence[str | tuple[str, Mapping[str, Any]]]] = ("CPUExecutionProvider",)
+    session_options: Reload[Mapping[str, Any]] = Field(default_factory=dict)
+
+
+def resolve(model: ModelRef) -> Claim:
+    """Claim FlashRank's names, and checkpoints with a graph; torch weights beside it leave the model to others."""
+    if model.name in FLASHRANK:
+        return Claim(Confidence.CERTAIN, "one of FlashRank's models")
+    graphs = sorted(file for file in model.files if file.endswith(".onnx"))
+    if not graphs:
+        return Claim(Confidence.NONE, "no .onnx file in the checkpoint")
+    if not any(file.endswith("tokenizer.json") for file in model.files):
+        return Claim(Confidence.NONE, f"{graphs[0]} has no tokenizer.json beside it")
+    found = f"{', '.join(graphs)}{_batch_dependence(model, graphs)}"
+    architectures = model.config.get("architectures") or []
+    if architectures and not _is_reranker(model, architectures):
+        return Claim(
+            Confidence.POSSIBLE, f"{found}; {architectures[0]} is an encoder that could rank by late interaction"
+        )
+    if any(file.endswith(_TORCH_WEIGHTS) for file in model.files):
+        return Claim(Confidence.LIKELY, f"{found}, with torch weights beside")
+    return Claim(Confidence.CERTAIN, f"{found}, and no torch weights")
+
+
+def _is_reranker(model: ModelRef, architectures: Sequence[str]) -> bool:
+    return "late_interaction" in model.config or any(
+        name.endswith("ForSequenceClassification") for name in architectures
+    )
+
+
+def _batch_dependence(model: ModelRef, graphs: Sequence[str]) -> str:
+    """A warning about local graphs with dynamic quantisation: one activation scale for a whole batch."""
+    if not model.is_local:
+        return ""
+    dynamic = [graph for graph in graphs if _mentions(model.fetch(graph), b"DynamicQuantizeLinear")]
+    if not dynamic:
+        return ""
+    return f" (dynamic int8 in {', '.join(dynamic)}: scores move with the batch; batch_size=1 holds them still)"
+
+
+def _mentions(file: Path, operator: bytes) -> bool:
+    with file.open("rb") as stream:
+        if file.stat().st_size == 0:
+            return False
+        with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return content.find(operator) >= 0
+
+
+def load(model: ModelRef, options: OnnxOptions) -> Scorer:
+    """Load a graph and its tokenizer; a damaged download is fetched once more.
+
+    Raises:
+        ModelLoadError: Files are missing or damaged, or the graph is no reranker.
+        InvalidOptionsError: ``file_name``, ``providers`` or ``session_options`` name what does not exist.
+    """
+    from rerank_onnx.checkpoint import DamagedCheckpointError, find_checkpoint
+    from rerank_onnx.scorer import build_scorer
+
+    try:
+        return build_scorer(find_checkpoint(model, options), options)
+    except DamagedCheckpointError as error:
+        if model.is_local:
+            raise
+        logger.warning("%s; fetching it again", error)
+        return build_scorer(find_checkpoint(model, options, force=True), options)
+
+
+@hookimpl
+def rerank_register_backends() -> Iterator[Backend]:
+    """Describe the backend ``onnx``."""
+    tiny, multilingual = Alias("ms-marco-TinyBERT-L-2-v2"), Alias("ms-marco-MultiBERT-L-12")
+    languages = {"en": tiny, "ar": Alias("miniReranker_arabic_v1"), "other": multilingual}
+    yield Backend(
+        name="onnx",
+        summary="cross-encoders and late interaction as ONNX graphs, without torch",
+        load=load,
+        resolve=resolve,
+        options=OnnxOptions,
+        aliases={"onnx": languages, "flashrank": languages},
+    )

@@ -1,0 +1,140 @@
+"""From a model's name to the files of one graph: a folder, a hub repository, or one of FlashRank's archives."""
+
+from __future__ import annotations
+
+import platform
+import re
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from rerank import InvalidOptionsError, ModelLoadError, ModelRef
+from rerank_onnx.backend import FLASHRANK, OnnxOptions
+
+_FLASHRANK_REPOSITORY: Final = "prithivida/flashrank"
+_QUANTIZED: Final = re.compile(r"int8|uint8|quantized|_q4|bnb4", re.IGNORECASE)
+
+
+class DamagedCheckpointError(ModelLoadError):
+    """A file is there, and its content cannot be read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """The files of one graph.
+
+    Args:
+        graph: The ``.onnx`` file; external data lies beside it.
+        tokenizer: Its ``tokenizer.json``.
+        config: Its ``config.json``; empty where there is none.
+        tokenizer_config: Its ``tokenizer_config.json``; empty where there is none.
+    """
+
+    graph: Path
+    tokenizer: Path
+    config: Mapping[str, Any]
+    tokenizer_config: Mapping[str, Any]
+
+
+def find_checkpoint(model: ModelRef, options: OnnxOptions, *, force: bool = False) -> Checkpoint:
+    """Find, and download if need be, what a graph needs.
+
+    Args:
+        model: Its name and where to look.
+        options: ``file_name`` and ``quantized`` choose among several graphs.
+        force: Download again although the cache has it.
+
+    Raises:
+        ModelLoadError: A file is missing or cannot be fetched.
+        InvalidOptionsError: ``file_name`` names no graph of the checkpoint.
+    """
+    if model.name in FLASHRANK and not model.is_local:
+        model = replace(model, name=str(_unpacked(model, force=force)))
+    graph = _choose_graph(model, options)
+    for file in model.files:
+        if file.startswith((f"{graph}_data", f"{graph}.data")):
+            model.fetch(file, force=force)
+    return Checkpoint(
+        graph=model.fetch(graph, force=force),
+        tokenizer=model.fetch(_beside(model, graph, "tokenizer.json"), force=force),
+        config=model.config,
+        tokenizer_config=model.read_json("tokenizer_config.json") if "tokenizer_config.json" in model.files else {},
+    )
+
+
+def _choose_graph(model: ModelRef, options: OnnxOptions) -> str:
+    graphs = sorted((file for file in model.files if file.endswith(".onnx")), key=lambda file: (len(file), file))
+    if options.file_name is not None:
+        matches = [graph for graph in graphs if graph in (options.file_name, f"onnx/{options.file_name}")]
+        if not matches:
+            raise InvalidOptionsError(
+                f"{model.name} has no graph {options.file_name!r}: choose one of {', '.join(graphs) or 'none'}"
+            )
+        return matches[0]
+    if not graphs:
+        raise ModelLoadError(f"{model.name} has no .onnx file: export the model, or use another backend")
+    plain = [graph for graph in graphs if not _QUANTIZED.search(graph)]
+    quantized = [graph for graph in graphs if _QUANTIZED.search(graph) and _runs_here(graph)]
+    preferred = (quantized or plain) if options.quantized else (plain or quantized)
+    return (preferred or graphs)[0]
+
+
+def _runs_here(graph: str) -> bool:
+    """Whether a quantised file made for one processor family, as its name says, suits this machine."""
+    arm = platform.machine().lower() in ("arm64", "aarch64")
+    return "avx" not in graph if arm else "arm64" not in graph
+
+
+def _beside(model: ModelRef, graph: str, file: str) -> str:
+    own = (Path(graph).parent / file).as_posix()
+    if own in model.files or file in model.files:
+        return own if own in model.files else file
+    raise ModelLoadError(f"{model.name} has no {file} beside {graph}: save its fast tokenizer there")
+
+
+def _unpacked(model: ModelRef, *, force: bool) -> Path:
+    """The folder of one of FlashRank's models, unpacked from its archive whole or not at all."""
+    root = Path(model.cache_dir).expanduser() if model.cache_dir else _default_cache()
+    folder = root / model.name
+    if not force and _is_whole(folder):
+        return folder
+    archive = replace(model, name=_FLASHRANK_REPOSITORY).fetch(f"{model.name}.zip", force=force)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{model.name}-") as scratch:
+            unpacked = Path(scratch) / "unpacked"
+            with zipfile.ZipFile(archive) as content:
+                content.extractall(unpacked)  # checks each member's CRC, and keeps to the folder
+            whole = next(path for path in (unpacked / model.name, unpacked) if _is_whole(path))
+            shutil.rmtree(folder, ignore_errors=True)
+            _move(whole, folder)
+    except (zipfile.BadZipFile, StopIteration) as error:
+        raise DamagedCheckpointError(f"{archive} is no whole archive of {model.name}: fetch it again") from error
+    except OSError as error:
+        raise ModelLoadError(
+            f"{model.name} cannot be unpacked into {folder} ({error.strerror}): pass a cache_dir= that can be written"
+        ) from error
+    return folder
+
+
+def _move(source: Path, target: Path) -> None:
+    """Rename a folder; another process that was faster has put the same there."""
+    try:
+        source.replace(target)
+    except OSError:
+        if not _is_whole(target):
+            raise
+
+
+def _is_whole(folder: Path) -> bool:
+    return (folder / "tokenizer.json").is_file() and any(folder.glob("*.onnx"))
+
+
+def _default_cache() -> Path:
+    from huggingface_hub.constants import HF_HOME
+
+    return Path(HF_HOME) / "rerank-onnx"

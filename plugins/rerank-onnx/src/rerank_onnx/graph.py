@@ -1,0 +1,122 @@
+"""An onnxruntime session that takes rows of token ids."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from rerank import InvalidOptionsError, ModelLoadError
+from rerank_onnx.backend import OnnxOptions
+from rerank_onnx.checkpoint import DamagedCheckpointError
+
+Array = NDArray[Any]
+
+_INPUTS: Final = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
+
+
+class Graph:
+    """A loaded graph.
+
+    Args:
+        file: The ``.onnx`` file.
+        options: ``threads``, ``providers`` and ``session_options``.
+        pad_id: What fills short rows.
+
+    Raises:
+        DamagedCheckpointError: The file cannot be read as a graph.
+        ModelLoadError: The graph wants an input that no text gives.
+        InvalidOptionsError: An execution provider or session option does not exist.
+    """
+
+    def __init__(self, file: Path, options: OnnxOptions, pad_id: int) -> None:
+        session_options = _session_options(options)
+        providers = _providers(options)
+        try:
+            self.session = onnxruntime.InferenceSession(str(file), session_options, providers=providers)
+        except Exception as error:  # onnxruntime's exceptions share no narrower type
+            raise DamagedCheckpointError(f"{file} cannot be read as a graph ({error}): fetch it again") from error
+        self.inputs = {i.name: np.int32 if i.type == "tensor(int32)" else np.int64 for i in self.session.get_inputs()}
+        if unknown := sorted(set(self.inputs) - set(_INPUTS)):
+            raise ModelLoadError(
+                f"{file} wants the inputs {', '.join(unknown)}, and a text gives {', '.join(_INPUTS)}: "
+                "export it for sequence classification or feature extraction"
+            )
+        outputs = self.session.get_outputs()
+        named = [output for output in outputs if output.name in ("logits", "last_hidden_state", "token_embeddings")]
+        self.output = (named or outputs)[0]
+        self.pad_id = pad_id
+
+    def __call__(self, rows: Sequence[Sequence[int]], type_ids: Sequence[Sequence[int]]) -> Array:
+        """Run rows of token ids, padded on the right to the longest.
+
+        Args:
+            rows: Token ids of each row.
+            type_ids: Segment ids of each row.
+
+        Returns:
+            The graph's output as float32: ``(rows, width)`` of a classifier, ``(rows, tokens, dimensions)`` of an encoder.
+
+        Raises:
+            MemoryError: onnxruntime could not allocate what the batch needs.
+        """
+        lengths = np.array([len(row) for row in rows])
+        positions = np.arange(lengths.max())
+        mask = positions < lengths[:, None]  # (rows, tokens)
+
+        def padded(values: Sequence[Sequence[int]], fill: int) -> Array:
+            array = np.full(mask.shape, fill)
+            array[mask] = np.fromiter(chain.from_iterable(values), np.int64, lengths.sum())
+            return array
+
+        given = {
+            "input_ids": padded(rows, self.pad_id),
+            "attention_mask": mask,
+            "token_type_ids": padded(type_ids, 0),
+            "position_ids": positions * mask,
+        }
+        feed = {name: given[name].astype(dtype) for name, dtype in self.inputs.items()}
+        try:
+            (output,) = self.session.run([self.output.name], feed)
+        except Exception as error:
+            if "allocat" in str(error).lower():
+                raise MemoryError(str(error)) from error
+            raise
+        return np.asarray(output, dtype=np.float32)
+
+
+def _session_options(options: OnnxOptions) -> onnxruntime.SessionOptions:
+    session_options = onnxruntime.SessionOptions()
+    if options.threads is not None:
+        session_options.intra_op_num_threads = options.threads
+    for name, value in options.session_options.items():
+        if "." in name:
+            session_options.add_session_config_entry(name, str(value))
+        elif hasattr(session_options, name):
+            try:
+                setattr(session_options, name, value)
+            except TypeError as error:
+                raise InvalidOptionsError(f"session option {name!r} cannot be {value!r}: {error}") from error
+        else:
+            known = ", ".join(name for name in dir(session_options) if not name.startswith("_"))
+            raise InvalidOptionsError(f"onnxruntime has no session option {name!r}: choose one of {known}")
+    return session_options
+
+
+def _providers(options: OnnxOptions) -> list[Any]:
+    available = onnxruntime.get_available_providers()
+    for provider in options.providers:
+        name = provider if isinstance(provider, str) else provider[0]
+        if name not in available:
+            raise InvalidOptionsError(
+                f"this onnxruntime has no execution provider {name!r}: choose one of {', '.join(available)}, "
+                "or install an onnxruntime that has it"
+            )
+    return [
+        provider if isinstance(provider, str) else (provider[0], dict(provider[1])) for provider in options.providers
+    ]

@@ -1,0 +1,117 @@
+"""Encoder graphs: query and document apart, compared token by token."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeVar
+
+import numpy as np
+
+from rerank import Request, Scores, aggregate, group_requests, map_batches, pair_rows
+from rerank_onnx.backend import OnnxOptions
+from rerank_onnx.graph import Array, Graph
+from rerank_onnx.tokens import Tokens
+
+T = TypeVar("T")
+
+BATCH_TOKENS = 1024
+"""Tokens a batch by default: the embedded model was fastest there on two cores."""
+
+GROUP_DOCUMENTS = 256
+"""Documents that `score_many` gathers before it runs them together."""
+
+
+class OnnxLateInteraction:
+    """Scores documents by their token vectors.
+
+    The score is MaxSim plus a share of the pooled cosine. MaxSim: for each query token its best cosine over the
+    document's tokens, averaged over the query's; special tokens are left out, and a side without others gives 0.
+    Pooled: the cosine of the mean token vectors, specials included.
+
+    Args:
+        tokens: The tokenizer.
+        graph: From token ids to token vectors.
+        settings: ``query_tokens`` and ``document_tokens`` (limits, specials included) and ``pooled_weight``, as
+            ``config.json`` has them under ``late_interaction``; by default those of the embedded model.
+    """
+
+    def __init__(self, tokens: Tokens, graph: Graph, settings: Mapping[str, Any]) -> None:
+        self.tokens, self.graph = tokens, graph
+        self.layout = tokens.single_layout()
+        self.query_tokens = int(settings.get("query_tokens", 48))
+        self.document_tokens = min(int(settings.get("document_tokens", 256)), tokens.limit)
+        self.pooled_weight = float(settings.get("pooled_weight", 0.5))
+
+    def score(self, request: Request) -> Scores:
+        """Score one request's documents."""
+        return next(self.score_many([request]))
+
+    def score_many(self, requests: Iterable[Request]) -> Iterator[Scores]:
+        """Score requests in groups, so that short ones share batches."""
+        for group in group_requests(requests, GROUP_DOCUMENTS):
+            yield from self._score_group(group)
+
+    def _score_group(self, group: list[Request]) -> Iterator[Scores]:
+        options = group[0].options
+        assert isinstance(options, OnnxOptions)
+        whole_queries = self.tokens([request.query for request in group])
+        room = (options.query_max_length or self.query_tokens) - len(self.layout)
+        queries = self._run(
+            [self.layout.row((), query[: max(0, room)]) for query in whole_queries], options, lambda vectors, _: vectors
+        )
+        encoded = [
+            pair_rows(
+                (),
+                self.tokens([document.text for document in request.documents]),
+                self.layout,
+                options,
+                max_length=options.max_length or self.document_tokens,
+                query_max_length=0,
+            )
+            for request in group
+        ]
+        owners = [query for documents, query in zip(encoded, queries) for _ in documents.rows]
+        rows = [row for documents in encoded for row in documents.rows]
+        values = iter(self._run(rows, options, lambda vectors, i: self._similarity(owners[i], vectors)))
+        for documents, query in zip(encoded, whole_queries):
+            yield Scores(
+                values=aggregate([next(values) for _ in documents.rows], documents.owners, options.aggregate),
+                scale="similarity",
+                diagnostics={"truncated": documents.truncated, "query_truncated": len(query) > room},
+            )
+
+    def _run(self, rows: list[list[int]], options: OnnxOptions, then: Callable[[Array, int], T]) -> list[T]:
+        """Encode rows in batches and keep of each only what ``then`` makes of its token vectors and position."""
+
+        def forward(batch: list[int]) -> list[T]:
+            batch_rows = [rows[i] for i in batch]
+            vectors = self.graph(batch_rows, [[0] * len(row) for row in batch_rows])  # (rows, tokens, dimensions)
+            return [then(vectors[n, : len(rows[i])], i) for n, i in enumerate(batch)]
+
+        return map_batches(
+            range(len(rows)),
+            [len(row) for row in rows],
+            forward,
+            max_tokens=options.max_batch_tokens or BATCH_TOKENS,
+            max_items=options.batch_size,
+            out_of_memory=(MemoryError,),
+            progress=options.progress,
+        )
+
+    def _similarity(self, query: Array, document: Array) -> float:
+        """The score of token vectors ``(query_tokens, dimensions)`` and ``(document_tokens, dimensions)``."""
+        pooled = float(_unit(query.mean(axis=0)) @ _unit(document.mean(axis=0)))
+        query_words, document_words = self._words(query), self._words(document)
+        if not len(query_words) or not len(document_words):
+            return self.pooled_weight * pooled
+        cosines = query_words @ document_words.T  # (query_words, document_words)
+        return float(cosines.max(axis=1).mean()) + self.pooled_weight * pooled
+
+    def _words(self, vectors: Array) -> Array:
+        """The vectors of all but special tokens, of length one."""
+        return _unit(vectors[len(self.layout.before) : len(vectors) - len(self.layout.after)])
+
+
+def _unit(vectors: Array) -> Array:
+    norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return np.asarray(vectors / np.maximum(norms, 1e-9))

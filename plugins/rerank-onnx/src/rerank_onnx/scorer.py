@@ -1,0 +1,30 @@
+"""Which kind of scorer a graph is: by what it returns."""
+
+from __future__ import annotations
+
+from rerank import ModelLoadError, Scorer
+from rerank_onnx.backend import OnnxOptions
+from rerank_onnx.checkpoint import Checkpoint
+from rerank_onnx.cross_encoder import OnnxCrossEncoder
+from rerank_onnx.graph import Graph
+from rerank_onnx.late_interaction import OnnxLateInteraction
+from rerank_onnx.tokens import Tokens
+
+
+def build_scorer(checkpoint: Checkpoint, options: OnnxOptions) -> Scorer:
+    """A cross-encoder for a graph that returns one or two numbers a row, late interaction for one of token vectors.
+
+    Raises:
+        ModelLoadError: The graph returns anything else, or a file is damaged.
+    """
+    tokens = Tokens(checkpoint)
+    graph = Graph(checkpoint.graph, options, tokens.pad_id)
+    shape = graph.output.shape  # sizes, or names where a size is free
+    if len(shape) == 3:  # (rows, tokens, dimensions)
+        return OnnxLateInteraction(tokens, graph, checkpoint.config.get("late_interaction", {}))
+    if len(shape) in (1, 2) and (len(shape) == 1 or not isinstance(shape[1], int) or shape[1] in (1, 2)):
+        return OnnxCrossEncoder(tokens, graph)
+    raise ModelLoadError(
+        f"{checkpoint.graph} returns {graph.output.name} of shape {shape}: a reranker returns one or two numbers a row, "
+        "or token vectors; export the model with its classification head"
+    )
