@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tokenizers import Encoding, Tokenizer
+from tokenizers import Tokenizer
 
 from rerank import ModelLoadError, PairLayout
 from rerank_onnx.checkpoint import Checkpoint, DamagedCheckpointError
@@ -35,10 +35,9 @@ class Tokens:
 
     def single_layout(self) -> PairLayout:
         """Where the special tokens of one text stand: in ``before`` and ``after``."""
-        probe = self._plain("a")
-        whole = self.tokenizer.post_process(probe)
+        probe, whole = self._plain("a"), self.tokenizer.encode("a")
         first = whole.special_tokens_mask.index(0)
-        last = first + len(probe.ids)
+        last = first + len(probe)
         return PairLayout(before=tuple(whole.ids[:first]), after=tuple(whole.ids[last:]))
 
     def pair_layout(self) -> PairLayout:
@@ -48,25 +47,25 @@ class Tokens:
             ModelLoadError: It joins pairs in a way that no fixed layout describes.
         """
         query, document = self._plain("a"), self._plain("b")
-        whole = self.tokenizer.post_process(query, document)
+        whole = self.tokenizer.encode("a", "b")  # its parts put together by hand would not say whose token is whose
         owners = whole.sequence_ids
         if 0 in owners and 1 in owners:
             first, second = owners.index(0), owners.index(1)
             layout = PairLayout(
                 before=tuple(whole.ids[:first]),
-                between=tuple(whole.ids[first + len(query.ids) : second]),
-                after=tuple(whole.ids[second + len(document.ids) :]),
+                between=tuple(whole.ids[first + len(query) : second]),
+                after=tuple(whole.ids[second + len(document) :]),
                 types=(whole.type_ids[first], whole.type_ids[second]),
             )
-            row = layout.row(query.ids, document.ids)
-            if row == whole.ids and layout.type_ids(len(query.ids), len(row)) == whole.type_ids:
+            row = layout.row(query, document)
+            if row == whole.ids and layout.type_ids(len(query), len(row)) == whole.type_ids:
                 return layout
         raise ModelLoadError(
             "this tokenizer joins a pair in no fixed layout of query and document: use a backend of its own"
         )
 
-    def _plain(self, text: str) -> Encoding:
-        return self.tokenizer.encode(text, add_special_tokens=False)
+    def _plain(self, text: str) -> list[int]:
+        return self([text])[0]
 
     def _find_pad_id(self, config: Mapping[str, Any]) -> int:
         """The id that fills short rows; some graphs compute positions from it, so it must be the model's own."""
