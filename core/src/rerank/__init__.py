@@ -10,8 +10,6 @@ results = Reranker().rank("what is a panda?", ["a bear of China", "a kind of bre
 `Backend` through the ``rerank_register_backends`` hook: see `rerank.hookspecs` for a complete one.
 """
 
-from importlib.metadata import version
-
 from rerank.backend import PROTOCOL, Alias, Backend, Claim, Confidence
 from rerank.batching import group_requests, map_batches, plan_batches
 from rerank.errors import (
@@ -39,7 +37,7 @@ from rerank.registry import Registry
 from rerank.reranker import Reranker
 from rerank.results import Document, RankedResults, Result, ScoreScale
 
-__version__ = version("rerank-core")
+__version__ = "0.1.0"
 
 __all__ = [
     "PROTOCOL",

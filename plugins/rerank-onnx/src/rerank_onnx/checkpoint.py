@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import platform
 import re
-import shutil
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -110,9 +110,8 @@ def _unpacked(model: ModelRef, *, force: bool) -> Path:
             with zipfile.ZipFile(archive) as content:
                 content.extractall(unpacked)  # checks each member's CRC, and keeps to the folder
             whole = next(path for path in (unpacked / model.name, unpacked) if _is_whole(path))
-            shutil.rmtree(folder, ignore_errors=True)
-            _move(whole, folder)
-    except (zipfile.BadZipFile, StopIteration) as error:
+            _move(whole, folder, aside=Path(scratch) / "old", force=force)
+    except (zipfile.BadZipFile, zlib.error, EOFError, StopIteration) as error:
         raise DamagedCheckpointError(f"{archive} is no whole archive of {model.name}: fetch it again") from error
     except OSError as error:
         raise ModelLoadError(
@@ -121,13 +120,15 @@ def _unpacked(model: ModelRef, *, force: bool) -> Path:
     return folder
 
 
-def _move(source: Path, target: Path) -> None:
-    """Rename a folder; another process that was faster has put the same there."""
+def _move(source: Path, target: Path, *, aside: Path, force: bool) -> None:
+    """Rename a folder to where another may stand: kept if a faster process put it there whole, else moved aside."""
     try:
         source.replace(target)
     except OSError:
-        if not _is_whole(target):
-            raise
+        if not force and _is_whole(target):
+            return
+        target.replace(aside)
+        source.replace(target)
 
 
 def _is_whole(folder: Path) -> bool:

@@ -92,18 +92,21 @@ class Graph:
 
 def _session_options(options: OnnxOptions) -> onnxruntime.SessionOptions:
     session_options = onnxruntime.SessionOptions()
+    attributes = {
+        name for name in dir(session_options) if name[0] != "_" and not callable(getattr(session_options, name))
+    }
     if options.threads is not None:
         session_options.intra_op_num_threads = options.threads
     for name, value in options.session_options.items():
         if "." in name:
             session_options.add_session_config_entry(name, str(value))
-        elif hasattr(session_options, name):
+        elif name in attributes:
             try:
                 setattr(session_options, name, value)
             except TypeError as error:
                 raise InvalidOptionsError(f"session option {name!r} cannot be {value!r}: {error}") from error
         else:
-            known = ", ".join(name for name in dir(session_options) if not name.startswith("_"))
+            known = ", ".join(sorted(attributes))
             raise InvalidOptionsError(f"onnxruntime has no session option {name!r}: choose one of {known}")
     return session_options
 

@@ -1,0 +1,185 @@
+"""Every check and every command of the repository; the sessions follow from the distributions found here.
+
+nox                  lint, types, tests, isolation, docs and build: what has to pass
+nox -s demo          install the light half and rank the example file
+nox -s benchmark     tables under benchmarks/results (minutes)
+nox -l               all of them
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import nox
+
+try:
+    import tomllib
+except ModuleNotFoundError:  # Python 3.10
+    from pip._vendor import tomli as tomllib
+
+ROOT = Path(__file__).parent
+PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
+TORCH_PYTHON = "3.11"
+CONSTRAINTS = ["-c", "constraints.txt"]
+
+if shutil.which("pyenv"):  # its commands python3.10 … exist for every version and run only for those named here
+    found = subprocess.run(["pyenv", "versions", "--bare"], capture_output=True, text=True, check=False).stdout.split()
+    os.environ["PYENV_VERSION"] = ":".join(v for v in found if re.match("|".join(map(re.escape, PYTHONS)) + r"\.", v))
+
+nox.options.error_on_missing_interpreters = False
+nox.options.reuse_venv = "yes"
+nox.options.sessions = ["lint", "types", "tests", "tests_torch", "isolation", "docs", "build"]
+
+
+class Distribution:
+    """One folder with a ``pyproject.toml``."""
+
+    def __init__(self, folder: Path) -> None:
+        project: dict[str, Any] = tomllib.loads((folder / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        self.folder = folder.relative_to(ROOT).as_posix()
+        self.name: str = project["name"]
+        self.module = self.name.removesuffix("-core").replace("-", "_")
+        self.requires = {re.split(r"[^\w-]", dependency)[0] for dependency in project["dependencies"]}
+        self.entry_points: dict[str, str] = project.get("entry-points", {}).get("rerank", {})
+
+    @property
+    def tests(self) -> str:
+        return f"tests/{'core' if self.name == 'rerank-core' else self.module}"
+
+
+FOLDERS = [ROOT / "core", *sorted(path.parent for path in (ROOT / "plugins").glob("*/pyproject.toml"))]
+ALL = {distribution.name: distribution for distribution in map(Distribution, FOLDERS)}
+
+
+def needs_torch(distribution: Distribution) -> bool:
+    """Whether torch is among what it requires, directly or through another distribution of ours."""
+    return "torch" in distribution.requires or any(
+        needs_torch(ALL[name]) for name in distribution.requires if name in ALL
+    )
+
+
+LIGHT = [distribution for distribution in ALL.values() if not needs_torch(distribution)]
+HEAVY = [distribution for distribution in ALL.values() if needs_torch(distribution)]
+TEST_TOOLS = ["pytest", "pytest-xdist", "hypothesis", "onnx", "ir-measures"]
+
+
+def install(session: nox.Session, distributions: list[Distribution], *tools: str) -> None:
+    """Install distributions editable, core first with its extras, and tools beside them."""
+    editable = [f"-e{d.folder}" + ("[hub,test]" if d.name == "rerank-core" else "") for d in distributions]
+    session.install("-q", *CONSTRAINTS, *editable, *tools)
+
+
+def run_tests(session: nox.Session, distributions: list[Distribution]) -> None:
+    """Run the distributions' own tests on all cores, or what the command line names instead."""
+    folders = [d.tests for d in distributions if any((ROOT / d.tests).glob("test_*.py"))]
+    session.run("pytest", "-n", "auto", *(session.posargs or folders))
+
+
+@nox.session(python=TORCH_PYTHON)
+def lint(session: nox.Session) -> None:
+    """Style and formatting."""
+    session.install("-q", "ruff")
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+
+
+@nox.session(python=TORCH_PYTHON, venv_location=".nox/torch")
+def types(session: nox.Session) -> None:
+    """Strict types of every distribution."""
+    install(session, list(ALL.values()), "mypy", *TEST_TOOLS)
+    session.run("mypy", *(f"{d.folder}/src" for d in ALL.values()))
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """Core and the torch-free plugins, where torch is not installed."""
+    install(session, LIGHT, *TEST_TOOLS)
+    session.run("python", "-c", "import importlib.util as i; assert i.find_spec('torch') is None, 'torch is here'")
+    run_tests(session, LIGHT)
+
+
+@nox.session(python=TORCH_PYTHON, venv_location=".nox/torch")
+def tests_torch(session: nox.Session) -> None:
+    """The torch plugins, and the torch-free ones' comparisons with torch."""
+    install(session, list(ALL.values()), "mypy", "onnxscript", *TEST_TOOLS)
+    run_tests(session, [*HEAVY, ALL["rerank-onnx"]])
+
+
+@nox.session(python=TORCH_PYTHON)
+def isolation(session: nox.Session) -> None:
+    """Each distribution's wheel, alone in a fresh environment: the command runs and lists its backends."""
+    wheels = Path(session.create_tmp()) / "wheels"
+    build_into(session, wheels)
+    for name in session.posargs or ALL:
+        environment = Path(session.create_tmp()) / name
+        session.run("python", "-m", "venv", "--clear", str(environment), silent=True)
+        bin_folder = environment / ("Scripts" if os.name == "nt" else "bin")
+        pip = [str(bin_folder / "pip"), "install", "-q", "--disable-pip-version-check"]
+        session.run(*pip, *CONSTRAINTS, "--find-links", str(wheels), name, external=True)
+        session.run(str(bin_folder / "rerank"), "list-backends", external=True)
+        session.run(str(bin_folder / "python"), "-c", HEALTHY, *ALL[name].entry_points, external=True)
+        shutil.rmtree(environment)
+
+
+HEALTHY = """
+import sys
+from rerank.registry import installed
+
+plugins = installed().plugins
+unhealthy = [plugin for plugin in plugins if plugin.status != "ok" or plugin.reason]
+missing = set(sys.argv[1:]) - {plugin.name for plugin in plugins}
+sys.exit(f"unhealthy: {unhealthy}, missing: {missing}" if unhealthy or missing else 0)
+"""
+
+
+@nox.session(python=TORCH_PYTHON, venv_location=".nox/torch")
+def docs(session: nox.Session) -> None:
+    """Every snippet of the documentation, run."""
+    install(session, list(ALL.values()), "mypy", "onnxscript", "build", *TEST_TOOLS)
+    session.run("pytest", "-n", "auto", "tests/docs", *session.posargs)
+
+
+@nox.session(python=TORCH_PYTHON)
+def build(session: nox.Session) -> None:
+    """All wheels and source archives into dist/, checked."""
+    session.install("-q", "twine", "check-wheel-contents")
+    shutil.rmtree(ROOT / "dist", ignore_errors=True)
+    wheels = ROOT / "dist"
+    build_into(session, wheels, "--sdist", "--wheel")
+    session.run("twine", "check", "--strict", *map(str, sorted(wheels.iterdir())))
+    session.run("check-wheel-contents", *map(str, sorted(wheels.glob("*.whl"))))
+
+
+@nox.session(python=TORCH_PYTHON)
+def demo(session: nox.Session) -> None:
+    """The README's first command, in an environment of its own."""
+    session.install("-q", *(ALL[name].folder for name in ("rerank-core", "rerank-onnx", "rerank-nano")))
+    session.run(
+        "rerank",
+        "rank",
+        "what lifts a sourdough loaf when no yeast is added?",
+        "examples/passages.jsonl",
+        "--top-k",
+        "5",
+    )
+
+
+@nox.session(python=TORCH_PYTHON, venv_location=".nox/torch")
+def benchmark(session: nox.Session) -> None:
+    """The tables under benchmarks/results; name benchmarks to run only those."""
+    install(session, list(ALL.values()), "onnxscript", "sentence-transformers", *TEST_TOOLS)
+    for script in session.posargs or sorted(map(str, (ROOT / "benchmarks").glob("*.py"))):
+        session.run("python", script)
+
+
+def build_into(session: nox.Session, folder: Path, *kinds: str) -> None:
+    """Build every distribution into a folder: its wheel, or the ``kinds`` named."""
+    session.install("-q", "build", "hatchling")
+    for distribution in ALL.values():
+        command = ["python", "-m", "build", "--no-isolation", "--outdir", str(folder), *(kinds or ["--wheel"])]
+        session.run(*command, distribution.folder, silent=True)
