@@ -88,7 +88,7 @@ def lint(session: nox.Session) -> None:
     session.run("ruff", "format", "--check")
 
 
-@nox.session(python=TORCH_PYTHON, venv_location=".nox/torch")
+@nox.session(python=TORCH_PYTHON)
 def types(session: nox.Session) -> None:
     """Strict types of every distribution."""
     install(session, list(ALL.values()), "mypy", *TEST_TOOLS)
@@ -103,10 +103,10 @@ def tests(session: nox.Session) -> None:
     run_tests(session, LIGHT)
 
 
-@nox.session(python=TORCH_PYTHON, venv_location=".nox/torch")
+@nox.session(python=TORCH_PYTHON)
 def tests_torch(session: nox.Session) -> None:
     """The torch plugins, and the torch-free ones' comparisons with torch."""
-    install(session, list(ALL.values()), "mypy", "onnxscript", *TEST_TOOLS)
+    install(session, list(ALL.values()), "onnxscript", *TEST_TOOLS)
     run_tests(session, [*HEAVY, ALL["rerank-onnx"]])
 
 
@@ -137,10 +137,10 @@ sys.exit(f"unhealthy: {unhealthy}, missing: {missing}" if unhealthy or missing e
 """
 
 
-@nox.session(python=TORCH_PYTHON, venv_location=".nox/torch")
+@nox.session(python=TORCH_PYTHON)
 def docs(session: nox.Session) -> None:
     """Every snippet of the documentation, run."""
-    install(session, list(ALL.values()), "mypy", "onnxscript", "build", *TEST_TOOLS)
+    install(session, list(ALL.values()), "nox", "build", "hatchling", *TEST_TOOLS)
     session.run("pytest", "-n", "auto", "tests/docs", *session.posargs)
 
 
@@ -169,7 +169,7 @@ def demo(session: nox.Session) -> None:
     )
 
 
-@nox.session(python=TORCH_PYTHON, venv_location=".nox/torch")
+@nox.session(python=TORCH_PYTHON)
 def benchmark(session: nox.Session) -> None:
     """The tables under benchmarks/results; name benchmarks to run only those."""
     install(session, list(ALL.values()), "onnxscript", "sentence-transformers", *TEST_TOOLS)

@@ -1,0 +1,94 @@
+"""Every snippet of the documentation, run in order, file by file, in a folder of its own.
+
+A ``python`` block runs in its document's namespace; one that begins with ``# file: NAME`` (or a ``toml`` block that does) is
+written there instead. A ``bash`` block runs under ``bash -e`` with this environment's commands first; a ``text`` block after it
+is its output, to the letter. What cannot run says so in a comment above: ``<!-- not run by the tests: … -->``.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = [
+    ROOT / "README.md",
+    *sorted(ROOT.glob("docs/*.md")),
+    *sorted(ROOT.glob("*/README.md")),
+    *sorted(ROOT.glob("plugins/*/README.md")),
+]
+BLOCK = re.compile(
+    r"(?P<comment><!-- not run by the tests: .*-->\n)?^```(?P<language>\w+)\n(?P<code>.*?)^```$",
+    re.MULTILINE | re.DOTALL,
+)
+NOT_CODE = {"dockerfile"}
+COPIED = ["core", "plugins", "examples", "noxfile.py", "constraints.txt", "README.md", "LICENSE", "NOTICE"]
+
+
+class Snippet(NamedTuple):
+    language: str
+    code: str
+    line: int
+
+
+def snippets(document: Path) -> list[Snippet]:
+    text = document.read_text(encoding="utf-8")
+    return [
+        Snippet(found["language"], found["code"], text.count("\n", 0, found.start("code")) + 1)
+        for found in BLOCK.finditer(text)
+        if not found["comment"] and found["language"] not in NOT_CODE
+    ]
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    """A copy of what a reader has: the checkout without its history and caches."""
+    for name in COPIED:
+        source = ROOT / name
+        ignored = shutil.ignore_patterns("__pycache__", "*.egg-info", ".nox", ".venv")
+        if source.is_dir():
+            shutil.copytree(source, tmp_path / name, ignore=ignored)
+        else:
+            shutil.copy(source, tmp_path / name)
+    return tmp_path
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_snippets_run(document: Path, workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(workspace)
+    commands = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    namespace: dict[str, object] = {"__name__": "__main__"}
+    output = ""
+    for snippet in snippets(document):
+        where = f"{document.relative_to(ROOT)}, line {snippet.line}"
+        if named := re.match(r"# file: (\S+)\n", snippet.code):
+            (workspace / named[1]).write_text(snippet.code[named.end() :], encoding="utf-8")
+        elif snippet.language == "python":
+            exec(compile(snippet.code, where, "exec"), namespace)
+        elif snippet.language == "bash":
+            done = subprocess.run(
+                ["bash", "-e", "-c", snippet.code],
+                env={**os.environ, "PATH": commands, "PYTHONPATH": ""},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert done.returncode == 0, f"{where}: {done.stdout}\n{done.stderr}"
+            output = done.stdout
+        elif snippet.language == "text":
+            assert output.strip() == snippet.code.strip(), f"{where} is not what the command above it printed"
+        else:
+            pytest.fail(f"{where}: a {snippet.language} block is neither run nor written to a file")
+
+
+def test_ci_runs_the_test_command_of_the_readme() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    steps = [step.strip() for step in (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()[-3:]]
+    assert " && ".join(steps).replace("exec ", "") in readme
