@@ -38,9 +38,9 @@ class Repository:
                 try:
                     info = hub.HfApi(token=self.token).model_info(self.name, revision=self.revision, timeout=10)
                     return frozenset(sibling.rfilename for sibling in info.siblings or ())
-                except hub.errors.HfHubHTTPError:
-                    raise
                 except Exception as error:
+                    if isinstance(error, hub.errors.HfHubHTTPError) and not _may_pass(error):
+                        raise
                     logger.info("the hub cannot be reached (%s); looking for %s in the cache", error, self.name)
                     unreachable = error
             try:
@@ -98,6 +98,8 @@ class Repository:
 def _explain(error: Exception) -> str:
     from huggingface_hub import errors
 
+    if isinstance(error, errors.LocalEntryNotFoundError) and isinstance(error.__cause__, errors.HfHubHTTPError):
+        error = error.__cause__  # the hub was reached, and in trouble
     if isinstance(error, errors.GatedRepoError):
         return "is gated: accept its terms on the hub, then pass token= or set HF_TOKEN"
     if isinstance(error, errors.RepositoryNotFoundError):
@@ -107,10 +109,10 @@ def _explain(error: Exception) -> str:
         )
     if isinstance(error, errors.RevisionNotFoundError):
         return "does not exist: check revision="
-    if isinstance(error, errors.RemoteEntryNotFoundError):
-        return "does not exist: check the file's name"
     if isinstance(error, (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled)):
         return "is not in the cache, and the hub was not reached: connect, or download it first, or give a local folder"
+    if isinstance(error, errors.EntryNotFoundError):
+        return "does not exist: check the file's name"
     if isinstance(error, errors.HfHubHTTPError):
         status = error.response.status_code
         advice = "check token= or HF_TOKEN" if status in (401, 403) else "try again later"
@@ -119,6 +121,12 @@ def _explain(error: Exception) -> str:
         f"could not be read from the hub ({type(error).__name__}: {error}): check the connection and "
         "the cache folder's space and permissions, then try again"
     )
+
+
+def _may_pass(error: Any) -> bool:
+    """Whether the hub is only overloaded or broken: what the cache holds is as good as ever."""
+    status: int = error.response.status_code
+    return status == 429 or status >= 500
 
 
 def files_below(folder: Path) -> frozenset[str]:

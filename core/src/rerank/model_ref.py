@@ -41,7 +41,16 @@ class ModelRef:
     @property
     def is_local(self) -> bool:
         """Whether the name is a folder on this machine."""
-        return Path(self.name).expanduser().is_dir()
+        return self._path is not None and self._path.is_dir()
+
+    @property
+    def _path(self) -> Path | None:
+        """What lies on this machine under the name, if anything."""
+        try:
+            path = Path(self.name).expanduser()
+            return path if self.name and path.exists() else None
+        except (OSError, RuntimeError, ValueError):  # too long, nobody's home, a null character
+            return None
 
     @property
     def files(self) -> frozenset[str]:
@@ -57,10 +66,10 @@ class ModelRef:
     @cached_property
     def _listing(self) -> frozenset[str] | ModelLoadError:
         """The files, or why they cannot be listed: several backends ask, the hub is asked once."""
-        if self.is_local:
-            return files_below(Path(self.name).expanduser())
+        if self._path is not None and self._path.is_dir():
+            return files_below(self._path)
         if not _HUB_NAME.fullmatch(self.name):
-            found = "a file" if Path(self.name).expanduser().exists() else "no folder on this machine"
+            found = "a file" if self._path is not None else "no folder on this machine"
             return ModelLoadError(
                 f"model {self.name!r} is {found}, and no name the hub could have: "
                 "give a folder, or a hub name such as 'BAAI/bge-reranker-v2-m3'"
@@ -108,9 +117,9 @@ class ModelRef:
         Raises:
             ModelLoadError: The file does not exist or cannot be downloaded whole.
         """
-        if not self.is_local:
+        if self._path is None or not self._path.is_dir():
             return self._repository.download(file, force=force)
-        path = Path(self.name).expanduser() / file
+        path = self._path / file
         if not path.is_file():
             raise ModelLoadError(f"{self.name} has no file {file!r}: fetch the checkpoint again")
         return path
