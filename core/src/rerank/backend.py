@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, Final, NamedTuple
@@ -60,6 +60,7 @@ class Backend:
         aliases: Short names, each with a model per language: ``{"t5": {"en": Alias("castorini/…")}}``.
             A language is looked up exactly, then as ``other``, then as ``en`` with a warning.
         protocol: The version of the plugin protocol that the backend was written for.
+        notes: Lines about this machine for ``rerank list-backends``, such as which keys are set; never a secret.
     """
 
     name: str
@@ -69,3 +70,4 @@ class Backend:
     options: type[Options] = Options
     aliases: Mapping[str, Mapping[str, Alias]] = field(default_factory=dict)
     protocol: int = PROTOCOL
+    notes: Callable[[], Iterable[str]] | None = None

@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -142,6 +143,26 @@ class Registry:
         others = [other for key, other in self._manager.list_name_plugin() if key != name and other is not None]
         results: list[Any] = self._manager.subset_hook_caller(hook, others)(**arguments)
         return results
+
+    def collect(self, hook: str, add: Callable[[Any], None]) -> None:
+        """Pass on what plugins offer through a hook that one of them defines, each plugin on its own.
+
+        Args:
+            hook: Its name, such as ``rerank_register_providers``; it takes no arguments and returns an iterable.
+            add: Called with each thing offered. If it or the plugin raises, the plugin becomes a row with its reason.
+        """
+        if not hasattr(self._manager.hook, hook):
+            return
+        for plugin in self.plugins:
+            if plugin.status != "ok":
+                continue
+            try:
+                for offers in self.call(plugin, hook):
+                    for offered in offers:
+                        add(offered)
+            except Exception as error:
+                told = str(error) if isinstance(error, PluginError) else f"{type(error).__name__}: {error}"
+                plugin.status, plugin.reason = "failed", f"{hook}: {told}"
 
     def register_commands(self, cli: click.Group) -> None:
         """Let every plugin add its commands; one that fails becomes a row with its reason."""

@@ -370,7 +370,7 @@ class Reranker:
         return {
             "backend": self._backend,
             "model": replace(self._model, token=None),
-            "options": {name: value for name, value in given.items() if not isinstance(value, SecretStr)},
+            "options": {name: value for name, value in given.items() if not _holds_secret(value)},
             "closed": self._closed,
         }
 
@@ -409,6 +409,15 @@ def select(
         else:
             chosen = registry.resolve(asked)
     return chosen, asked, defaults
+
+
+def _holds_secret(value: Any) -> bool:
+    """Whether an option's value is a secret, or contains one."""
+    if isinstance(value, Mapping):
+        return any(map(_holds_secret, value.values()))
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return any(map(_holds_secret, value))
+    return isinstance(value, SecretStr)
 
 
 def _in_language(models: Mapping[str, Alias], name: str, lang: str) -> Alias:

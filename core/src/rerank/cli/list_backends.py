@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import click
 
+from rerank.backend import Backend
 from rerank.cli import echo_json
 from rerank.registry import Plugin, Registry, installed
 
@@ -18,8 +20,9 @@ def command(as_json: bool) -> None:
     Set RERANK_DISABLE_PLUGINS to plugin or distribution names, separated by commas, to leave them out ("all" for all).
     """
     registry = installed()
+    notes = {name: _notes(backend) for name, backend in registry.backends.items()}  # first: asking may fail a plugin
     if as_json:
-        echo_json([_described(plugin, registry) for plugin in registry.plugins])
+        echo_json([_described(plugin, registry, notes) for plugin in registry.plugins])
         return
     rows = [("backend", "distribution", "status", "")]
     for plugin in registry.plugins:
@@ -34,9 +37,19 @@ def command(as_json: bool) -> None:
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     for row in rows:
         click.echo("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths)), row[3]]).rstrip())
+        for note in notes.get(row[0], ()):
+            click.echo(f"  {note}")
 
 
-def _described(plugin: Plugin, registry: Registry) -> dict[str, Any]:
+def _notes(backend: Backend) -> list[str]:
+    """What a backend says of this machine; one that cannot say so says why."""
+    try:
+        return [] if backend.notes is None else list(backend.notes())
+    except Exception as error:
+        return [f"its notes cannot be told: {type(error).__name__}: {error}"]
+
+
+def _described(plugin: Plugin, registry: Registry, notes: Mapping[str, list[str]]) -> dict[str, Any]:
     backends = [registry.backends[name] for name in plugin.backends]
     return {
         "plugin": plugin.name,
@@ -50,6 +63,7 @@ def _described(plugin: Plugin, registry: Registry) -> dict[str, Any]:
                 "name": backend.name,
                 "summary": backend.summary,
                 "protocol": backend.protocol,
+                "notes": notes[backend.name],
                 "options": sorted(backend.options.model_fields),
                 "aliases": {
                     name: {lang: alias.model for lang, alias in models.items()}

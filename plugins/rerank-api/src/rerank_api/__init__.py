@@ -1,0 +1,19 @@
+"""Hosted and self-hosted rerank services behind one protocol.
+
+```python
+from rerank import Reranker
+
+Reranker("cohere", lang="en").rank("what is a panda?", ["a bear of China", "a kind of bread"])
+Reranker("my_model", api_provider="jina", api_key="…")
+Reranker("tei", url="http://localhost:8080")
+```
+
+A provider is a `Provider`: where it is, what it is asked, how its answer is read. Third parties add theirs through the
+``rerank_register_providers`` hook: see `rerank_api.hookspecs` for a complete one.
+"""
+
+from rerank_api.answers import read_list, read_scores
+from rerank_api.options import ApiOptions
+from rerank_api.provider import Answer, Link, Provider, Question, Reply, bearer
+
+__all__ = ["Answer", "ApiOptions", "Link", "Provider", "Question", "Reply", "bearer", "read_list", "read_scores"]

@@ -1,0 +1,252 @@
+"""What went wrong with one attempt, whether another may help, and the typed error that it becomes."""
+
+from __future__ import annotations
+
+import re
+import ssl
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Any, Final
+
+import httpx
+
+from rerank.errors import AuthenticationError, ProviderError, ProviderTimeoutError, RateLimitError
+from rerank_api.address import shown
+from rerank_api.keys import Secrets, how_to_set
+from rerank_api.provider import Provider, Reply
+
+TRANSIENT: Final = frozenset({408, 409, 429, *range(500, 600)}) - {501}
+"""Statuses worth another attempt."""
+
+_REQUEST_IDS: Final = ("x-request-id", "request-id", "x-amzn-requestid", "x-api-request-id", "nvcf-reqid", "x-trace-id")
+_MESSAGES: Final = ("message", "error", "detail", "msg", "error_description", "title", "errors")
+_LONGEST: Final = 400
+_DURATION: Final = re.compile(r"(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failure:
+    """One failed attempt.
+
+    Args:
+        what: What happened, following the provider's name.
+        step: What to do next.
+        kind: The error it becomes.
+        status: The HTTP status, if a response came.
+        request_id: The provider's own identifier, if it sent one.
+        wait: Seconds that the provider asks to wait.
+        transient: Whether another attempt may help.
+    """
+
+    what: str
+    step: str
+    kind: type[ProviderError] = ProviderError
+    status: int | None = None
+    request_id: str | None = None
+    wait: float | None = None
+    transient: bool = False
+
+    def error(self, provider: str, attempts: int) -> ProviderError:
+        """The typed error, after so many attempts."""
+        told = [f"request {self.request_id}"] if self.request_id else []
+        told += [f"{attempts} attempts"] if attempts > 1 else []
+        message = f"{provider} {self.what}{f' ({chr(44).join(told)})' if told else ''}: {self.step}"
+        if issubclass(self.kind, RateLimitError):
+            return self.kind(
+                message, provider=provider, status=self.status, request_id=self.request_id, retry_after=self.wait
+            )
+        return self.kind(message, provider=provider, status=self.status, request_id=self.request_id)
+
+
+class AttemptError(Exception):
+    """Carries a `Failure` out of an attempt."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.what)
+        self.failure = failure
+
+
+def of_reply(reply: Reply, provider: Provider, secrets: Secrets) -> Failure | None:
+    """What is wrong with a reply as a whole; None where its body may hold an answer."""
+    if 200 <= reply.status < 300 and reply.text is None:
+        return None
+    request_id = _request_id(reply, secrets)
+    if 200 <= reply.status < 300:
+        return Failure(
+            what=f"answered {reply.status} with {_no_json(reply, secrets)}",
+            step="check url= and that a rerank service answers there",
+            status=reply.status,
+            request_id=request_id,
+        )
+    kind, step = _kind_and_step(reply.status, provider)
+    message = told_by(reply, secrets)
+    return Failure(
+        what=f"answered {reply.status}{f' ({message})' if message else ''}",
+        step=step,
+        kind=kind,
+        status=reply.status,
+        request_id=request_id,
+        wait=wait_of(reply.headers, time.time()),
+        transient=reply.status in TRANSIENT,
+    )
+
+
+def of_answer(problem: str, reply: Reply, secrets: Secrets) -> Failure:
+    """An answer that cannot be used: the provider's own message where it sent one instead, else what is wrong."""
+    message = told_by(reply, secrets) if isinstance(reply.body, Mapping) else ""
+    return Failure(
+        what=f"answered {reply.status} with an error in place of results ({message})"
+        if message
+        else f"answered {reply.status}, but {secrets.hide(problem)}",
+        step="read its message, and check the model and the options"
+        if message
+        else "check that url= and provider= belong together, or report it to the provider",
+        status=reply.status,
+        request_id=_request_id(reply, secrets),
+    )
+
+
+def of_exception(error: httpx.HTTPError, url: str, secrets: Secrets) -> Failure:
+    """A request to which no whole response came."""
+    told = secrets.hide(f"{type(error).__name__}: {error}".rstrip(": "))[:_LONGEST]
+    if isinstance(error, httpx.ConnectTimeout):
+        return Failure(
+            what=f"could not be reached in time at {shown(url)} ({told})",
+            step="check url= and the network, or raise connect_timeout",
+            kind=ProviderTimeoutError,
+            transient=True,
+        )
+    if isinstance(error, httpx.TimeoutException):
+        return Failure(
+            what=f"stopped answering ({told})",
+            step="try again later, send fewer documents (batch_size=), or raise read_timeout",
+            kind=ProviderTimeoutError,
+            transient=True,
+        )
+    if _is_distrust(error):
+        return Failure(
+            what=f"has a certificate that is not trusted at {shown(url)} ({told})",
+            step="check url=, or pass ca_file= with the certificates of your own authority",
+        )
+    if isinstance(error, httpx.TransportError):
+        return Failure(
+            what=f"could not be reached, or broke off, at {shown(url)} ({told})",
+            step="check url=, the network and that the service runs, or try again later",
+            transient=True,
+        )
+    return Failure(what=f"sent what cannot be decoded ({told})", step="report it to the provider")
+
+
+def told_by(reply: Reply, secrets: Secrets) -> str:
+    """The provider's own message, in one line and without secrets; empty where there is none."""
+    found = _message_in(reply.body) if reply.text is None else _page(reply.text)
+    text = " ".join(secrets.hide(found).split())
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+
+
+def _message_in(body: Any) -> str:
+    """The first message in a JSON body, at any of the places that providers use."""
+    if isinstance(body, str):
+        return body
+    if isinstance(body, list):
+        return "; ".join(filter(None, map(_message_in, body[:3])))
+    if isinstance(body, Mapping):
+        return next((told for name in _MESSAGES if (told := _message_in(body.get(name)))), "")
+    return ""
+
+
+def _page(text: str) -> str:
+    title = re.search(r"<title[^>]*>(.*?)</title", text[:4096], re.IGNORECASE | re.DOTALL)
+    return title[1] if title else text
+
+
+def _no_json(reply: Reply, secrets: Secrets) -> str:
+    text = (reply.text or "").lstrip()
+    if not text:
+        return "nothing in place of JSON"
+    kind = "HTML" if text.startswith("<") else "no whole JSON" if text[0] in "{[" else "text"
+    page = " ".join(secrets.hide(_page(text)).split())[:80]
+    return f"{kind} in place of JSON ({page!r})"
+
+
+def _kind_and_step(status: int, provider: Provider) -> tuple[type[ProviderError], str]:
+    if status in (401, 403):
+        return AuthenticationError, f"{how_to_set(provider)}, and check what the key may do"
+    if status == 429:
+        return RateLimitError, "wait, lower max_concurrency, or set requests_per_minute or tokens_per_minute"
+    if status in (408, 504):
+        return ProviderTimeoutError, "try again later, or send fewer documents (batch_size=)"
+    if status >= 500:
+        return ProviderError, "try again later, or look at the provider's status page"
+    if 300 <= status < 400:
+        return ProviderError, "redirects are not followed: give the final address as url="
+    steps = {
+        402: "check the account's credit",
+        404: "check the model's name and url=",
+        413: "send fewer documents a request (batch_size=) or shorter ones",
+    }
+    return ProviderError, steps.get(status, "check the model, the documents and the options")
+
+
+def _request_id(reply: Reply, secrets: Secrets) -> str | None:
+    found = next((reply.headers[name] for name in _REQUEST_IDS if reply.headers.get(name)), None)
+    if found is None and isinstance(reply.body, Mapping):
+        found = next((v for name in ("request_id", "id") if isinstance(v := reply.body.get(name), str) and v), None)
+    return None if found is None else secrets.hide(found)[:100]
+
+
+def _is_distrust(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def wait_of(headers: Mapping[str, str], now: float) -> float | None:
+    """How many seconds the provider asks to wait: ``Retry-After``, else when its rate limits reset.
+
+    Args:
+        headers: Lower-case names.
+        now: Seconds since 1970.
+    """
+    if (milliseconds := _number(headers.get("retry-after-ms"))) is not None:
+        return milliseconds / 1000
+    if (after := headers.get("retry-after")) is not None:
+        return _number(after) if _number(after) is not None else _until(after, now)
+    waits = [
+        wait
+        for prefix in ("x-ratelimit", "ratelimit", "x-rate-limit")
+        for suffix in ("", "-requests", "-tokens")
+        if _number(headers.get(f"{prefix}-remaining{suffix}")) in (None, 0)
+        and (wait := _reset(headers.get(f"{prefix}-reset{suffix}"), now)) is not None
+    ]
+    return max(waits, default=None)
+
+
+def _number(text: str | None) -> float | None:
+    """A number from 0 up; None where it is none."""
+    return float(text) if text is not None and re.fullmatch(r"\s*\d{1,15}(\.\d*)?\s*", text) else None
+
+
+def _until(date: str, now: float) -> float | None:
+    try:
+        return max(0.0, parsedate_to_datetime(date).timestamp() - now)
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def _reset(text: str | None, now: float) -> float | None:
+    """Seconds until a reset, given as seconds, as a time since 1970 in seconds or milliseconds, as ``6m0s`` or a date."""
+    if text is None:
+        return None
+    if (number := _number(text)) is not None:
+        if number < 1e8:
+            return number
+        return max(0.0, (number if number < 1e11 else number / 1000) - now)
+    if text.strip() and (parts := _DURATION.fullmatch(text.strip())):
+        hours, minutes, seconds, milliseconds = (float(part or 0) for part in parts.groups())
+        return 3600 * hours + 60 * minutes + seconds + milliseconds / 1000
+    return _until(text, now)

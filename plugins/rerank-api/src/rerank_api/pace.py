@@ -1,0 +1,32 @@
+"""The client's own limit of requests and tokens a minute, evenly spread."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+
+class Pace:
+    """Lets amounts through at a steady rate.
+
+    Args:
+        per_minute: How much may pass a minute; None lets everything through.
+    """
+
+    def __init__(self, per_minute: float | None) -> None:
+        self._seconds_each = 0.0 if per_minute is None else 60.0 / per_minute
+        self._free_at = 0.0
+
+    def wait(self) -> float:
+        """Seconds until the next amount may pass."""
+        return max(0.0, self._free_at - time.monotonic())
+
+    def take(self, amount: float) -> None:
+        """Count an amount as passed; a negative one gives back what was estimated too high."""
+        self._free_at = max(self._free_at, time.monotonic()) + amount * self._seconds_each
+
+
+def estimate_tokens(query: str, texts: Sequence[str]) -> float:
+    """Tokens of a request: the query goes with every text, and a token is about four bytes of UTF-8."""
+    of_query = len(query.encode())
+    return sum(of_query + len(text.encode()) for text in texts) / 4

@@ -1,0 +1,159 @@
+"""What a provider describes: where it is, what it is asked, how its answer is read."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from rerank.results import ScoreScale
+from rerank_api.options import ApiOptions
+
+if TYPE_CHECKING:
+    import httpx
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What one HTTP request asks: as many documents as the provider takes at once.
+
+    Args:
+        query: The query.
+        texts: The documents' texts, never none.
+        model: The model's name, or None where the server runs one of its own.
+        top_k: How many results are enough; None is all, as it always is where the provider has no such field.
+        options: The call's options.
+    """
+
+    query: str
+    texts: Sequence[str]
+    model: str | None
+    top_k: int | None
+    options: ApiOptions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What came back over the wire.
+
+    Args:
+        status: The HTTP status.
+        headers: Lower-case names.
+        body: The parsed JSON; None where it was none.
+        text: The body as it came, where it was no JSON.
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    body: Any = None
+    text: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a provider's answer says, not yet checked.
+
+    Args:
+        pairs: ``(index, score)`` a result, as the provider sent them.
+        usage: What it bills, by name.
+    """
+
+    pairs: Sequence[tuple[Any, Any]]
+    usage: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """An open way to one provider.
+
+    Args:
+        client: The connection pool, with the user's timeouts, proxy and certificates.
+        url: Where to post.
+        headers: Of every request: the key's and the user's own.
+        key: The key, or None.
+        options: The construction's options.
+    """
+
+    client: httpx.AsyncClient
+    url: str
+    headers: Mapping[str, str] = field(repr=False)
+    key: str | None = field(repr=False)
+    options: ApiOptions
+
+
+Sender: TypeAlias = Callable[[Mapping[str, Any]], Awaitable[Reply]]
+"""Sends one request's body and returns the reply, whatever its status."""
+
+
+def bearer(key: str) -> Mapping[str, str]:
+    """The headers that carry a key almost everywhere."""
+    return {"Authorization": f"Bearer {key}"}
+
+
+def post_json(link: Link) -> Sender:
+    """The usual way: a POST of JSON through the pool."""
+    from rerank_api.transport import as_reply, encode
+
+    headers = {**link.headers, "Content-Type": "application/json"}
+
+    async def send(body: Mapping[str, Any]) -> Reply:
+        return as_reply(await link.client.post(link.url, content=encode(body), headers=headers))
+
+    return send
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Provider:
+    """One rerank service.
+
+    Args:
+        name: Unique among the providers; a short name for ``Reranker``.
+        summary: One line for readers.
+        request: The body of a request; fields that are None are left out.
+        answer: Reads an answer's body (`read_list` and `read_scores` make such functions).
+        scale: What the scores mean, by its documentation; it may depend on the options.
+        url: The service's address, which may depend on the options; None where the user has to give it.
+        path: Added to an address that does not end with it, the user's or the provider's; may depend on the model.
+        other_names: Short names beside ``name``.
+        models: The default model by language (``other``: any); none where the server runs one of its own.
+        keys: Environment variables that may hold the key, the first one set wins.
+        key_required: Whether there is no use in asking without one; an address of the user's own may need none.
+        authorize: The headers that carry the key.
+        headers: Of every request, beside the key's.
+        takes: The provider-specific options (`rerank_api.options.SPECIFIC`) that it understands.
+        max_documents: At most this many documents a request; None where unknown.
+        limit_from: Path and field where a running server tells that limit.
+        takes_top_k: Whether it returns fewer results where asked to.
+        listwise: Whether a model's scores depend on the other documents of the request, so that requests cannot be
+            compared.
+        connect: How to send; None posts JSON.
+    """
+
+    name: str
+    summary: str
+    request: Callable[[Question], Mapping[str, Any]]
+    answer: Callable[[Any, Question], Answer]
+    scale: ScoreScale | Callable[[ApiOptions], ScoreScale] = "probability"
+    url: str | Callable[[ApiOptions], str] | None = None
+    path: str | Callable[[str | None, ApiOptions], str] = ""
+    other_names: tuple[str, ...] = ()
+    models: Mapping[str, str] = field(default_factory=dict)
+    keys: tuple[str, ...] = ()
+    key_required: bool = True
+    authorize: Callable[[str], Mapping[str, str]] = bearer
+    headers: Mapping[str, str] = field(default_factory=dict)
+    takes: frozenset[str] = frozenset()
+    max_documents: int | None = None
+    limit_from: tuple[str, str] | None = None
+    takes_top_k: bool = True
+    listwise: Callable[[str | None], bool] = lambda model: False
+    connect: Callable[[Link], Sender] = post_json
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Its name and its other names."""
+        return (self.name, *self.other_names)
+
+    def scale_of(self, options: ApiOptions) -> ScoreScale:
+        """What the scores mean under these options."""
+        return options.score_scale or (self.scale(options) if callable(self.scale) else self.scale)

@@ -1,0 +1,96 @@
+"""Every provider: this distribution's own, and those that other plugins register."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, Final
+
+from rerank.errors import BackendNotFoundError, PluginError
+from rerank_api.provider import Provider
+from rerank_api.providers.azure_cohere import AZURE_COHERE
+from rerank_api.providers.bedrock import BEDROCK
+from rerank_api.providers.cohere import COHERE
+from rerank_api.providers.contextual import CONTEXTUAL
+from rerank_api.providers.dashscope import DASHSCOPE
+from rerank_api.providers.deepinfra import DEEPINFRA
+from rerank_api.providers.fireworks import FIREWORKS
+from rerank_api.providers.generic import GENERIC
+from rerank_api.providers.infinity import INFINITY
+from rerank_api.providers.isaacus import ISAACUS
+from rerank_api.providers.jina import JINA
+from rerank_api.providers.llamacpp import LLAMACPP
+from rerank_api.providers.localai import LOCALAI
+from rerank_api.providers.mixedbread import MIXEDBREAD
+from rerank_api.providers.nvidia import NVIDIA
+from rerank_api.providers.pinecone import PINECONE
+from rerank_api.providers.sglang import SGLANG
+from rerank_api.providers.siliconflow import SILICONFLOW
+from rerank_api.providers.tei import TEI
+from rerank_api.providers.together import TOGETHER
+from rerank_api.providers.vertex import VERTEX
+from rerank_api.providers.vllm import VLLM, VLLM_SCORE
+from rerank_api.providers.voyage import VOYAGE
+from rerank_api.providers.xinference import XINFERENCE
+from rerank_api.providers.zeroentropy import ZEROENTROPY
+
+OWN: Final = (
+    COHERE,
+    JINA,
+    VOYAGE,
+    MIXEDBREAD,
+    PINECONE,
+    ISAACUS,
+    TOGETHER,
+    NVIDIA,
+    ZEROENTROPY,
+    CONTEXTUAL,
+    VERTEX,
+    BEDROCK,
+    AZURE_COHERE,
+    FIREWORKS,
+    DEEPINFRA,
+    DASHSCOPE,
+    SILICONFLOW,
+    TEI,
+    VLLM,
+    VLLM_SCORE,
+    SGLANG,
+    INFINITY,
+    LLAMACPP,
+    XINFERENCE,
+    LOCALAI,
+    GENERIC,
+)
+"""This distribution's own providers."""
+
+
+@cache
+def known() -> dict[str, Provider]:
+    """Every provider of the process by each of its names; third parties' are asked for once."""
+    from rerank.registry import installed
+
+    providers = {name: provider for provider in OWN for name in provider.names}
+
+    def add(offered: Any) -> None:
+        if not isinstance(offered, Provider):
+            raise PluginError(f"{offered!r} is no rerank_api.Provider: yield Provider(...) from the hook")
+        if taken := set(offered.names) & set(providers):
+            raise PluginError(f"the provider {min(taken)!r} is taken: give yours another name")
+        providers.update(dict.fromkeys(offered.names, offered))
+
+    installed().collect("rerank_register_providers", add)
+    return providers
+
+
+def find(name: str) -> Provider:
+    """The provider of this name.
+
+    Raises:
+        BackendNotFoundError: There is none; the message lists those there are.
+    """
+    if name in known():
+        return known()[name]
+    raise BackendNotFoundError(
+        f"no API provider is called {name!r}: choose one of {', '.join(sorted(known()))}, "
+        "name it with api_provider=, describe it by its fields with api_provider='generic', or install its plugin"
+    )

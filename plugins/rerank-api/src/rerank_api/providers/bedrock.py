@@ -1,0 +1,97 @@
+"""Amazon Bedrock: ``POST https://bedrock-agent-runtime.{region}.amazonaws.com/rerank``, signed with SigV4.
+
+At most 1,000 sources a request. botocore finds the credentials and signs (``pip install 'rerank-api[bedrock]'``); the
+signed request goes through our own pool, so deadlines, retries and cancelling are everyone's. Errors are
+``{"message": …}``, their type in ``x-amzn-errortype``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import os
+from collections.abc import Mapping
+from typing import Any, Final
+
+from rerank.errors import AuthenticationError, InvalidOptionsError
+from rerank_api.answers import read_list
+from rerank_api.options import ApiOptions
+from rerank_api.provider import Link, Provider, Question, Reply, Sender
+
+
+def region(options: ApiOptions) -> str:
+    """The region given, or the environment's."""
+    found = options.region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    if not found:
+        raise InvalidOptionsError("bedrock needs an AWS region: set AWS_REGION or pass region=")
+    return found
+
+
+def request(question: Question) -> Mapping[str, Any]:
+    """The body of a Bedrock request."""
+    model = question.model or ""
+    arn = model if model.startswith("arn:") else f"arn:aws:bedrock:{region(question.options)}::foundation-model/{model}"
+    return {
+        "queries": [{"type": "TEXT", "textQuery": {"text": question.query}}],
+        "sources": [
+            {
+                "type": "INLINE",
+                "inlineDocumentSource": {"type": "TEXT", "textDocument": {"text": text}},
+            }
+            for text in question.texts
+        ],
+        "rerankingConfiguration": {
+            "type": "BEDROCK_RERANKING_MODEL",
+            "bedrockRerankingConfiguration": {
+                "modelConfiguration": {"modelArn": arn},
+                "numberOfResults": len(question.texts) if question.top_k is None else question.top_k,
+            },
+        },
+    }
+
+
+def connect(link: Link) -> Sender:
+    """A sender that signs with the machine's own AWS credentials."""
+    from rerank_api.transport import as_reply, encode
+
+    try:
+        session = importlib.import_module("botocore.session").get_session()
+        auth = importlib.import_module("botocore.auth")
+        awsrequest = importlib.import_module("botocore.awsrequest")
+    except ImportError as error:
+        raise AuthenticationError(
+            "bedrock needs botocore to sign its requests: pip install 'rerank-api[bedrock]'", provider="bedrock"
+        ) from error
+
+    def sign(content: bytes) -> Mapping[str, str]:
+        credentials = session.get_credentials()
+        if credentials is None:
+            raise AuthenticationError(
+                "bedrock has no AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
+                provider="bedrock",
+            )
+        signed = awsrequest.AWSRequest("POST", link.url, {"Content-Type": "application/json"}, content)
+        auth.SigV4Auth(credentials.get_frozen_credentials(), "bedrock", region(link.options)).add_auth(signed)
+        return dict(signed.headers)
+
+    async def send(body: Mapping[str, Any]) -> Reply:
+        content = encode(body)
+        headers = await asyncio.to_thread(sign, content)  # credentials may be fetched or refreshed over the network
+        return as_reply(await link.client.post(link.url, content=content, headers={**link.headers, **headers}))
+
+    return send
+
+
+BEDROCK: Final = Provider(
+    name="bedrock",
+    summary="Amazon Bedrock",
+    url=lambda options: f"https://bedrock-agent-runtime.{region(options)}.amazonaws.com",
+    path="/rerank",
+    key_required=False,
+    models={"en": "cohere.rerank-v3-5:0", "other": "cohere.rerank-v3-5:0"},
+    request=request,
+    answer=read_list(score="relevanceScore", usage=()),
+    takes=frozenset({"region"}),
+    max_documents=1000,
+    connect=connect,
+)

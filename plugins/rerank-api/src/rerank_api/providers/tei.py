@@ -1,0 +1,41 @@
+"""Text Embeddings Inference, one's own server: ``POST /rerank``.
+
+It runs one model and names none, returns all documents, and takes at most ``max_client_batch_size`` of them, which
+``GET /info`` tells. Errors are ``{"error", "error_type"}``: Empty 400, Validation and Tokenizer 422, Backend 424,
+Overloaded 429, Unhealthy 503.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from rerank_api.answers import read_list
+from rerank_api.provider import Provider, Question
+
+
+def request(question: Question) -> Mapping[str, Any]:
+    """The body of a TEI request."""
+    return {
+        "query": question.query,
+        "texts": question.texts,
+        "truncate": question.options.truncate,
+        "raw_scores": question.options.raw_scores,
+        "return_text": False,
+    }
+
+
+TEI: Final = Provider(
+    name="tei",
+    summary="Text Embeddings Inference, self-hosted",
+    path="/rerank",
+    other_names=("text-embeddings-inference",),
+    keys=("TEI_API_KEY",),
+    key_required=False,
+    request=request,
+    answer=read_list("", score="score", usage=()),
+    scale=lambda options: "logit" if options.raw_scores else "probability",
+    takes=frozenset({"truncate", "raw_scores"}),
+    limit_from=("/info", "max_client_batch_size"),
+    takes_top_k=False,
+)
