@@ -2,7 +2,7 @@
 
 A ``python`` block runs in its document's namespace; one that begins with ``# file: NAME`` (or a ``toml`` block that does) is
 written there instead. A ``bash`` block runs under ``bash -e`` with this environment's commands first; a ``text`` block after it
-is its output, to the letter. What cannot run says so in a comment above: ``<!-- not run by the tests: … -->``.
+is its output, scores to two places. What cannot run says so in a comment above: ``<!-- not run by the tests: … -->``.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ BLOCK = re.compile(
     r"(?P<comment><!-- not run by the tests: .*-->\n)?^```(?P<language>\w+)\n(?P<code>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
+NUMBER = re.compile(r"\d+\.\d+")
 NOT_CODE = {"dockerfile"}
 COPIED = ["core", "plugins", "examples", "noxfile.py", "constraints.txt", "README.md", "LICENSE", "NOTICE"]
 
@@ -45,6 +46,10 @@ def snippets(document: Path) -> list[Snippet]:
         for found in BLOCK.finditer(text)
         if not found["comment"] and found["language"] not in NOT_CODE
     ]
+
+
+def scores_in(text: str) -> list[float]:
+    return [float(number) for number in NUMBER.findall(text)]
 
 
 @pytest.fixture
@@ -75,7 +80,7 @@ def test_snippets_run(document: Path, workspace: Path, monkeypatch: pytest.Monke
         elif snippet.language == "bash":
             done = subprocess.run(
                 ["bash", "-e", "-c", snippet.code],
-                env={**os.environ, "PATH": commands, "PYTHONPATH": ""},
+                env={**os.environ, "PATH": commands, "PYTHONPATH": "", "COLUMNS": "100"},
                 capture_output=True,
                 text=True,
                 check=False,
@@ -83,7 +88,8 @@ def test_snippets_run(document: Path, workspace: Path, monkeypatch: pytest.Monke
             assert done.returncode == 0, f"{where}: {done.stdout}\n{done.stderr}"
             output = done.stdout
         elif snippet.language == "text":
-            assert output.strip() == snippet.code.strip(), f"{where} is not what the command above it printed"
+            assert NUMBER.sub("", output.strip()) == NUMBER.sub("", snippet.code.strip()), f"{where} was not printed"
+            assert scores_in(output) == pytest.approx(scores_in(snippet.code), abs=0.01), where
         else:
             pytest.fail(f"{where}: a {snippet.language} block is neither run nor written to a file")
 

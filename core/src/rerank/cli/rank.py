@@ -17,7 +17,7 @@ from rerank.results import RankedResults, Result
 
 def as_table(ranked: RankedResults, query_id: str) -> str:
     """Columns for a reader, as wide as the terminal."""
-    return ranked.table(shutil.get_terminal_size((120, 24)).columns)
+    return ranked.table(shutil.get_terminal_size((100, 24)).columns)
 
 
 def as_json(ranked: RankedResults, query_id: str) -> str:
