@@ -71,3 +71,10 @@ class Backend:
     aliases: Mapping[str, Mapping[str, Alias]] = field(default_factory=dict)
     protocol: int = PROTOCOL
     notes: Callable[[], Iterable[str]] | None = None
+
+    def read_notes(self) -> list[str]:
+        """What ``notes`` says; if it cannot, why."""
+        try:
+            return [] if self.notes is None else list(self.notes())
+        except Exception as error:
+            return [f"its notes cannot be told: {type(error).__name__}: {error}"]

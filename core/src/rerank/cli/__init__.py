@@ -15,6 +15,7 @@ COMMANDS: Final = {
     "rank": "rerank.cli.rank",
     "list-backends": "rerank.cli.list_backends",
     "explain": "rerank.cli.explain",
+    "doctor": "rerank.cli.doctor",
 }
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import click
 
-from rerank.backend import Backend
 from rerank.cli import echo_json
 from rerank.registry import Plugin, Registry, installed
 
@@ -20,7 +19,9 @@ def command(as_json: bool) -> None:
     Set RERANK_DISABLE_PLUGINS to plugin or distribution names, separated by commas, to leave them out ("all" for all).
     """
     registry = installed()
-    notes = {name: _notes(backend) for name, backend in registry.backends.items()}  # first: asking may fail a plugin
+    notes = {
+        name: backend.read_notes() for name, backend in registry.backends.items()
+    }  # first: asking may fail a plugin
     if as_json:
         echo_json([_described(plugin, registry, notes) for plugin in registry.plugins])
         return
@@ -39,14 +40,6 @@ def command(as_json: bool) -> None:
         click.echo("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths)), row[3]]).rstrip())
         for note in notes.get(row[0], ()):
             click.echo(f"  {note}")
-
-
-def _notes(backend: Backend) -> list[str]:
-    """What a backend says of this machine; one that cannot say so says why."""
-    try:
-        return [] if backend.notes is None else list(backend.notes())
-    except Exception as error:
-        return [f"its notes cannot be told: {type(error).__name__}: {error}"]
 
 
 def _described(plugin: Plugin, registry: Registry, notes: Mapping[str, list[str]]) -> dict[str, Any]:

@@ -1,0 +1,167 @@
+"""``rerank doctor``: what this installation has, and what is wrong with it."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from rerank.cli import echo_json
+from rerank.errors import RerankError
+from rerank.registry import DISTRIBUTIONS, installed
+from rerank.reranker import Reranker
+
+_LIBRARIES: Final = (
+    "pydantic",
+    "pluggy",
+    "click",
+    "huggingface-hub",
+    "onnxruntime",
+    "tokenizers",
+    "torch",
+    "transformers",
+)
+_KEYS: Final = ("HF_TOKEN",)
+
+Section = dict[str, str]
+
+
+@click.command("doctor")
+@click.option("--offline", is_flag=True, help="Do not ask whether the hub can be reached.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON.")
+def command(offline: bool, as_json: bool) -> None:
+    """Show versions, plugins, devices, caches and keys (never their values), and rank two documents as a test.
+
+    Exits with 1 where a plugin failed or the test did.
+    """
+    checks: dict[str, Callable[[], Section]] = {
+        "python": _python,
+        "distributions": _distributions,
+        "plugins": _plugins,
+        "devices": _devices,
+        "caches": _caches,
+        "keys": _keys,
+        "hub": (lambda: {"reachable": "not asked"}) if offline else _hub,
+        "self-test": _self_test,
+    }
+    report = {name: check() for name, check in checks.items()}
+    if as_json:
+        echo_json(report)
+    else:
+        width = max(len(key) for section in report.values() for key in section)
+        for name, section in report.items():
+            click.echo(name)
+            for key, value in section.items():
+                click.echo(f"  {key:<{width}}  {value}")
+    failed = [plugin.name for plugin in installed().plugins if plugin.status == "failed"]
+    if failed:
+        raise click.ClickException(f"plugins that failed: {', '.join(failed)}; the reasons stand above")
+    if report["self-test"]["result"].startswith("failed"):
+        raise click.ClickException("the self-test failed; the reason stands above")
+
+
+def _python() -> Section:
+    return {"version": platform.python_version(), "executable": sys.executable, "platform": platform.platform()}
+
+
+def _distributions() -> Section:
+    import importlib_metadata
+
+    def version(name: str) -> str:
+        try:
+            return importlib_metadata.version(name)
+        except importlib_metadata.PackageNotFoundError:
+            return "not installed"
+
+    ours = dict.fromkeys(["rerank-core", *DISTRIBUTIONS.values()])
+    return {name: version(name) for name in [*ours, *_LIBRARIES]}
+
+
+def _plugins() -> Section:
+    rows = {}
+    for plugin in installed().plugins:
+        told = f"{plugin.status}, {', '.join(plugin.backends) or 'no backend'}, {1000 * plugin.seconds:.0f} ms"
+        rows[f"{plugin.name} ({plugin.distribution})"] = f"{told}: {plugin.reason}" if plugin.reason else told
+    for backend in installed().backends.values():
+        if notes := backend.read_notes():
+            rows[f"notes of {backend.name}"] = "; ".join(notes)
+    return rows or {"none": "pip install rerank-onnx rerank-nano, for a start"}
+
+
+def _devices() -> Section:
+    devices = {"cpu": f"{os.cpu_count()} cores"}
+    if torch := _imported("torch"):
+        for number in range(torch.cuda.device_count()):
+            memory = torch.cuda.get_device_properties(number).total_memory / 2**30
+            devices[f"cuda:{number}"] = f"{torch.cuda.get_device_name(number)}, {memory:.0f} GiB"
+        if torch.backends.mps.is_available():
+            devices["mps"] = "Apple's GPU"
+    if onnxruntime := _imported("onnxruntime"):
+        devices["onnxruntime"] = ", ".join(onnxruntime.get_available_providers())
+    return devices
+
+
+def _caches() -> Section:
+    if not (constants := _imported("huggingface_hub.constants")):
+        return {"hub": "huggingface-hub is not installed"}
+    folders = {"hub": Path(constants.HF_HUB_CACHE), "unpacked archives": Path(constants.HF_HOME) / "rerank-onnx"}
+    return {name: _folder(path) for name, path in folders.items()}
+
+
+def _folder(path: Path) -> str:
+    if not path.is_dir():
+        return f"{path}, not there yet"
+    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file() and not file.is_symlink())
+    writable = "" if os.access(path, os.W_OK) else ", read-only"
+    return f"{path}, {size / 1e6:.0f} MB{writable}"
+
+
+def _keys() -> Section:
+    return {name: "set" if os.environ.get(name) else "not set" for name in _KEYS}
+
+
+def _hub() -> Section:
+    constants = _imported("huggingface_hub.constants")
+    endpoint = constants.ENDPOINT if constants else os.environ.get("HF_ENDPOINT", "")
+    if not endpoint:
+        return {"reachable": "not asked: huggingface-hub is not installed"}
+    if constants and constants.HF_HUB_OFFLINE:
+        return {"endpoint": endpoint, "reachable": "not asked: HF_HUB_OFFLINE is set"}
+    started = time.perf_counter()
+    try:
+        urllib.request.urlopen(urllib.request.Request(endpoint, method="HEAD"), timeout=5).close()  # noqa: S310
+    except urllib.error.HTTPError:
+        pass  # an answer is an answer
+    except (OSError, ValueError) as error:
+        return {"endpoint": endpoint, "reachable": f"no ({error}); models in the cache and in folders work"}
+    return {"endpoint": endpoint, "reachable": f"yes, {1000 * (time.perf_counter() - started):.0f} ms"}
+
+
+def _self_test() -> Section:
+    if "nano" not in installed().backends:
+        return {"result": "left out: no embedded model, pip install rerank-nano"}
+    started = time.perf_counter()
+    try:
+        with Reranker() as reranker:
+            best = reranker.rank("where do bees find nectar?", ["On the stock market.", "In flowers."])[0]
+    except RerankError as error:
+        return {"result": f"failed: {error}"}
+    verdict = "passed" if best.index == 1 else f"failed: {best.text!r} came first"
+    return {"result": verdict, "seconds to load and rank": f"{time.perf_counter() - started:.2f}"}
+
+
+def _imported(name: str) -> Any:
+    """A module if it is installed: here, unlike elsewhere, heavy imports are the point."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        return None
