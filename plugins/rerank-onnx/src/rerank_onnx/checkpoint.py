@@ -8,6 +8,7 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -121,11 +122,14 @@ def _unpacked(model: ModelRef, *, force: bool) -> Path:
 
 
 def _move(source: Path, target: Path, *, aside: Path, force: bool) -> None:
-    """Rename a folder to where another may stand: kept if a faster process put it there whole, else moved aside."""
+    """Rename a folder to where another may stand: one that a faster process put there whole stays."""
+    if force:
+        with suppress(FileNotFoundError):
+            target.replace(aside)
     try:
         source.replace(target)
     except OSError:
-        if not force and _is_whole(target):
+        if _is_whole(target):
             return
         target.replace(aside)
         source.replace(target)
