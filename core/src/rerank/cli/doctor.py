@@ -32,7 +32,7 @@ _LIBRARIES: Final = (
 )
 _KEYS: Final = ("HF_TOKEN",)
 
-Section = dict[str, str]
+Section = dict[str, str | list[str]]
 
 
 @click.command("doctor")
@@ -50,6 +50,7 @@ def command(offline: bool, as_json: bool) -> None:
         "devices": _devices,
         "caches": _caches,
         "keys": _keys,
+        "notes": _notes,
         "hub": (lambda: {"reachable": "not asked"}) if offline else _hub,
         "self-test": _self_test,
     }
@@ -61,11 +62,12 @@ def command(offline: bool, as_json: bool) -> None:
         for name, section in report.items():
             click.echo(name)
             for key, value in section.items():
-                click.echo(f"  {key:<{width}}  {value}")
+                for line in [value] if isinstance(value, str) else value:
+                    click.echo(f"  {key:<{width}}  {line}")
     failed = [plugin.name for plugin in installed().plugins if plugin.status == "failed"]
     if failed:
         raise click.ClickException(f"plugins that failed: {', '.join(failed)}; the reasons stand above")
-    if report["self-test"]["result"].startswith("failed"):
+    if str(report["self-test"]["result"]).startswith("failed"):
         raise click.ClickException("the self-test failed; the reason stands above")
 
 
@@ -78,7 +80,7 @@ def _distributions() -> Section:
 
     def version(name: str) -> str:
         try:
-            return importlib_metadata.version(name)
+            return str(importlib_metadata.version(name))
         except importlib_metadata.PackageNotFoundError:
             return "not installed"
 
@@ -87,13 +89,10 @@ def _distributions() -> Section:
 
 
 def _plugins() -> Section:
-    rows = {}
+    rows: Section = {}
     for plugin in installed().plugins:
         told = f"{plugin.status}, {', '.join(plugin.backends) or 'no backend'}, {1000 * plugin.seconds:.0f} ms"
         rows[f"{plugin.name} ({plugin.distribution})"] = f"{told}: {plugin.reason}" if plugin.reason else told
-    for backend in installed().backends.values():
-        if notes := backend.read_notes():
-            rows[f"notes of {backend.name}"] = "; ".join(notes)
     return rows or {"none": "pip install rerank-onnx rerank-nano, for a start"}
 
 
@@ -127,6 +126,10 @@ def _folder(path: Path) -> str:
 
 def _keys() -> Section:
     return {name: "set" if os.environ.get(name) else "not set" for name in _KEYS}
+
+
+def _notes() -> Section:
+    return {backend.name: notes for backend in installed().backends.values() if (notes := backend.read_notes())}
 
 
 def _hub() -> Section:
