@@ -21,6 +21,7 @@ def rank_by_score(request: Request, scores: Scores, scorer: Scorer, *, model: st
         InvalidOptionsError: ``normalize=True`` where these scores have no map to [0, 1].
     """
     values = _checked(request, scores, backend)
+    scale = "probability" if request.options.normalize else scores.scale
     shown = _shown(values, scores, request, scorer, backend)
     order = sorted(range(len(values)), key=lambda i: _descending(values[i]))[: request.top_k]
     details: Sequence[Any] = scores.details or [{}] * len(values)
@@ -38,10 +39,10 @@ def rank_by_score(request: Request, scores: Scores, scorer: Scorer, *, model: st
             for rank, i in enumerate(order, start=1)
         ],
         query=request.query,
-        has_scores=scores.scale != "ordinal",
+        has_scores=scale != "ordinal",
         model=model,
         backend=backend,
-        scale="probability" if request.options.normalize else scores.scale,
+        scale=scale,
         diagnostics=dict(scores.diagnostics),
     )
 
@@ -71,17 +72,23 @@ def _shown(
         return [None] * len(values) if scores.scale == "ordinal" else values
     present = [value for value in values if value is not None]
     if isinstance(scorer, Calibrates):
-        mapped = iter(scorer.calibrate(present, request.options))
+        mapped = [float(value) for value in scorer.calibrate(present, request.options)]
+        if len(mapped) != len(present) or not all(map(math.isfinite, mapped)):
+            raise ScoringError(
+                f"backend {backend!r} mapped {len(present)} values to {len(mapped)}, or one to no finite number: "
+                "report it to its authors"
+            )
     elif scores.scale == "logit":
-        mapped = map(sigmoid, present)
+        mapped = [sigmoid(value) for value in present]
     elif scores.scale == "probability":
-        mapped = iter(present)
+        mapped = present
     else:
         raise InvalidOptionsError(
             f"normalize=True needs scores with a map to [0, 1], and those of backend {backend!r} are "
             f"{scores.scale}: leave it out"
         )
-    return [None if value is None else float(next(mapped)) for value in values]
+    shown = iter(mapped)
+    return [None if value is None else next(shown) for value in values]
 
 
 def sigmoid(value: float) -> float:

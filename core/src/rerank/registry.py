@@ -39,6 +39,9 @@ DISTRIBUTIONS: Final = {
 
 _HEAVY = ("torch", "transformers", "onnxruntime", "tensorflow", "cohere", "huggingface_hub")
 
+_SLOW = 1.0
+"""Seconds to describe backends, beyond which a plugin is told off: every start of the command waits for them."""
+
 
 @dataclass(kw_only=True)
 class Plugin:
@@ -117,6 +120,8 @@ class Registry:
         heavy = sorted(name for name in light if name in sys.modules)
         if heavy and plugin.status == "ok":
             plugin.reason = f"imports {', '.join(heavy)} when described; its authors should do so in load"
+        elif plugin.seconds > _SLOW and plugin.status == "ok":
+            plugin.reason = f"took {plugin.seconds:.1f} s to be described; its authors should do such work in load"
 
     def register(self, backend: Backend) -> None:
         """Add one backend.

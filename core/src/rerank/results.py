@@ -148,7 +148,7 @@ class RankedResults(BaseModel):
         rows = [("rank", "score", "id", "text")]
         for r in self.results:
             score = "-" if r.score is None else f"{r.score:.4f}"
-            rows.append((str(r.rank), score, str(r.doc_id), " ".join(r.text.split())))
+            rows.append((str(r.rank), score, " ".join(str(r.doc_id).split()), " ".join(r.text.split())))
         widths = [max(len(row[column]) for row in rows) for column in range(3)]
         lines = [f"{r[0]:>{widths[0]}}  {r[1]:>{widths[1]}}  {r[2]:<{widths[2]}}  {r[3]}".rstrip() for r in rows]
         return "\n".join(line if len(line) <= width else line[: width - 1] + "…" for line in lines)

@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,7 +32,7 @@ _LIBRARIES: Final = (
 )
 _KEYS: Final = ("HF_TOKEN",)
 
-Section = dict[str, str | list[str]]
+Section = Mapping[str, str | list[str]]
 
 
 @click.command("doctor")
@@ -89,7 +89,7 @@ def _distributions() -> Section:
 
 
 def _plugins() -> Section:
-    rows: Section = {}
+    rows: dict[str, str | list[str]] = {}
     for plugin in installed().plugins:
         told = f"{plugin.status}, {', '.join(plugin.backends) or 'no backend'}, {1000 * plugin.seconds:.0f} ms"
         rows[f"{plugin.name} ({plugin.distribution})"] = f"{told}: {plugin.reason}" if plugin.reason else told
