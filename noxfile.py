@@ -44,7 +44,8 @@ class Distribution:
         self.folder = folder.relative_to(ROOT).as_posix()
         self.name: str = project["name"]
         self.module = self.name.removesuffix("-core").replace("-", "_")
-        self.requires = {re.split(r"[^\w-]", dependency)[0] for dependency in project["dependencies"]}
+        self.dependencies: list[str] = project["dependencies"]
+        self.requires = {re.split(r"[^\w-]", dependency)[0] for dependency in self.dependencies}
         self.entry_points: dict[str, str] = project.get("entry-points", {}).get("rerank", {})
 
     @property
@@ -111,6 +112,16 @@ def tests_torch(session: nox.Session) -> None:
 
 
 @nox.session(python=TORCH_PYTHON)
+def bounds(session: nox.Session) -> None:
+    """The tests once more, with the oldest release that each distribution says it supports."""
+    oldest = {
+        d.replace(">=", "==").split(",")[0] for dist in LIGHT for d in dist.dependencies if not d.startswith("rerank")
+    }
+    install(session, LIGHT, *TEST_TOOLS, *sorted(oldest))
+    run_tests(session, LIGHT)
+
+
+@nox.session(python=TORCH_PYTHON)
 def isolation(session: nox.Session) -> None:
     """Each distribution's wheel, alone in a fresh environment: the command runs and lists its backends."""
     wheels = Path(session.create_tmp()) / "wheels"
@@ -139,9 +150,9 @@ sys.exit(f"unhealthy: {unhealthy}, missing: {missing}" if unhealthy or missing e
 
 @nox.session(python=TORCH_PYTHON)
 def docs(session: nox.Session) -> None:
-    """Every snippet of the documentation, run."""
-    install(session, list(ALL.values()), "nox", "build", "hatchling", *TEST_TOOLS)
-    session.run("pytest", "-n", "auto", "tests/docs", *session.posargs)
+    """Every snippet of the documentation and the template of a plugin, run."""
+    install(session, list(ALL.values()), "nox", "build", "hatchling", "cookiecutter", *TEST_TOOLS)
+    session.run("pytest", "-n", "auto", *(session.posargs or ["tests/docs", "tests/template"]))
 
 
 @nox.session(python=TORCH_PYTHON)
@@ -153,6 +164,14 @@ def build(session: nox.Session) -> None:
     build_into(session, wheels, "--sdist", "--wheel")
     session.run("twine", "check", "--strict", *map(str, sorted(wheels.iterdir())))
     session.run("check-wheel-contents", *map(str, sorted(wheels.glob("*.whl"))))
+
+
+@nox.session(python=TORCH_PYTHON)
+def reference(session: nox.Session) -> None:
+    """The reference of the public API, from its docstrings, as pages under dist/reference."""
+    install(session, LIGHT, "pdoc")
+    modules = [d.module for d in LIGHT]
+    session.run("pdoc", "--docformat", "google", "--output-directory", "dist/reference", *modules, "rerank.testing")
 
 
 @nox.session(python=TORCH_PYTHON)

@@ -1,0 +1,48 @@
+"""The backend ``{{ cookiecutter.backend }}``: what it runs, its options, and how a model is loaded. Nothing heavy is imported here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pydantic import Field
+
+from rerank import Alias, Backend, Claim, Confidence, ModelRef, Options, Scorer, hookimpl
+
+MODEL = "{{ cookiecutter.backend }}-default"
+
+
+class {{ cookiecutter.backend.title().replace('-', '') }}Options(Options):
+    """Options of this backend, beside core's own.
+
+    Args:
+        exponent: How strongly repeated words count.
+    """
+
+    exponent: float = Field(default=0.5, gt=0)
+
+
+def resolve(model: ModelRef) -> Claim:
+    """Claim a model by its name first, then by ``model.config`` and ``model.files``."""
+    if model.name == MODEL:
+        return Claim(Confidence.CERTAIN, "the one model of this backend")
+    return Claim(Confidence.NONE, f"runs only {MODEL!r}")
+
+
+def load(model: ModelRef, options: {{ cookiecutter.backend.title().replace('-', '') }}Options) -> Scorer:
+    """Load the model; what is heavy is imported here."""
+    from {{ cookiecutter.module }}.scorer import WordScorer
+
+    return WordScorer()
+
+
+@hookimpl
+def rerank_register_backends() -> Iterator[Backend]:
+    """Describe the backend."""
+    yield Backend(
+        name="{{ cookiecutter.backend }}",
+        summary="{{ cookiecutter.summary }}",
+        load=load,
+        resolve=resolve,
+        options={{ cookiecutter.backend.title().replace('-', '') }}Options,
+        aliases={"{{ cookiecutter.backend }}": {"en": Alias(MODEL)}},
+    )

@@ -1,0 +1,26 @@
+"""The model: words that query and document share. Put yours here."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+from rerank import Request, Scores
+
+
+class WordScorer:
+    """Scores a document by the query's words in it."""
+
+    def score(self, request: Request) -> Scores:
+        """One number a document, in input order, higher is better."""
+        exponent: float = getattr(request.options, "exponent", 0.5)
+        query = set(_words(request.query))
+        values = []
+        for document in request.documents:
+            counts = Counter(_words(document.text))
+            values.append(sum(counts[word] ** exponent for word in query))
+        return Scores(values=values, scale="similarity")
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\w+", text.casefold())

@@ -1,0 +1,12 @@
+"""The contract that every backend keeps."""
+
+import pytest
+
+from rerank import Reranker
+from rerank.testing.contract import BackendContract
+
+
+class TestContract(BackendContract):
+    @pytest.fixture
+    def reranker(self):
+        return Reranker("{{ cookiecutter.backend }}")
