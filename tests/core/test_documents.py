@@ -1,0 +1,211 @@
+"""Whatever a user calls documents becomes `Document`s, or an error that names the position."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections import UserDict
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rerank import Document, InvalidInputError, RankedResults, Reranker, RerankError
+from rerank.documents import as_documents, as_query
+from rerank.testing.fake import fake_registry
+
+
+class Path8(str):
+    """A str of a user's own class."""
+
+    __slots__ = ()
+
+
+class Eight(int):
+    """An int of a user's own class."""
+
+
+@pytest.mark.parametrize(
+    ("given_document", "text", "doc_id", "metadata"),
+    [
+        ("a", "a", 0, {}),
+        (Path8("a"), "a", 0, {}),
+        ("", "", 0, {}),
+        ({"text": "a"}, "a", 0, {}),
+        ({"text": "a", "id": 7}, "a", 7, {}),
+        ({"text": "a", "id": Eight(8)}, "a", 8, {}),
+        ({"text": "a", "id": "x"}, "a", "x", {}),
+        ({"text": "a", "id": ""}, "a", "", {}),
+        ({"text": "a", "doc_id": "x"}, "a", "x", {}),
+        ({"text": "a", "_id": "x"}, "a", "x", {}),
+        ({"text": "a", "id": None, "_id": "x"}, "a", "x", {}),
+        ({"text": "a", "meta": {"k": 1}}, "a", 0, {"k": 1}),
+        ({"text": "a", "metadata": {"k": 1}}, "a", 0, {"k": 1}),
+        ({"text": "a", "meta": {"k": 1}, "metadata": {"l": 2}, "url": "u"}, "a", 0, {"k": 1, "l": 2, "url": "u"}),
+        ({"text": "a", "meta": None}, "a", 0, {}),
+        (MappingProxyType({"text": "a", "id": 3}), "a", 3, {}),
+        (UserDict({"text": "a", "id": 3}), "a", 3, {}),
+        (Document(text="a", doc_id=9, metadata={"k": 1}), "a", 9, {"k": 1}),
+    ],
+)
+def test_every_kind_of_document(given_document: Any, text: str, doc_id: str | int, metadata: dict[str, Any]) -> None:
+    (document,) = as_documents([given_document])
+    assert (document.text, document.doc_id, document.metadata) == (text, doc_id, metadata)
+    assert type(document.text) is str
+    assert type(document.doc_id) in (str, int)
+
+
+@pytest.mark.parametrize("docs", [["a", "b"], ("a", "b"), iter(["a", "b"]), {"a": 1, "b": 2}.keys(), (c for c in "ab")])
+def test_every_kind_of_collection(docs: Any) -> None:
+    assert [document.text for document in as_documents(docs)] == ["a", "b"]
+
+
+def test_ids_and_metadata_beside_the_documents() -> None:
+    documents = as_documents(["a", {"text": "b"}, "c"], doc_ids=["x", 7, None], metadata=[{"k": 1}, None, {}])
+    assert [document.doc_id for document in documents] == ["x", 7, 2]
+    assert [document.metadata for document in documents] == [{"k": 1}, {}, {}]
+
+
+def test_the_text_1_and_the_number_1_are_two_ids() -> None:
+    assert [document.doc_id for document in as_documents(["a", "b"], doc_ids=["1", 1])] == ["1", 1]
+
+
+def test_no_documents() -> None:
+    assert as_documents([]) == ()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("one text",), "docs must be a list, not of type str: put it in [ ]"),
+        ((b"bytes",), "docs must be a list, not of type bytes"),
+        (({"text": "a"},), "docs must be a list, not of type dict"),
+        ((Document(text="a", doc_id=1),), "docs must be a list, not of type Document"),
+        ((None,), "docs must be a list, not None"),
+        ((3,), "docs must be a list, not of type int"),
+        ((["a", None],), "document 1 is None"),
+        ((["a", 3.5],), "document 1 is of type float"),
+        ((["a", ["b"]],), "document 1 is of type list"),
+        ((["a", b"b"],), "document 1 is of type bytes"),
+        ((["a", {"id": 1, "body": "x"}],), "document 1 has no 'text' among its keys ['body', 'id']: add it"),
+        ((["a", {"text": None}],), "the text of document 1 is None: give a str"),
+        ((["a", {"text": b"x"}],), "the text of document 1 is of type bytes: decode it first"),
+        ((["a", "x\ud800"],), "the text of document 1 holds the lone surrogate U+D800 at position 1"),
+        ((["a", {"text": "b", "id": "\udfff"}],), "the id of document 1 holds the lone surrogate U+DFFF"),
+        ((["a", {"text": "b", "id": True}],), "the id of document 1 is of type bool"),
+        ((["a", {"text": "b", "id": 1.0}],), "the id of document 1 is of type float"),
+        ((["a", {"text": "b", "id": 1, "_id": 2}],), "document 1 has several ids [1, 2]: keep one"),
+        ((["a", {"text": "b", "meta": [1]}],), "the metadata of document 1 is of type list"),
+        ((["a", {"text": "b", "meta": {3: 1}}],), "the metadata of document 1 has the key 3: keys must be str"),
+        ((["a", {"text": "b", 3: 1}],), "the metadata of document 1 has the key 3"),
+        ((["a", "b"], ["x", "x"]), "documents 0 and 1 have the same id 'x': give each document its own"),
+        ((["a", {"text": "b", "id": 0}],), "documents 0 and 1 have the same id 0"),
+        ((["a", "b"], ["x"]), "doc_ids has 1 entries for 2 documents"),
+        ((["a", "b"], "xy"), "doc_ids must be a list, not of type str"),
+        ((["a", "b"], ["x", 2.0]), "the id of document 1 is of type float"),
+        ((["a", {"text": "b", "id": 1}], [5, 6]), "document 1 has the id 1 and doc_ids gives 6: give it in one place"),
+        ((["a", "b"], None, [{}]), "metadata has 1 entries for 2 documents"),
+        ((["a", "b"], None, {"k": 1}), "metadata must be a list, not of type dict"),
+        ((["a", "b"], None, [{}, 3]), "the metadata of document 1 is of type int"),
+        ((["a", {"text": "b", "meta": {"k": 1}}], None, [{}, {"l": 1}]), "document 1 has metadata and metadata= gives"),
+    ],
+)
+def test_every_fault_is_named_by_position(arguments: tuple[Any, ...], told: str) -> None:
+    with pytest.raises(InvalidInputError, match=re.escape(told)):
+        as_documents(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [
+        (None, "the query is None"),
+        (b"q", "the query is of type bytes: decode it first"),
+        (3, "the query is of type int"),
+        ("", "the query is empty"),
+        (" \n\t\u3000", "the query is empty"),
+        ("a\ud800", "the query holds the lone surrogate U+D800 at position 1"),
+    ],
+)
+def test_a_query_that_is_none(query: Any, told: str) -> None:
+    with pytest.raises(InvalidInputError, match=re.escape(told)):
+        as_query(query)
+
+
+def test_inputs_are_left_as_they_are() -> None:
+    docs: list[Any] = [
+        {"id": 7, "text": "a", "meta": {"tags": ["x"]}, "url": "u"},
+        "b",
+        Document(text="c", doc_id="c", metadata={"n": {"m": 1}}),
+    ]
+    ids, metadata = [None, "b", None], [None, {"k": [1]}, None]
+    before = copy.deepcopy((docs, ids, metadata))
+    with Reranker("fake", registry=fake_registry()) as reranker:
+        ranked = reranker.rank("a", docs, doc_ids=ids, metadata=metadata)
+    assert (docs, ids, metadata) == before
+    ranked.get_result_by_docid(7).metadata["new"] = 1  # type: ignore[index]
+    assert (docs, ids, metadata) == before
+
+
+class Endless(Mapping[str, Any]):
+    """A mapping whose keys are none of str."""
+
+    def __getitem__(self, key: object) -> Any:
+        return {"text": "x"}[key]  # type: ignore[index]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter([object(), "text"])
+
+    def __len__(self) -> int:
+        return 2
+
+
+_scalars = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.text(max_size=5),
+    st.binary(max_size=5),
+    st.sampled_from(["\ud800", "text", "id", Endless(), Document(text="t", doc_id="d"), object(), "x" * 999]),
+)
+_keys = st.one_of(st.sampled_from(["text", "id", "doc_id", "_id", "meta", "metadata"]), st.text(max_size=3), st.integers())
+_junk = st.recursive(
+    _scalars,
+    lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(_keys, inner, max_size=4)),
+    max_leaves=10,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    query=st.one_of(_junk, st.just("q")),
+    docs=st.one_of(_junk, st.lists(_junk, max_size=4)),
+    doc_ids=st.one_of(st.none(), _junk),
+    metadata=st.one_of(st.none(), _junk),
+    top_k=st.one_of(st.none(), st.integers(-2, 5), _junk),
+)
+def test_any_junk_gives_a_ranking_or_a_typed_error(
+    query: Any, docs: Any, doc_ids: Any, metadata: Any, top_k: Any
+) -> None:
+    try:
+        ranked = JUNK_RERANKER.rank(query, docs, doc_ids=doc_ids, metadata=metadata, top_k=top_k)
+    except RerankError as error:
+        assert isinstance(error, InvalidInputError)  # noqa: PT017
+        assert str(error)
+    else:
+        assert isinstance(ranked, RankedResults)
+        assert len(ranked) == min(len(docs), top_k or len(docs))
+
+
+@settings(max_examples=100, deadline=None)
+@given(texts=st.lists(st.text(alphabet=st.characters(exclude_categories=["Cs"])), max_size=6))
+def test_any_text_is_ranked_and_comes_back_whole(texts: list[str]) -> None:
+    ranked = JUNK_RERANKER.rank("q", texts)
+    assert sorted(result.text for result in ranked) == sorted(texts)
+    assert all(texts[result.index] == result.text for result in ranked if result.index is not None)
+
+
+JUNK_RERANKER = Reranker("fake", registry=fake_registry())
