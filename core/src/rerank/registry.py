@@ -93,10 +93,12 @@ class Registry:
 
         disabled = {name.strip() for name in os.environ.get("RERANK_DISABLE_PLUGINS", "").split(",")}
         points = importlib_metadata.entry_points(group=hookspecs.NAME)
-        found = {(point.dist.name, point.name): point for point in points}  # a path listed twice shows each twice
+        found = {
+            (*_identity(point.dist), point.name): point for point in points
+        }  # a path listed twice shows each twice
         for key in sorted(found, key=lambda key: (key[0] not in DISTRIBUTIONS.values(), key)):  # ours first
             point = found[key]
-            plugin = Plugin(name=point.name, distribution=point.dist.name, version=point.dist.version)
+            plugin = Plugin(name=point.name, distribution=key[0], version=key[1])
             self.plugins.append(plugin)
             if disabled & {plugin.name, plugin.distribution, "all"}:
                 plugin.status, plugin.reason = "disabled", "named in RERANK_DISABLE_PLUGINS"
@@ -113,9 +115,8 @@ class Registry:
                     self.register(backend)
                     plugin.backends.append(backend.name)
         except (Exception, SystemExit) as error:
-            told = str(error) if isinstance(error, PluginError) else f"{type(error).__name__}: {error}"
-            plugin.status, plugin.reason = "failed", told
-            logger.info("plugin %s of %s cannot be used: %s", plugin.name, plugin.distribution, told)
+            plugin.status, plugin.reason = "failed", _reason(error)
+            logger.info("plugin %s of %s cannot be used: %s", plugin.name, plugin.distribution, plugin.reason)
         plugin.seconds = time.perf_counter() - started
         heavy = sorted(name for name in light if name in sys.modules)
         if heavy and plugin.status == "ok":
@@ -165,9 +166,8 @@ class Registry:
                 for offers in self.call(plugin, hook):
                     for offered in offers:
                         add(offered)
-            except Exception as error:
-                told = str(error) if isinstance(error, PluginError) else f"{type(error).__name__}: {error}"
-                plugin.status, plugin.reason = "failed", f"{hook}: {told}"
+            except (Exception, SystemExit) as error:
+                plugin.status, plugin.reason = "failed", f"{hook}: {_reason(error)}"
 
     def register_commands(self, cli: click.Group) -> None:
         """Let every plugin add its commands; one that fails becomes a row with its reason."""
@@ -176,8 +176,8 @@ class Registry:
                 continue
             try:
                 self.call(plugin, "rerank_register_commands", cli=cli)
-            except Exception as error:
-                plugin.status, plugin.reason = "failed", f"adding its commands: {type(error).__name__}: {error}"
+            except (Exception, SystemExit) as error:
+                plugin.status, plugin.reason = "failed", f"adding its commands: {_reason(error)}"
 
     def find(self, name: str) -> Backend:
         """The backend of this name or alias.
@@ -243,6 +243,20 @@ class Registry:
         if not missing:
             return "check the model's name, or install a plugin that knows it"
         return "pip install the one it needs of " + ", ".join(f"{dist} ({name} …)" for dist, name in missing.items())
+
+
+def _identity(distribution: Any) -> tuple[str, str]:
+    """A distribution's name and version, which damaged metadata lack."""
+    try:
+        return distribution.name or "?", distribution.version or "?"
+    except Exception:
+        return "?", "?"
+
+
+def _reason(error: BaseException) -> str:
+    """An error as one line of a table."""
+    told = str(error) if isinstance(error, PluginError) else f"{type(error).__name__}: {error}"
+    return " ".join(told.split())
 
 
 @cache

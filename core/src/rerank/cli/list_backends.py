@@ -19,6 +19,7 @@ def command(as_json: bool) -> None:
     Set RERANK_DISABLE_PLUGINS to plugin or distribution names, separated by commas, to leave them out ("all" for all).
     """
     registry = installed()
+    registry.register_commands(click.Group())  # to nobody: one whose commands fail is told too
     notes = {
         name: backend.read_notes() for name, backend in registry.backends.items()
     }  # first: asking may fail a plugin
