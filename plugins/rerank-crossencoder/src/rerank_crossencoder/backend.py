@@ -1,0 +1,121 @@
+"""The backend ``cross-encoder``: which models it runs, its options, and how one is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+from pydantic import field_validator
+
+from rerank import Alias, Backend, Claim, Confidence, ModelRef, Scorer, hookimpl
+from rerank_torch import TorchOptions
+
+_HEAD: Final = "ForSequenceClassification"
+_DECODERS: Final = (
+    "Llama",
+    "Qwen",
+    "Gemma",
+    "Mistral",
+    "Mixtral",
+    "Phi",
+    "GPT",
+    "OPT",
+    "Falcon",
+    "MiniCPM",
+    "JambaFor",
+)
+
+_LANGUAGES: Final = {  # AnswerDotAI rerankers 0.10.0
+    "en": Alias("mixedbread-ai/mxbai-rerank-base-v1"),
+    "fr": Alias("antoinelouis/crossencoder-camembert-base-mmarcoFR"),
+    "zh": Alias("BAAI/bge-reranker-base", {"max_length": 512}),
+    "other": Alias("corrius/cross-encoder-mmarco-mMiniLMv2-L12-H384-v1"),
+}
+_BGE: Final = {  # FlagEmbedding 1.4.2: 512 tokens; 1,024 in the published tables of v2
+    "bge-reranker-base": dict.fromkeys(("en", "zh"), Alias("BAAI/bge-reranker-base", {"max_length": 512})),
+    "bge-reranker-large": dict.fromkeys(("en", "zh"), Alias("BAAI/bge-reranker-large", {"max_length": 512})),
+    "bge-reranker-v2-m3": {"other": Alias("BAAI/bge-reranker-v2-m3", {"max_length": 1024})},
+}
+
+
+class CrossEncoderOptions(TorchOptions):
+    """Options of the backend ``cross-encoder``, beside those of every torch backend.
+
+    ``max_length`` is by default the model's own limit, at most 1,024; ``query_max_length`` is three quarters of it
+    (FlagEmbedding 1.4.2). A longer query is cut with a warning; beside the query only the document is cut.
+
+    Args:
+        query_instruction_for_rerank: Said with every query, such as ``"A: "``; None adds nothing.
+        query_instruction_format: How instruction and query become one text: two places marked ``{}``.
+        passage_instruction_for_rerank: Said with every document.
+        passage_instruction_format: How instruction and document become one text.
+    """
+
+    query_instruction_for_rerank: str | None = None
+    query_instruction_format: str = "{}{}"
+    passage_instruction_for_rerank: str | None = None
+    passage_instruction_format: str = "{}{}"
+
+    @field_validator("query_instruction_format", "passage_instruction_format")
+    @classmethod
+    def _two_places(cls, value: str) -> str:
+        value = value.replace("\\n", "\n")  # written so on command lines, as FlagEmbedding reads it
+        try:
+            filled = value.format("\x00", "\x01")
+        except (IndexError, KeyError, ValueError):
+            filled = ""
+        if filled.count("\x00") != 1 or filled.count("\x01") != 1:
+            raise ValueError("a format has two places marked {}, for the instruction and the text, such as '{}{}'")
+        return value
+
+
+def resolve(model: ModelRef) -> Claim:
+    """Claim checkpoints with torch weights and a sequence-classification head of one or two outputs."""
+    if any(model.name == alias.model for models in (_LANGUAGES, *_BGE.values()) for alias in models.values()):
+        return Claim(Confidence.CERTAIN, "one of this backend's own models")
+    architectures = [str(name) for name in model.config.get("architectures") or ()]
+    head = next((name for name in architectures if name.endswith(_HEAD)), None)
+    if head is None:
+        found = f"architectures {', '.join(architectures)}" if architectures else "no architectures in a config.json"
+        return Claim(Confidence.NONE, f"{found}, and a cross-encoder is a …{_HEAD}")
+    if not any(file.endswith((".safetensors", ".bin")) and "/" not in file for file in model.files):
+        return Claim(Confidence.NONE, f"{head}, but no torch weights (.safetensors or .bin) in the checkpoint")
+    outputs = count_outputs(model.config)
+    if outputs > 2:
+        return Claim(Confidence.NONE, f"{head} with {outputs} outputs sorts texts into classes; a reranker has 1 or 2")
+    found = f"{head} with {outputs} output{'s' * (outputs - 1)}, and torch weights"
+    if head.startswith(_DECODERS):
+        return Claim(Confidence.POSSIBLE, f"{found}; a decoder's recipe is in its prompt, and this backend gives none")
+    return Claim(Confidence.CERTAIN, found)
+
+
+def count_outputs(config: Any) -> int:
+    """How many numbers a head returns, from a raw ``config.json``; 2 where it says nothing, as in transformers."""
+    if labels := config.get("id2label"):
+        return len(labels)
+    return int(config.get("num_labels") or 2)
+
+
+def load(model: ModelRef, options: CrossEncoderOptions) -> Scorer:
+    """Load a checkpoint's tokenizer and model; with several devices the models load in their processes, on first use.
+
+    Raises:
+        ModelLoadError: The checkpoint cannot be found, read or trusted, or its tokenizer joins pairs in no fixed layout.
+        InvalidOptionsError: A device is not there, or ``max_length`` is beyond the model's positions.
+    """
+    from rerank_crossencoder.scorer import CrossEncoder
+
+    return CrossEncoder(model, options)
+
+
+@hookimpl
+def rerank_register_backends() -> Iterator[Backend]:
+    """Describe the backend ``cross-encoder``."""
+    yield Backend(
+        name="cross-encoder",
+        summary="sequence-classification cross-encoders (BERT, XLM-R, BGE, DeBERTa, ModernBERT …) on torch",
+        load=load,
+        resolve=resolve,
+        options=CrossEncoderOptions,
+        aliases={"cross-encoder": _LANGUAGES, **_BGE},
+    )

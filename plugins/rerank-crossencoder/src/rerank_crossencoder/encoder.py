@@ -1,0 +1,130 @@
+"""One model on one device: rows of token ids in, one number a row out."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any, Final
+
+import numpy as np
+import torch
+
+from rerank import ModelRef, PairLayout, map_batches
+from rerank_crossencoder.backend import CrossEncoderOptions
+from rerank_crossencoder.first_token import shorten_last_layer
+from rerank_torch.device import OUT_OF_MEMORY
+from rerank_torch.loading import load_model
+
+CPU_BATCH_TOKENS: Final = 768
+"""Tokens a batch on a CPU, padding included: few enough for a batch's activations to stay in its caches."""
+
+BATCH_TOKENS: Final = 32_768
+"""Tokens a batch elsewhere: enough to keep an accelerator busy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A query with a document, or with a window of it.
+
+    Args:
+        ids: Token ids, specials included.
+        query_len: How many of them are the query's own.
+    """
+
+    ids: list[int]
+    query_len: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """Rows with how to batch them: what a process of a `DevicePool` is sent."""
+
+    rows: Sequence[Row]
+    max_tokens: int
+    max_items: int | None
+    progress: bool = False
+
+
+class Encoder:
+    """A sequence-classification model on one device.
+
+    Args:
+        model: Where the checkpoint is.
+        options: How to load it.
+        device: A torch device's name.
+        layout: Where the model expects query and document.
+        pad_id: What fills short rows.
+    """
+
+    def __init__(
+        self, model: ModelRef, options: CrossEncoderOptions, device: str, layout: PairLayout, pad_id: int
+    ) -> None:
+        self.network = load_model("AutoModelForSequenceClassification", model, options, device)
+        if self.network.config.pad_token_id is None:
+            self.network.config.pad_token_id = pad_id
+        shorten_last_layer(self.network)
+        self.device = torch.device(device)
+        self.layout, self.pad_id = layout, pad_id
+        self.takes_types = self._takes_types()
+
+    def _takes_types(self) -> bool:
+        """Whether segment ids must be given: not where all are 0, which is what a model takes them for."""
+        kinds = getattr(self.network.config, "type_vocab_size", 2) or 0
+        return (
+            any(self.layout.types)
+            and kinds > max(self.layout.types)
+            and "token_type_ids" in inspect.signature(self.network.forward).parameters
+        )
+
+    def __call__(self, work: Work) -> list[float]:
+        """One value a row, in order: the logit, or of two the log-odds.
+
+        Raises:
+            OutOfMemoryError: One row alone does not fit.
+        """
+        lengths = [len(row.ids) for row in work.rows]
+        values = map_batches(
+            work.rows,
+            lengths,
+            self._forward,
+            max_tokens=work.max_tokens,
+            max_items=work.max_items,
+            out_of_memory=OUT_OF_MEMORY,
+            progress=work.progress,
+        )
+        return torch.stack(values).tolist() if values else []  # waits for the device once, at the end
+
+    @torch.inference_mode()
+    def _forward(self, rows: list[Row]) -> Sequence[torch.Tensor]:
+        lengths = np.array([len(row.ids) for row in rows])  # (rows,)
+        places = np.arange(lengths.max())  # (tokens,)
+        real = places < lengths[:, None]  # (rows, tokens)
+        ids = np.full(real.shape, self.pad_id, dtype=np.int64)  # (rows, tokens)
+        ids[real] = np.fromiter(chain.from_iterable(row.ids for row in rows), np.int64, lengths.sum())
+        inputs = {"input_ids": self._on_device(ids)}
+        if not real.all():  # a mask of ones would only keep attention off its fast path
+            inputs["attention_mask"] = self._on_device(real.astype(np.int64))
+        if self.takes_types:
+            before = len(self.layout.before) + len(self.layout.between)
+            first = places < np.array([before + row.query_len for row in rows])[:, None]  # (rows, tokens)
+            inputs["token_type_ids"] = self._on_device(np.where(first, *self.layout.types))
+        logits = self.network(**inputs).logits.float()  # (rows, 1 or 2)
+        return relevance(logits).unbind()
+
+    def _on_device(self, array: np.ndarray[Any, Any]) -> torch.Tensor:
+        return torch.from_numpy(array).to(self.device)
+
+
+def relevance(logits: torch.Tensor) -> torch.Tensor:
+    """(rows, 1) → (rows,) the logit; (rows, 2) → (rows,) the log-odds, whose sigmoid is the softmax of the second."""
+    return logits[:, 0] if logits.shape[1] == 1 else logits[:, 1] - logits[:, 0]
+
+
+def start_encoder(
+    device: str, *, model: ModelRef, options: CrossEncoderOptions, layout: PairLayout, pad_id: int, threads: int
+) -> Encoder:
+    """An `Encoder` in a process of its own, with its share of the CPU's threads."""
+    torch.set_num_threads(threads)
+    return Encoder(model, options, device, layout, pad_id)

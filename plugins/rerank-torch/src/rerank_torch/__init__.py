@@ -1,0 +1,14 @@
+"""What the torch plugins share; it registers no backend of its own.
+
+`rerank_torch.options` and `rerank_torch.pool` import without torch, so that a plugin can describe itself in
+milliseconds; `rerank_torch.device` and `rerank_torch.loading` are imported when a model loads.
+"""
+
+from importlib.metadata import version
+
+from rerank_torch.options import TorchOptions
+from rerank_torch.pool import DevicePool
+
+__version__ = version("rerank-torch")
+
+__all__ = ["DevicePool", "TorchOptions"]

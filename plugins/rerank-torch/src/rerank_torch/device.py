@@ -1,0 +1,65 @@
+"""Where a model runs and in which numbers."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import torch
+
+from rerank import InvalidOptionsError
+from rerank_torch.options import TorchOptions
+
+OUT_OF_MEMORY: Final[tuple[type[BaseException], ...]] = (
+    getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError),  # its name before torch 2.5
+    MemoryError,
+)
+"""The exceptions that say just that, for `rerank.map_batches`."""
+
+
+def choose_devices(options: TorchOptions) -> tuple[str, ...]:
+    """The devices to run on, at least one, each checked to be there.
+
+    Raises:
+        InvalidOptionsError: This machine or this build of torch has no such device.
+    """
+    asked = options.devices or ((options.device,) if options.device else (_first_device(),))
+    for name in asked:
+        _check_device(name)
+    return asked
+
+
+def choose_dtype(options: TorchOptions, device: str) -> Any:
+    """The ``torch.dtype`` to load weights in, or ``"auto"`` for what the checkpoint was saved in."""
+    if options.dtype_name is not None:
+        return getattr(torch, options.dtype_name)
+    return torch.float32 if torch.device(device).type == "cpu" else "auto"
+
+
+def _first_device() -> str:
+    return next(kind for kind in ("cuda", "mps", "npu", "cpu") if _count_devices(kind))
+
+
+def _check_device(name: str) -> None:
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise InvalidOptionsError(f"device {name!r} is unknown to torch: choose cuda, mps, npu or cpu") from error
+    count = _count_devices(device.type)
+    if device.type in ("cuda", "mps", "npu", "cpu") and (device.index or 0) >= max(count, device.type == "cpu"):
+        has = f"only {count} of its kind" if count else "none of its kind"
+        raise InvalidOptionsError(
+            f"device {name!r} is not there, this machine and this build of torch have {has}: choose another, "
+            "or leave device out"
+        )
+
+
+def _count_devices(kind: str) -> int:
+    if kind == "cuda":
+        return torch.cuda.device_count()
+    if kind == "mps":
+        return int(torch.backends.mps.is_available())
+    if kind == "npu":
+        from transformers.utils.import_utils import is_torch_npu_available
+
+        return int(torch.npu.device_count()) if is_torch_npu_available() else 0  # type: ignore[attr-defined]
+    return 1

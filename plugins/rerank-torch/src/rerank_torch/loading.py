@@ -1,0 +1,156 @@
+"""Checkpoints through transformers 4 or 5: safetensors first, pickles only as plain weights, no code unasked."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import transformers
+
+from rerank import ModelLoadError, ModelRef
+from rerank_torch.device import choose_dtype
+from rerank_torch.options import TorchOptions
+
+logger = logging.getLogger(__name__)
+
+SAFE_WEIGHTS: Final = ("model.safetensors", "model.safetensors.index.json")
+PICKLED_WEIGHTS: Final = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+_SIDE_FILES: Final = (".json", ".txt", ".model", ".jinja", ".tiktoken", ".bpe", ".vocab")
+_DTYPE_ARGUMENT: Final = "dtype" if int(transformers.__version__.split(".")[0]) >= 5 else "torch_dtype"
+
+
+def load_config(model: ModelRef, options: TorchOptions) -> Any:
+    """The checkpoint's ``transformers`` configuration, with its class's defaults filled in.
+
+    Raises:
+        ModelLoadError: It cannot be found or read, or needs code that was not trusted.
+    """
+    folder = _side_files(model, options)
+    with _failures_told(model):
+        return transformers.AutoConfig.from_pretrained(folder, trust_remote_code=options.trust_remote_code)
+
+
+def load_tokenizer(model: ModelRef, options: TorchOptions) -> Any:
+    """The checkpoint's tokenizer, a fast one where there is one.
+
+    Raises:
+        ModelLoadError: It cannot be found or read, or needs code that was not trusted.
+    """
+    folder = _side_files(model, options)
+    with _failures_told(model):
+        return transformers.AutoTokenizer.from_pretrained(
+            folder, trust_remote_code=options.trust_remote_code, **options.tokenizer_kwargs
+        )
+
+
+def load_model(kind: str, model: ModelRef, options: TorchOptions, device: str) -> Any:
+    """A model on its device, in its dtype, ready to run.
+
+    Args:
+        kind: The class of transformers that loads it, such as ``AutoModelForSequenceClassification``.
+        model: Where the checkpoint is.
+        options: ``dtype``, ``attn_implementation``, ``trust_remote_code`` and ``model_kwargs`` are read.
+        device: A torch device's name.
+
+    Raises:
+        ModelLoadError: Weights are missing, damaged, of another shape, or would need a pickle run in full; or the
+            model is Python code of the checkpoint's own, which was not trusted.
+    """
+    if kind in (model.config.get("auto_map") or {}):
+        if not options.trust_remote_code:
+            raise ModelLoadError(
+                f"{model.name} is built by Python code of its own: read it, and pass trust_remote_code=True to run it"
+            )
+        logger.info("running the Python code of %s, as trust_remote_code=True says", model.name)
+    folder = _side_files(model, options)
+    safe = _fetch_weights(model)
+    arguments: dict[str, Any] = {_DTYPE_ARGUMENT: choose_dtype(options, device), "use_safetensors": safe}
+    if options.attn_implementation is not None:
+        arguments["attn_implementation"] = options.attn_implementation
+    with _failures_told(model):
+        network, info = getattr(transformers, kind).from_pretrained(
+            folder,
+            trust_remote_code=options.trust_remote_code,
+            output_loading_info=True,
+            **{**arguments, **options.model_kwargs, "weights_only": True},
+        )
+        network = network.to(device).eval()
+    if absent := sorted([*info["missing_keys"], *(key[0] for key in info["mismatched_keys"])]):
+        raise ModelLoadError(
+            f"{model.name} has no weights for {len(absent)} tensors of {type(network).__name__}, {absent[0]!r} among "
+            "them, and random ones would score at random: take a checkpoint that was trained as this kind of model"
+        )
+    return network
+
+
+def _side_files(model: ModelRef, options: TorchOptions) -> str:
+    """The folder of the checkpoint with everything but its weights fetched."""
+    if model.is_local:
+        return str(Path(model.name).expanduser())
+    suffixes = (*_SIDE_FILES, ".py") if options.trust_remote_code else _SIDE_FILES
+    names = sorted(file for file in model.files if "/" not in file and file.endswith(suffixes))
+    folders = [model.fetch(name).parent for name in names]
+    if not folders:
+        raise ModelLoadError(f"{model.name} has no config.json: give a checkpoint of transformers")
+    return str(folders[0])
+
+
+def _fetch_weights(model: ModelRef) -> bool:
+    """Fetch the weights; True where they are safetensors, False where they are pickles."""
+    for names, safe in ((SAFE_WEIGHTS, True), (PICKLED_WEIGHTS, False)):
+        whole, index = names
+        if whole in model.files:
+            model.fetch(whole)
+        elif index in model.files:
+            for shard in sorted(set(model.read_json(index).get("weight_map", {}).values())):
+                model.fetch(shard)
+        else:
+            continue
+        if not safe:
+            logger.info("%s has no safetensors: reading its .bin as plain weights (weights_only=True)", model.name)
+        return safe
+    if any(file.endswith(".onnx") for file in model.files):
+        raise ModelLoadError(f"{model.name} has ONNX graphs and no torch weights: pip install rerank-onnx")
+    raise ModelLoadError(
+        f"{model.name} has none of {', '.join((*SAFE_WEIGHTS, *PICKLED_WEIGHTS))}: "
+        "convert its weights to safetensors (save_pretrained does) and give that folder"
+    )
+
+
+@contextmanager
+def _failures_told(model: ModelRef) -> Iterator[None]:
+    """Keep transformers quiet, and turn whatever it raises into a `ModelLoadError` that says what to do."""
+    log: Any = transformers.utils.logging
+    level, bars = log.get_verbosity(), log.is_progress_bar_enabled()
+    log.set_verbosity_error()
+    log.disable_progress_bar()
+    try:
+        yield
+    except Exception as error:
+        raise ModelLoadError(
+            f"{model.name} cannot be loaded ({type(error).__name__}: {str(error).strip()[:500]}): {_advise(error)}"
+        ) from error
+    finally:
+        log.set_verbosity(level)
+        if bars:
+            log.enable_progress_bar()
+
+
+def _advise(error: BaseException) -> str:
+    """The next step after an exception of transformers, torch or safetensors."""
+    from safetensors import SafetensorError
+
+    told = str(error)
+    if "trust_remote_code" in told:
+        return "it brings Python code of its own; read it, and pass trust_remote_code=True to run it"
+    if isinstance(error, pickle.UnpicklingError) or "weights_only" in told or "Weights only load failed" in told:
+        return "its .bin is no plain weights and reading it could run code, which is refused; convert it to safetensors"
+    if isinstance(error, (SafetensorError, EOFError)) or "PytorchStreamReader" in told:
+        return "the weights are damaged; fetch the checkpoint again"
+    if isinstance(error, ImportError):
+        return "install what it names"
+    return "check that the folder is a whole checkpoint of transformers, and model_kwargs and tokenizer_kwargs"
