@@ -98,16 +98,16 @@ def _session_options(options: OnnxOptions) -> onnxruntime.SessionOptions:
     if options.threads is not None:
         session_options.intra_op_num_threads = options.threads
     for name, value in options.session_options.items():
-        if "." in name:
-            session_options.add_session_config_entry(name, str(value))
-        elif name in attributes:
-            try:
-                setattr(session_options, name, value)
-            except TypeError as error:
-                raise InvalidOptionsError(f"session option {name!r} cannot be {value!r}: {error}") from error
-        else:
+        if "." not in name and name not in attributes:
             known = ", ".join(sorted(attributes))
             raise InvalidOptionsError(f"onnxruntime has no session option {name!r}: choose one of {known}")
+        try:
+            if "." in name:
+                session_options.add_session_config_entry(name, str(value))
+            else:
+                setattr(session_options, name, value)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise InvalidOptionsError(f"session option {name!r} cannot be {value!r:.80}: {error}") from error
     return session_options
 
 
