@@ -52,7 +52,8 @@ class Failure:
         """The typed error, after so many attempts."""
         told = [f"request {self.request_id}"] if self.request_id else []
         told += [f"{attempts} attempts"] if attempts > 1 else []
-        message = f"{provider} {self.what}{f' ({chr(44).join(told)})' if told else ''}: {self.step}"
+        more = f" ({', '.join(told)})" if told else ""
+        message = f"{provider} {self.what}{more}: {self.step}"
         if issubclass(self.kind, RateLimitError):
             return self.kind(
                 message, provider=provider, status=self.status, request_id=self.request_id, retry_after=self.wait

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from typing import Final
 
 from rerank.errors import AuthenticationError
@@ -53,19 +52,19 @@ def described(provider: Provider) -> str:
 
 
 class Secrets:
-    """Values that no message may show.
+    """Values that no message may show: keys, tokens, and the values of headers."""
 
-    Args:
-        values: Keys and the values of headers; very short ones are no secrets.
-    """
+    def __init__(self) -> None:
+        self._values: set[str] = set()
 
-    def __init__(self, values: Iterable[str]) -> None:
-        longest_first = sorted(set(values), key=len, reverse=True)
-        self._values = [value for value in longest_first if len(value) >= _SHORTEST]
+    def add(self, value: str) -> None:
+        """Hide a value from now on; very short ones are no secrets."""
+        if len(value) >= _SHORTEST:
+            self._values.add(value)
 
     def hide(self, text: str) -> str:
         """``text`` with every secret replaced."""
-        for value in self._values:
+        for value in sorted(self._values, key=len, reverse=True):
             text = text.replace(value, "***")
         return text
 

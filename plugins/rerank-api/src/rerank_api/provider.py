@@ -72,6 +72,7 @@ class Link:
         headers: Of every request: the key's and the user's own.
         key: The key, or None.
         options: The construction's options.
+        keep_secret: To be called with every further secret, such as a token fetched: no message will show it.
     """
 
     client: httpx.AsyncClient
@@ -79,6 +80,7 @@ class Link:
     headers: Mapping[str, str] = field(repr=False)
     key: str | None = field(repr=False)
     options: ApiOptions
+    keep_secret: Callable[[str], None] = field(repr=False)
 
 
 Sender: TypeAlias = Callable[[Mapping[str, Any]], Awaitable[Reply]]

@@ -64,13 +64,22 @@ class Service:
         key = find_key(provider, options)
         own = {name: value.get_secret_value() for name, value in options.headers.items()}
         self._provider, self._model, self._own_headers = provider, model, own
-        self._secrets = Secrets([*own.values(), *([] if key is None else [key])])
+        self._secrets = Secrets()
+        for secret in (*own.values(), key or ""):
+            self._secrets.add(secret)
         self._url = endpoint(provider, model, options)
         self._cache = None if options.cache is None else AnswerCache(options.cache, options.cache_max_bytes)
         self._pool = open_pool(options)
         self._headers = {**({} if key is None else provider.authorize(key)), **provider.headers, **own}
         self._send = provider.connect(
-            Link(client=self._pool, url=self._url, headers=self._headers, key=key, options=options)
+            Link(
+                client=self._pool,
+                url=self._url,
+                headers=self._headers,
+                key=key,
+                options=options,
+                keep_secret=self._secrets.add,
+            )
         )
         self._turns = asyncio.Semaphore(options.max_concurrency)
         self._requests, self._tokens = Pace(options.requests_per_minute), Pace(options.tokens_per_minute)

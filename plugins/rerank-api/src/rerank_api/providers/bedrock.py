@@ -70,8 +70,11 @@ def connect(link: Link) -> Sender:
                 "bedrock has no AWS credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE",
                 provider="bedrock",
             )
+        frozen = credentials.get_frozen_credentials()
+        for secret in (frozen.secret_key, frozen.token or ""):
+            link.keep_secret(secret)
         signed = awsrequest.AWSRequest("POST", link.url, {"Content-Type": "application/json"}, content)
-        auth.SigV4Auth(credentials.get_frozen_credentials(), "bedrock", region(link.options)).add_auth(signed)
+        auth.SigV4Auth(frozen, "bedrock", region(link.options)).add_auth(signed)
         return dict(signed.headers)
 
     async def send(body: Mapping[str, Any]) -> Reply:

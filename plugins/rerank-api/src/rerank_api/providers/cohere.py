@@ -8,6 +8,7 @@ Source: the SDK's ``v2/raw_client.py`` (5.x and 7.x).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextvars import ContextVar
 from typing import Any, Final
 
 from rerank_api.answers import read_list
@@ -29,9 +30,14 @@ def request(question: Question) -> Mapping[str, Any]:
 
 
 def connect(link: Link) -> Sender:
-    """A sender through the SDK's asynchronous client, on our connection pool."""
+    """A sender through the SDK's asynchronous client, on our connection pool.
+
+    Its response is read as it came over the wire: the SDK's types do not check what they are made from.
+    """
     import cohere
-    from cohere.core.api_error import ApiError
+    import httpx
+
+    from rerank_api.transport import as_reply
 
     client = cohere.AsyncClientV2(
         api_key=link.key or "",
@@ -40,32 +46,33 @@ def connect(link: Link) -> Sender:
         client_name="rerank-api",
         log_warning_experimental_features=False,
     )
+    responses: ContextVar[list[httpx.Response]] = ContextVar("responses")
+
+    async def remember(response: httpx.Response) -> None:
+        responses.get().append(response)
+
+    link.client.event_hooks = {**link.client.event_hooks, "response": [remember]}
 
     async def send(body: Mapping[str, Any]) -> Reply:
+        own: dict[str, Any] = {name: value for name, value in body.items() if name in _OWN}
         more = {name: value for name, value in body.items() if name not in _OWN}
+        came: list[httpx.Response] = []
+        responses.set(came)
         try:
-            response = await client.with_raw_response.rerank(
-                **{name: value for name, value in body.items() if name in _OWN},
+            await client.rerank(
+                **own,
                 request_options={
                     "max_retries": 0,
                     "additional_headers": dict(link.headers),
                     "additional_body_parameters": more,
                 },
             )
-        except ApiError as error:
-            text = error.body if isinstance(error.body, str) else None
-            return Reply(
-                status=error.status_code or 0,
-                headers={name.lower(): value for name, value in (error.headers or {}).items()},
-                body=None if text is not None else error.body,
-                text=text,
-            )
-        data: Any = response.data
-        return Reply(
-            status=200,
-            headers={name.lower(): value for name, value in response.headers.items()},
-            body=data.dict() if hasattr(data, "dict") else data,
-        )
+        except httpx.HTTPError:
+            raise
+        except Exception:  # the SDK's error for a status, or whatever it makes of a strange body
+            if not came:
+                raise
+        return as_reply(came[-1])
 
     return send
 

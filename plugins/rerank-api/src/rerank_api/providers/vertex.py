@@ -11,6 +11,7 @@ import asyncio
 import importlib
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from rerank.errors import AuthenticationError, InvalidOptionsError
@@ -65,14 +66,9 @@ def connect(link: Link) -> Sender:
                     await asyncio.to_thread(credentials.refresh, transport.Request())
                 except auth.exceptions.GoogleAuthError as error:
                     raise _unauthorized(error) from error
-        authorized = Link(
-            client=link.client,
-            url=link.url,
-            headers={**bearer(credentials.token), **link.headers},
-            key=credentials.token,
-            options=link.options,
-        )
-        return await post_json(authorized)(body)
+                link.keep_secret(credentials.token)
+        headers = {**bearer(credentials.token), **link.headers}
+        return await post_json(replace(link, headers=headers))(body)
 
     return send
 

@@ -1,0 +1,325 @@
+"""One pool for every caller: event loops, threads, cancelling, closing, splitting, and the limits on the client's side."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from api_loopback import Hit, Loopback, Response, rerank, score
+
+from rerank import ProviderError, ProviderTimeoutError, RerankError, Reranker
+
+DOCUMENTS = [f"document {i}" for i in range(10)]
+both = pytest.mark.parametrize("provider", ["jina", "cohere"])
+
+
+def make(server: Loopback, provider: str = "jina", **options: Any) -> Reranker:
+    return Reranker(provider, url=server.url, api_key="secret-key", **{"backoff": 0.01, "deadline": 10.0, **options})
+
+
+def slow(seconds: float) -> Any:
+    async def handler(hit: Hit) -> Response:
+        await asyncio.sleep(seconds)
+        return rerank(hit)
+
+    return handler
+
+
+def until(condition: Any) -> bool:
+    """Whether it comes true within two seconds."""
+    ends = time.monotonic() + 2
+    while not condition() and time.monotonic() < ends:
+        time.sleep(0.01)
+    return bool(condition())
+
+
+@both
+def test_sync_inside_a_running_event_loop(server: Loopback, provider: str) -> None:
+    async def inside() -> Any:
+        with make(server, provider) as reranker:
+            return reranker.rank("q", DOCUMENTS)
+
+    assert len(asyncio.run(inside())) == 10
+
+
+@both
+def test_several_event_loops_in_turn_share_one_connection(server: Loopback, provider: str) -> None:
+    with make(server, provider) as reranker:
+        for _ in range(3):
+            assert len(asyncio.run(reranker.arank("q", DOCUMENTS))) == 10
+        reranker.rank("q", DOCUMENTS)
+    assert server.accepted == 1
+
+
+@both
+def test_arank_many_shares_one_pool_and_keeps_order(server: Loopback, provider: str) -> None:
+    server.handler = slow(0.02)
+    requests = [(f"query {i}", DOCUMENTS) for i in range(40)]
+
+    async def all_of_them() -> list[Any]:
+        async with make(server, provider) as reranker:
+            return [results async for results in reranker.arank_many(requests, concurrency=8)]
+
+    for i, results in enumerate(asyncio.run(all_of_them())):
+        assert results.query == f"query {i}"
+        assert {r.text: r.score for r in results} == {text: score(f"query {i}", text) for text in DOCUMENTS}
+    assert 2 <= server.accepted <= 8
+
+
+def test_threads_share_one_pool(server: Loopback) -> None:
+    server.handler = slow(0.01)
+    with make(server, max_concurrency=4) as reranker, ThreadPoolExecutor(8) as pool:
+        for i, results in enumerate(pool.map(lambda i: reranker.rank(f"q{i}", DOCUMENTS), range(32))):
+            assert {r.text: r.score for r in results} == {text: score(f"q{i}", text) for text in DOCUMENTS}
+    assert server.accepted <= 4
+    assert server.busiest <= 4
+
+
+@both
+def test_cancelling_closes_the_request(server: Loopback, provider: str) -> None:
+    server.handler = lambda hit: Response({}, delay=30)
+
+    async def cancelled() -> None:
+        async with make(server, provider, deadline=60) as reranker:
+            task = asyncio.ensure_future(reranker.arank("q", DOCUMENTS))
+            await asyncio.sleep(0.2)
+            assert server.open_connections == 1
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert await asyncio.to_thread(until, lambda: server.open_connections == 0)
+            server.handler = rerank
+            assert len(await reranker.arank("q", DOCUMENTS)) == 10
+
+    asyncio.run(cancelled())
+
+
+def test_leaving_arank_many_early_cancels_the_rest(server: Loopback) -> None:
+    def handler(hit: Hit) -> Response:
+        return rerank(hit) if hit.body["query"] == "0" else Response({}, delay=30)
+
+    server.handler = handler
+
+    async def left() -> None:
+        async with make(server, deadline=60) as reranker:
+            many = reranker.arank_many([(str(i), DOCUMENTS) for i in range(5)], concurrency=5)
+            async for _ in many:
+                break
+            await many.aclose()  # type: ignore[attr-defined]
+            assert await asyncio.to_thread(until, lambda: server.open_connections <= 1)
+
+    asyncio.run(left())
+
+
+@both
+@pytest.mark.parametrize("native", [False, True])
+def test_close_leaves_no_connection(server: Loopback, provider: str, native: bool) -> None:
+    server.handler = slow(0.02)
+    descriptors = open_descriptors()
+    threads = threading.active_count()
+    requests = [(str(i), DOCUMENTS) for i in range(16)]
+
+    async def used() -> None:
+        async with make(server, provider) as reranker:
+            async for _ in reranker.arank_many(requests, concurrency=8):
+                pass
+            assert server.open_connections > 1
+
+    if native:
+        asyncio.run(used())
+    else:
+        with make(server, provider) as reranker:
+            assert len(list(reranker.rank_many(requests))) == 16
+            assert server.open_connections > 1
+    assert until(lambda: server.open_connections == 0)
+    assert until(lambda: open_descriptors() <= descriptors)
+    assert threading.active_count() <= threads
+
+
+def open_descriptors() -> int:
+    return len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+
+
+def test_closing_while_asked_is_a_typed_error(server: Loopback) -> None:
+    server.handler = lambda hit: Response({}, delay=30)
+    reranker = make(server, deadline=60)
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(reranker.rank, "q", DOCUMENTS)
+        assert until(lambda: server.count == 1)
+        reranker.close()
+        with pytest.raises(ProviderError, match="was closed while"):
+            future.result(5)
+
+    async def asked() -> None:
+        other = make(server, deadline=60)
+        task = asyncio.ensure_future(other.arank("q", DOCUMENTS))
+        await asyncio.sleep(0.2)
+        await other.aclose()
+        with pytest.raises(ProviderError, match="was closed while"):
+            await task
+
+    asyncio.run(asked())
+
+
+def test_a_forgotten_reranker_closes_itself(server: Loopback) -> None:
+    make(server).rank("q", DOCUMENTS)
+    gc.collect()
+    assert until(lambda: server.open_connections == 0)
+    assert not any(thread.name == "rerank-api" for thread in threading.enumerate())
+
+
+def test_an_unclosed_reranker_ends_with_its_process(server: Loopback) -> None:
+    code = (
+        "from rerank import Reranker\n"
+        f"reranker = Reranker('jina', url={server.url!r})\n"
+        "print(len(reranker.rank('q', ['a', 'b'])))"
+    )
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr, done.returncode) == ("2\n", "", 0)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_asks_on_its_own_connection(server: Loopback) -> None:
+    with make(server) as reranker:
+        reranker.rank("q", DOCUMENTS)
+        child = os.fork()
+        if child == 0:
+            try:
+                os._exit(0 if len(reranker.rank("q", DOCUMENTS)) == 10 else 1)
+            finally:
+                os._exit(2)
+        ends = time.monotonic() + 20
+        while (waited := os.waitpid(child, os.WNOHANG)) == (0, 0) and time.monotonic() < ends:
+            time.sleep(0.02)
+        assert waited == (child, 0)
+        reranker.rank("q", DOCUMENTS)
+    assert server.accepted == 2
+
+
+def test_rank_many_is_concurrent_and_in_order(server: Loopback) -> None:
+    server.handler = slow(0.1)
+    with make(server) as reranker:
+        started = time.monotonic()
+        many = list(reranker.rank_many((str(i), DOCUMENTS) for i in range(16)))
+        assert time.monotonic() - started < 1
+    assert [results.query for results in many] == [str(i) for i in range(16)]
+
+
+def test_candidates_beyond_the_limit_are_split_and_merged(server: Loopback) -> None:
+    documents = [f"document {i}" for i in range(2345)]
+    with make(server, "voyage") as reranker:
+        server.handler = lambda hit: Response(
+            {**rerank(hit).body, "data": rerank(hit).body["results"], "usage": {"total_tokens": 10}}
+        )
+        results = reranker.rank("q", documents)
+    assert [len(hit.body["documents"]) for hit in server.hits].count(1000) == 2
+    assert [r.text for r in results] == sorted(documents, key=lambda text: -score("q", text))
+    assert results.diagnostics == {
+        "provider": "voyage",
+        "requests": 3,
+        "retries": 0,
+        "usage": {"total_tokens": 30},
+        "split": 3,
+        "comparable": True,
+    }
+
+
+def test_the_first_k_of_a_split_are_exact(server: Loopback) -> None:
+    with make(server) as reranker:
+        whole = reranker.rank("q", DOCUMENTS)
+        parts = reranker.rank("q", DOCUMENTS, top_k=4, batch_size=3)
+    assert [(r.text, r.score) for r in parts] == [(r.text, r.score) for r in whole[:4]]
+    assert [hit.body["top_n"] for hit in server.hits[1:]].count(3) == 3
+
+
+def test_a_listwise_model_says_that_its_parts_cannot_be_compared(server: Loopback) -> None:
+    with Reranker("jina-reranker-v3", api_provider="jina", url=server.url) as reranker:
+        assert reranker.rank("q", DOCUMENTS, batch_size=4).diagnostics["comparable"] is False
+        assert "comparable" not in reranker.rank("q", DOCUMENTS).diagnostics
+
+
+def test_a_failing_part_fails_the_whole_and_cancels_the_rest(server: Loopback) -> None:
+    def handler(hit: Hit) -> Response:
+        return (
+            Response({"message": "not this one"}, 400) if "document 0" in hit.body["documents"] else Response(delay=30)
+        )
+
+    server.handler = handler
+    with make(server) as reranker:
+        with pytest.raises(ProviderError, match="not this one"):
+            reranker.rank("q", DOCUMENTS, batch_size=5)
+        assert until(lambda: server.open_connections <= 1)
+
+
+def test_teis_limit_is_read_once_from_info(server: Loopback) -> None:
+    with Reranker("tei", url=server.url, api_key="secret-key") as reranker:
+        for _ in range(2):
+            assert [r.text for r in reranker.rank("q", DOCUMENTS)] == sorted(DOCUMENTS, key=lambda d: -score("q", d))
+    assert [hit.path for hit in server.hits].count("/info") == 1
+    assert [len(hit.body["texts"]) for hit in server.hits if hit.method == "POST"].count(4) == 4
+    assert server.hits[0].headers["authorization"] == "Bearer secret-key"
+
+
+@pytest.mark.parametrize("status", [404, 500])
+def test_teis_limit_may_be_unreadable(server: Loopback, status: int) -> None:
+    server.handler = lambda hit: Response({"error": "x"}, status) if hit.method == "GET" else rerank(hit)
+    with Reranker("tei", url=server.url, max_retries=0) as reranker:
+        if status == 404:
+            assert len(reranker.rank("q", DOCUMENTS)) == 10
+            return
+        with pytest.raises(ProviderError, match="500"):
+            reranker.rank("q", DOCUMENTS)
+        server.handler = rerank
+        assert len(reranker.rank("q", DOCUMENTS)) == 10
+
+
+def test_concurrency_is_bounded(server: Loopback) -> None:
+    server.handler = slow(0.02)
+
+    async def many(reranker: Reranker) -> None:
+        await asyncio.gather(*(reranker.arank(str(i), DOCUMENTS) for i in range(20)))
+
+    with make(server, max_concurrency=3) as reranker:
+        asyncio.run(many(reranker))
+    assert server.busiest == 3
+
+
+def test_requests_a_minute_are_spread(server: Loopback) -> None:
+    with make(server, requests_per_minute=600) as reranker:
+        started = time.monotonic()
+        list(reranker.rank_many((str(i), DOCUMENTS) for i in range(6)))
+        assert 0.45 < time.monotonic() - started < 1.5
+
+
+def test_tokens_a_minute_are_spread_by_the_usage_told(server: Loopback) -> None:
+    with make(server, tokens_per_minute=12_000) as reranker:  # 100 tokens a call by its usage: half a second
+        started = time.monotonic()
+        for i in range(3):
+            reranker.rank(str(i), DOCUMENTS)
+        assert 0.9 < time.monotonic() - started < 2
+
+
+def test_a_turn_beyond_the_deadline_is_told_at_once(server: Loopback) -> None:
+    with make(server, requests_per_minute=1, deadline=5) as reranker:
+        reranker.rank("q", DOCUMENTS)
+        started = time.monotonic()
+        with pytest.raises(ProviderTimeoutError, match="its turn comes in"):
+            reranker.rank("q", DOCUMENTS)
+        assert time.monotonic() - started < 1
+
+
+def test_nothing_is_asked_after_close(server: Loopback) -> None:
+    reranker = make(server)
+    reranker.close()
+    with pytest.raises(RerankError, match="closed"):
+        reranker.rank("q", DOCUMENTS)
+    assert server.count == 0

@@ -1,0 +1,290 @@
+"""What goes wrong on the network and in answers: retried where that may help, else told at once and typed."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import subprocess
+import time
+from datetime import datetime, timedelta, timezone
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from api_loopback import Loopback, Response, rerank, score
+
+from rerank import AuthenticationError, ProviderError, ProviderTimeoutError, RateLimitError, Reranker
+from rerank_api.failures import TRANSIENT, wait_of
+from rerank_api.retries import RetryBudget
+
+DOCUMENTS = ["one", "two", "three"]
+GOOD = {"results": [{"index": i, "relevance_score": 0.5} for i in range(3)]}
+both = pytest.mark.parametrize("provider", ["jina", "cohere"])
+
+
+def make(server: Loopback, provider: str = "jina", **options: Any) -> Reranker:
+    return Reranker(provider, url=server.url, api_key="secret-key", **{"backoff": 0.01, "deadline": 10.0, **options})
+
+
+@both
+@pytest.mark.parametrize("status", [408, 409, 429, 500, 502, 503, 504, 529])
+def test_transient_statuses_are_tried_again(server: Loopback, provider: str, status: int) -> None:
+    server.script([Response({"message": "busy"}, status), Response({"message": "busy"}, status), Response(GOOD)])
+    with make(server, provider) as reranker:
+        diagnostics = reranker.rank("q", DOCUMENTS).diagnostics
+    assert (diagnostics["requests"], diagnostics["retries"]) == (3, 2)
+
+
+@both
+@pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 413, 418, 422, 498, 501, 307])
+def test_other_statuses_fail_at_once(server: Loopback, provider: str, status: int) -> None:
+    server.script([Response({"message": "no"}, status, {"location": "/elsewhere"}), Response(GOOD)])
+    with make(server, provider) as reranker, pytest.raises(ProviderError, match="no") as caught:
+        reranker.rank("q", DOCUMENTS)
+    assert server.count == 1
+    assert caught.value.status == status
+    assert isinstance(caught.value, AuthenticationError) == (status in (401, 403))
+    assert status not in TRANSIENT
+
+
+@both
+def test_last_failure_is_told_with_the_attempts(server: Loopback, provider: str) -> None:
+    server.script([Response({"message": "all busy"}, 503, {"x-request-id": "r-9"})])
+    with make(server, provider, max_retries=2) as reranker:
+        with pytest.raises(ProviderError, match=r"503 \(all busy\) \(request r-9, 3 attempts\): try again") as caught:
+            reranker.rank("q", DOCUMENTS)
+    assert server.count == 3
+    assert (caught.value.provider, caught.value.request_id) == (provider, "r-9")
+
+
+@both
+def test_dropped_connections_are_tried_again(server: Loopback, provider: str) -> None:
+    server.script([Response(drop=True), Response(GOOD, keep=20), Response(GOOD)])
+    with make(server, provider) as reranker:
+        assert reranker.rank("q", DOCUMENTS).diagnostics["retries"] == 2
+
+
+@both
+def test_stalls_are_tried_again(server: Loopback, provider: str) -> None:
+    server.script([Response(GOOD, delay=5), Response(GOOD)])
+    with make(server, provider, read_timeout=0.2) as reranker:
+        started = time.monotonic()
+        assert reranker.rank("q", DOCUMENTS).diagnostics["retries"] == 1
+        assert time.monotonic() - started < 2
+
+
+@both
+def test_nobody_there_is_told(provider: str) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound, not listening: refused
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        with Reranker(provider, url=url, backoff=0.01, max_retries=1) as reranker:
+            with pytest.raises(ProviderError, match=f"could not be reached.*{url}.*2 attempts") as caught:
+                reranker.rank("q", DOCUMENTS)
+    assert caught.value.status is None
+
+
+@both
+def test_deadline_covers_everything(server: Loopback, provider: str) -> None:
+    server.script([Response({}, 503), Response(GOOD, delay=30)])
+    with make(server, provider, deadline=0.5) as reranker:
+        started = time.monotonic()
+        with pytest.raises(
+            ProviderTimeoutError, match=r"deadline of 0.5 s \(2 requests sent; the last one answered 503"
+        ):
+            reranker.rank("q", DOCUMENTS)
+        assert 0.4 < time.monotonic() - started < 1.5
+
+
+@both
+@pytest.mark.parametrize("dated", [False, True])
+def test_retry_after_is_honoured(server: Loopback, provider: str, dated: bool) -> None:
+    then = format_datetime(datetime.now(timezone.utc) + timedelta(seconds=2), usegmt=True)
+    server.script([Response({}, 429, {"retry-after": then if dated else "1"}), Response(GOOD)])
+    with make(server, provider) as reranker:
+        started = time.monotonic()
+        reranker.rank("q", DOCUMENTS)
+        assert 0.9 < time.monotonic() - started < 3.5
+
+
+@both
+def test_a_wait_beyond_the_deadline_is_not_waited_for(server: Loopback, provider: str) -> None:
+    server.script([Response({"message": "slow down"}, 429, {"retry-after": "3600"})])
+    with make(server, provider) as reranker:
+        started = time.monotonic()
+        with pytest.raises(RateLimitError, match="slow down") as caught:
+            reranker.rank("q", DOCUMENTS)
+        assert time.monotonic() - started < 1
+    assert caught.value.retry_after == 3600
+
+
+@pytest.mark.parametrize(
+    ("headers", "seconds"),
+    [
+        ({"retry-after": "7"}, 7),
+        ({"retry-after": "0"}, 0),
+        ({"retry-after-ms": "1500", "retry-after": "9"}, 1.5),
+        ({"retry-after": "Sun, 06 Nov 1994 08:49:37 GMT"}, 37),
+        ({"retry-after": "Sun, 06 Nov 1994 08:48:00 GMT"}, 0),
+        ({"retry-after": "soon"}, None),
+        ({"retry-after": "-3"}, None),
+        ({"x-ratelimit-reset": "784111787"}, 47),
+        ({"x-ratelimit-reset": "784111760000"}, 20),
+        ({"ratelimit-reset": "12"}, 12),
+        ({"x-ratelimit-reset-requests": "1m30s", "x-ratelimit-reset-tokens": "250ms"}, 90),
+        (
+            {
+                "x-ratelimit-reset-requests": "6m0s",
+                "x-ratelimit-remaining-requests": "4",
+                "x-ratelimit-reset-tokens": "250ms",
+                "x-ratelimit-remaining-tokens": "0",
+            },
+            0.25,
+        ),
+        ({"x-ratelimit-reset": "garbage"}, None),
+        ({}, None),
+    ],
+)
+def test_waits_are_read(headers: dict[str, str], seconds: float | None) -> None:
+    now = datetime(1994, 11, 6, 8, 49, 0, tzinfo=timezone.utc).timestamp()
+    assert wait_of(headers, now) == pytest.approx(seconds)
+
+
+def test_rate_limit_reset_is_honoured(server: Loopback) -> None:
+    server.script([Response({}, 429, {"x-ratelimit-reset": "1", "x-ratelimit-remaining": "0"}), Response(GOOD)])
+    with make(server) as reranker:
+        started = time.monotonic()
+        reranker.rank("q", DOCUMENTS)
+        assert 0.9 < time.monotonic() - started < 3
+
+
+def test_an_outage_is_not_amplified(server: Loopback) -> None:
+    server.script([Response({}, 503)])
+    with make(server, max_retries=5, backoff=0.001, retry_budget=0.1) as reranker:
+        for _ in range(60):
+            with pytest.raises(ProviderError):
+                reranker.rank("q", DOCUMENTS)
+    assert 80 <= server.count <= 60 + 20 + 6
+
+
+def test_a_budget_is_earned_by_requests() -> None:
+    budget = RetryBudget(0.5)
+    state: Any = None
+    assert [budget(state) for _ in range(21)] == [False] * 20 + [True]
+    budget.earn()
+    assert budget(state)
+    budget.earn()
+    assert not budget(state)
+
+
+@both
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ({"results": GOOD["results"][:2]}, r"2 results where 3 were asked for \(missing: 2\)"),
+        ({"results": [*GOOD["results"][:2], {"index": 1, "relevance_score": 0.1}]}, "index 1 twice"),
+        ({"results": [*GOOD["results"][:2], {"index": 3, "relevance_score": 0.1}]}, "index 3, for 3 documents"),
+        ({"results": [*GOOD["results"][:2], {"index": -1, "relevance_score": 0.1}]}, "index -1, for 3 documents"),
+        ({"results": [*GOOD["results"][:2], {"index": 2, "relevance_score": "high"}]}, "a string as score"),
+        ({"results": [*GOOD["results"][:2], {"index": 2, "relevance_score": True}]}, "a boolean as score"),
+        ({"results": [*GOOD["results"][:2], {"index": "c", "relevance_score": 0.1}]}, "a string as index"),
+        ({"results": [*GOOD["results"][:2], {"index": 2}]}, "result 2 of its answer has no 'relevance_score'"),
+        ({"results": [*GOOD["results"][:2], {"relevance_score": 0.1}]}, "result 2 of its answer has no 'index'"),
+        ({"results": [*GOOD["results"][:2], 0.1]}, "result 2 of its answer has no 'index'"),
+        ('{"results": [{"index": 0, "relevance_score": NaN}]}', "score nan"),
+        ('{"results": [{"index": 0, "relevance_score": 1e999}]}', "score inf"),
+        ({"results": {"0": 0.5}}, "an object in 'results'"),
+        ({"ranking": []}, "no 'results'"),
+        ({"error": {"message": "quota used up"}}, "an error in place of results.*quota used up"),
+        ({"code": "Throttled", "message": "too many"}, "an error in place of results.*too many"),
+        ([], "a list, where an object"),
+        ("<html><head><title>Welcome to nginx</title></head></html>", "HTML in place of JSON.*Welcome to nginx"),
+        ('{"results": [{"index": 0, "rel', "no whole JSON in place of JSON"),
+        ("", "nothing in place of JSON"),
+        ("OK", "text in place of JSON.*OK"),
+    ],
+)  # fmt: skip
+def test_wrong_answers_are_named_and_not_tried_again(server: Loopback, provider: str, body: Any, told: str) -> None:
+    server.script([Response(body, headers={"x-request-id": "r-1"})])
+    with make(server, provider) as reranker, pytest.raises(ProviderError, match=told) as caught:
+        reranker.rank("q", DOCUMENTS)
+    assert server.count == 1
+    assert (caught.value.status, caught.value.request_id) == (200, "r-1")
+
+
+def test_only_the_first_k_are_handled_as_such(server: Loopback) -> None:
+    with make(server) as reranker:
+        results = reranker.rank("q", DOCUMENTS, top_k=2)
+    assert server.hits[0].body["top_n"] == 2
+    assert len(results) == 2
+    best = sorted(DOCUMENTS, key=lambda text: -score("q", text))
+    assert [r.text for r in results] == best[:2]
+
+
+def test_more_than_asked_for_is_fine(server: Loopback) -> None:
+    server.script([Response(GOOD)])
+    with make(server) as reranker:
+        assert len(reranker.rank("q", DOCUMENTS, top_k=1)) == 1
+
+
+def test_scores_that_are_no_probabilities_do_not_claim_so(server: Loopback) -> None:
+    server.script([Response({"results": [{"index": 0, "relevance_score": -0.2}]})])
+    with make(server) as reranker:
+        results = reranker.rank("q", ["one"])
+    assert results.scale == "similarity"
+    assert "outside [0, 1]" in results.diagnostics["scale"]
+
+
+def test_strange_index_of_a_provider_is_no_crash(server: Loopback) -> None:
+    for index in (None, 1.5, [], {}, "9" * 40, True, 10**30):
+        server.script([Response({"results": [{"index": index, "relevance_score": 0.5}]})])
+        with make(server) as reranker, pytest.raises(ProviderError, match="index"):
+            reranker.rank("q", ["one"])
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate for 127.0.0.1 that signs itself, made on the spot; and its key beside it."""
+    folder = tmp_path_factory.mktemp("tls")
+    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=loopback -addext subjectAltName=IP:127.0.0.1"
+    try:
+        subprocess.run(
+            [*command.split(), "-keyout", folder / "key.pem", "-out", folder / "cert.pem"],
+            check=True,
+            capture_output=True,
+            timeout=30,
+        )
+    except (OSError, subprocess.SubprocessError):
+        pytest.skip("needs the openssl command to make a certificate")
+    return folder / "cert.pem"
+
+
+@both
+def test_tls_is_verified(certificate: Path, provider: str) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, certificate.with_name("key.pem"))
+    server = Loopback(rerank, context)
+    try:
+        with make(server, provider) as reranker, pytest.raises(ProviderError, match=r"not trusted.*ca_file"):
+            reranker.rank("q", DOCUMENTS)
+        assert server.count == 0
+        with make(server, provider, ca_file=certificate) as reranker:
+            assert len(reranker.rank("q", DOCUMENTS)) == 3
+    finally:
+        server.close()
+
+
+@both
+def test_a_proxy_is_used(server: Loopback, provider: str) -> None:
+    with Reranker(provider, url="http://nowhere.invalid", proxy=server.url, max_retries=0) as reranker:
+        assert len(reranker.rank("q", DOCUMENTS)) == 3
+    assert server.hits[0].path.startswith("http://nowhere.invalid/v")
+
+
+def test_headers_are_sent(server: Loopback) -> None:
+    for provider in ("jina", "cohere"):
+        with make(server, provider, headers={"X-Team": "search"}) as reranker:
+            reranker.rank("q", DOCUMENTS)
+        assert server.hits[-1].headers["x-team"] == "search"
+        assert server.hits[-1].headers["authorization"] == "Bearer secret-key"

@@ -1,0 +1,105 @@
+"""Providers of other plugins: found through the hook, and a broken one stops nothing."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from api_loopback import Hit, Loopback, Response, ranked
+
+CODE = """
+from rerank import hookimpl
+from rerank_api import Provider, read_list
+
+@hookimpl
+def rerank_register_providers():
+    yield Provider(
+        name="acme",
+        summary="Acme's reranker",
+        url="https://api.acme.example",
+        path="/v1/rank",
+        keys=("ACME_API_KEY",),
+        models={"other": "acme-1"},
+        request=lambda question: {"m": question.model, "q": question.query, "docs": question.texts},
+        answer=read_list("hits", index="position", score="relevance"),
+        takes_top_k=False,
+    )
+"""
+BROKEN = (
+    "from rerank import hookimpl\n\n@hookimpl\ndef rerank_register_providers():\n    raise RuntimeError('no luck')\n"
+)
+TAKEN = CODE.replace('name="acme"', 'name="cohere"')
+NO_PROVIDER = "from rerank import hookimpl\n\n@hookimpl\ndef rerank_register_providers():\n    return ['acme']\n"
+
+
+def install(folder: Path, name: str, code: str) -> None:
+    (folder / f"{name}.py").write_text(code)
+    info = folder / f"{name}-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[rerank]\n{name} = {name}\n")
+
+
+def python(folder: Path, code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(folder)}
+    command = [sys.executable, *(["-c", code] if code else []), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+
+
+def test_a_plugin_adds_a_provider(server: Loopback, tmp_path: Path) -> None:
+    def handler(hit: Hit) -> Response:
+        pairs = ranked(hit.body["q"], hit.body["docs"], None)
+        return Response({"hits": [{"position": i, "relevance": s} for i, s in pairs], "usage": {"units": 2}})
+
+    server.handler = handler
+    install(tmp_path, "acme_rerank", CODE)
+    code = (
+        "from rerank import Reranker\n"
+        f"for arguments in ({{'model': 'acme'}}, {{'model': 'm7', 'api_provider': 'acme'}}):\n"
+        f"    with Reranker(url={server.url!r}, **arguments) as reranker:\n"
+        "        results = reranker.rank('q', ['a', 'b', 'c'], top_k=2)\n"
+        "        print(reranker.backend, len(results), results.diagnostics['usage'])\n"
+    )
+    done = python(tmp_path, code)
+    assert (done.stdout, done.stderr) == ("api 2 {'units': 2.0}\n" * 2, "")
+    assert [hit.body["m"] for hit in server.hits] == ["acme-1", "m7"]
+    assert {hit.path for hit in server.hits} == {"/v1/rank"}
+
+
+def test_it_is_listed(tmp_path: Path) -> None:
+    install(tmp_path, "acme_rerank", CODE)
+    shown = python(tmp_path, "", "-m", "rerank", "list-backends").stdout
+    assert "acme: Acme's reranker; no key: set ACME_API_KEY" in shown
+
+
+@pytest.mark.parametrize(
+    ("code", "told"), [(BROKEN, "no luck"), (TAKEN, "'cohere' is taken"), (NO_PROVIDER, "yield Provider")]
+)
+def test_a_broken_one_is_a_row_and_stops_nothing(tmp_path: Path, code: str, told: str) -> None:
+    install(tmp_path, "acme_rerank", CODE)
+    install(tmp_path, "broken_rerank", code)
+    shown = python(tmp_path, "", "-m", "rerank", "list-backends").stdout
+    row = next(line for line in shown.splitlines() if line.startswith("(broken_rerank)"))
+    assert "failed" in row
+    assert told in row
+    assert "acme: Acme's reranker" in shown
+    assert "cohere: Cohere Rerank" in shown
+
+
+def test_listing_and_describing_import_nothing_heavy() -> None:
+    code = (
+        "import sys, rerank.cli\n"
+        "rerank.cli._run(['list-backends'])\n"
+        "print([name for name in ('httpx', 'cohere', 'tenacity', 'botocore', 'google.auth') if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "RERANK_DISABLE_PLUGINS": "onnx,nano"},
+    )
+    assert done.stdout.endswith("[]\n")
