@@ -269,7 +269,8 @@ def installed() -> Registry:
 
 def _ask(backend: Backend, model: ModelRef) -> Answer:
     try:
-        return Answer(backend, backend.resolve(model))
+        confidence, reason = backend.resolve(model)
+        return Answer(backend, Claim(Confidence(confidence), reason))
     except ModelLoadError as error:
         return Answer(backend, Claim(Confidence.NONE, str(error)), error)
     except Exception as error:

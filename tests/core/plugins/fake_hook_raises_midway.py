@@ -1,0 +1,10 @@
+"""A plugin that describes one backend and fails at the next."""
+
+from rerank import hookimpl
+from rerank.testing.fake import fake_backend
+
+
+@hookimpl
+def rerank_register_backends():
+    yield fake_backend("midway")
+    raise ValueError("no more")

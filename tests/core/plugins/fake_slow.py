@@ -1,0 +1,24 @@
+"""A plugin whose model never answers."""
+
+import sys
+import time
+
+from rerank import Claim, Confidence, Scores, hookimpl
+from rerank.testing.fake import fake_backend
+
+
+class Sleeper:
+    def score(self, request):
+        print("scoring", file=sys.stderr, flush=True)
+        time.sleep(60)
+        return Scores(values=[0.0] * len(request.documents), scale="logit")
+
+
+@hookimpl
+def rerank_register_backends():
+    yield fake_backend("slow", load=lambda model, options: Sleeper())
+    yield fake_backend(
+        "failing",
+        load=lambda model, options: 1 / 0,
+        resolve=lambda model: Claim(Confidence.CERTAIN if model.name == "failing" else Confidence.NONE, "by name"),
+    )
