@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from types import TracebackType
@@ -179,9 +179,14 @@ class Reranker:
         for position, pair in enumerate(pairs):
             if not isinstance(pair, (tuple, list)) or len(pair) != 2:
                 raise InvalidInputError(f"pair {position} is no (query, document): give two texts")
-            query = as_query(pair[0])
+            try:
+                query, document = as_query(pair[0]), as_documents([pair[1]])[0]
+            except InvalidInputError as error:
+                raise InvalidInputError(
+                    f"pair {position}: {str(error).replace('document 0', 'the document')}"
+                ) from error
             positions.setdefault(query, []).append(position)
-            documents.setdefault(query, []).append(as_documents([pair[1]])[0].text)
+            documents.setdefault(query, []).append(document.text)
         scores: dict[int, float] = {}
         for own_positions, results in zip(positions.values(), self.rank_many(documents.items(), **options)):
             for result in results:
@@ -222,9 +227,13 @@ class Reranker:
             raise InvalidOptionsError(f"concurrency must be at least 1, not {concurrency}")
         as_request = self._request_maker(top_k, options)
         tasks: deque[asyncio.Task[RankedResults]] = deque()
+
+        async def rank_one(request: RankRequest) -> RankedResults:
+            return await self._arank_request(as_request(request))
+
         try:
             for request in requests:
-                tasks.append(asyncio.ensure_future(self._arank_request(as_request(request))))
+                tasks.append(asyncio.ensure_future(rank_one(request)))
                 if len(tasks) >= concurrency:
                     yield await tasks.popleft()
             while tasks:
@@ -259,19 +268,24 @@ class Reranker:
         """Score lazily; requests without documents never reach the scorer."""
         scorer = self._loaded()
         waiting: deque[Request] = deque()
+        callers_own: list[Exception] = []
 
         def with_documents() -> Iterator[Request]:
-            for request in requests:
-                waiting.append(request)
-                if request.documents:
-                    yield request
+            try:
+                for request in requests:
+                    waiting.append(request)
+                    if request.documents:
+                        yield request
+            except Exception as error:
+                callers_own.append(error)
+                raise
 
         many = scorer.score_many if isinstance(scorer, ScoresMany) else lambda rs: map(scorer.score, rs)
         started = time.perf_counter()
-        with self._failures_told("score"):
+        with self._failures_told("score", but=callers_own):
             answers = iter(many(with_documents()))
         while True:
-            with self._failures_told("score"):
+            with self._failures_told("score", but=callers_own):
                 scores = next(answers, None)
             while waiting and not waiting[0].documents:
                 yield self._finish(waiting.popleft(), _NOTHING, scorer, started)
@@ -285,7 +299,7 @@ class Reranker:
             raise ScoringError(f"backend {self.backend!r} left {len(waiting)} requests unanswered: report it")
 
     async def _arank_request(self, request: Request) -> RankedResults:
-        scorer = self._loaded()
+        scorer = self._scorer if self._scorer is not None else await asyncio.to_thread(self._loaded)
         if not isinstance(scorer, ScoresAsync):
             return await asyncio.to_thread(lambda: next(self._rank_requests(iter([request]))))
         started = time.perf_counter()
@@ -316,13 +330,17 @@ class Reranker:
             return self._scorer
 
     @contextmanager
-    def _failures_told(self, action: str, kind: type[RerankError] = ScoringError) -> Iterator[None]:
-        """Let typed errors through; name the model and backend in any other."""
+    def _failures_told(
+        self, action: str, kind: type[RerankError] = ScoringError, *, but: Sequence[Exception] = ()
+    ) -> Iterator[None]:
+        """Let typed errors through, and those of ``but``; name the model and backend in any other."""
         try:
             yield
         except RerankError:
             raise
         except Exception as error:
+            if any(error is own for own in but):
+                raise
             raise kind(
                 f"backend {self.backend!r} could not {action} {self.model}: {type(error).__name__}: {error}; "
                 "the cause is above, and `rerank explain` tells what the backend makes of the model"
@@ -368,14 +386,17 @@ class Reranker:
     def __getstate__(self) -> dict[str, Any]:
         given = {name: getattr(self._options, name) for name in self._options.model_fields_set}
         return {
-            "backend": self._backend,
+            "backend": self.backend
+            if registries.installed().backends.get(self.backend) is self._backend
+            else self._backend,
             "model": replace(self._model, token=None),
             "options": {name: value for name, value in given.items() if not _holds_secret(value)},
             "closed": self._closed,
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self._backend, self._model, self._closed = state["backend"], state["model"], state["closed"]
+        backend, self._model, self._closed = state["backend"], state["model"], state["closed"]
+        self._backend = registries.installed().find(backend) if isinstance(backend, str) else backend
         self._options = parse_options(self._backend.options, state["options"], self._backend.name)
         self._lock = threading.Lock()
         self._scorer = None

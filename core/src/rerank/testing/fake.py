@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from functools import partial
 from typing import Any
 
 from rerank.backend import Backend, Claim, Confidence
+from rerank.model_ref import ModelRef
 from rerank.options import Options, Reload
 from rerank.protocols import Request, Scorer, Scores
 from rerank.registry import Registry
@@ -54,7 +56,7 @@ def fake_backend(name: str = "fake", **fields: Any) -> Backend:
         "name": name,
         "summary": "counts shared words; for tests",
         "load": load_fake,
-        "resolve": lambda model: Claim(Confidence.CERTAIN if model.name == name else Confidence.NONE, "by name"),
+        "resolve": partial(resolve_fake, name),
         "options": FakeOptions,
     }
     return Backend(**{**own, **fields})
@@ -66,6 +68,11 @@ def fake_registry(*backends: Backend) -> Registry:
     for backend in backends or (fake_backend(),):
         registry.register(backend)
     return registry
+
+
+def resolve_fake(name: str, model: ModelRef) -> Claim:
+    """`Backend.resolve` of the fake called ``name``."""
+    return Claim(Confidence.CERTAIN if model.name == name else Confidence.NONE, "by name")
 
 
 def load_fake(model: object, options: object) -> Scorer:

@@ -1,0 +1,255 @@
+"""Which backend runs a model: the surest claim, an error that names the candidates, and short names by language."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rerank import (
+    Alias,
+    AmbiguousModelError,
+    Backend,
+    BackendNotFoundError,
+    Claim,
+    Confidence,
+    InvalidOptionsError,
+    ModelLoadError,
+    ModelRef,
+    PluginError,
+    Registry,
+    Reranker,
+)
+from rerank.registry import DISTRIBUTIONS
+from rerank.testing.fake import FakeOptions, fake_backend, fake_registry
+
+NONE, POSSIBLE, LIKELY, CERTAIN = Confidence
+
+
+def claiming(name: str, confidence: Any, **fields: Any) -> Backend:
+    """A backend that says the same of every model."""
+    return fake_backend(name, resolve=lambda model: Claim(confidence, f"{name} thinks so"), **fields)
+
+
+def raising(name: str, error: BaseException) -> Backend:
+    """A backend that cannot say."""
+
+    def resolve(model: ModelRef) -> Claim:
+        raise error
+
+    return fake_backend(name, resolve=resolve)
+
+
+@pytest.mark.parametrize("claims", [(NONE, LIKELY, CERTAIN), (CERTAIN, LIKELY, POSSIBLE), (LIKELY, CERTAIN, LIKELY)])
+def test_the_surest_claim_wins(claims: tuple[Confidence, ...]) -> None:
+    registry = fake_registry(*(claiming(f"b{i}", claim) for i, claim in enumerate(claims)))
+    assert registry.resolve(ModelRef("m")).name == f"b{claims.index(CERTAIN)}"
+
+
+@pytest.mark.parametrize("level", [LIKELY, CERTAIN])
+def test_a_tie_lists_the_candidates(level: Confidence) -> None:
+    registry = fake_registry(claiming("one", level), claiming("none", NONE), claiming("two", level))
+    with pytest.raises(AmbiguousModelError, match=r"'m' is claimed equally by one, two: pass backend= one of them"):
+        Reranker("m", registry=registry)
+    with Reranker("m", backend="two", registry=registry) as reranker:
+        assert reranker.backend == "two"
+
+
+def test_a_possible_claim_never_wins() -> None:
+    registry = fake_registry(claiming("one", POSSIBLE), claiming("two", POSSIBLE), claiming("none", NONE))
+    with pytest.raises(BackendNotFoundError, match=r"nobody's own, though one, two could try: pass backend= .*pip install"):
+        registry.resolve(ModelRef("m"))
+    with Reranker("m", backend="one", registry=registry) as reranker:
+        assert reranker.model == "m"
+
+
+def test_a_miss_names_every_reason_and_what_to_install() -> None:
+    registry = fake_registry(claiming("one", NONE), claiming("two", NONE))
+    with pytest.raises(BackendNotFoundError) as caught:
+        registry.resolve(ModelRef("m"))
+    told = str(caught.value)
+    assert "can run model 'm' (one: one thinks so; two: two thinks so): pip install" in told
+    for distribution in set(DISTRIBUTIONS.values()):
+        assert told.count(distribution) == 1
+
+
+def test_a_miss_with_everything_installed_asks_for_the_name() -> None:
+    registry = fake_registry(*(claiming(name, NONE) for name in DISTRIBUTIONS))
+    with pytest.raises(BackendNotFoundError, match="check the model's name, or install a plugin that knows it"):
+        registry.resolve(ModelRef("m"))
+
+
+def test_an_empty_registry_says_so() -> None:
+    with pytest.raises(BackendNotFoundError, match="none is installed"):
+        Registry().resolve(ModelRef("m"))
+
+
+@pytest.mark.parametrize("name", sorted(DISTRIBUTIONS))
+def test_an_absent_backend_of_ours_says_what_to_install(name: str) -> None:
+    for build in (
+        lambda: Reranker("m", backend=name, registry=fake_registry()),
+        lambda: Reranker(name, registry=fake_registry()),
+    ):
+        with pytest.raises(BackendNotFoundError, match=f"called '{name}': pip install {DISTRIBUTIONS[name]}"):
+            build()
+
+
+def test_an_absent_backend_of_another_lists_what_there_is() -> None:
+    with pytest.raises(BackendNotFoundError, match="called 'none': choose one of fake, or install the plugin"):
+        Reranker("m", backend="none", registry=fake_registry())
+
+
+def test_the_default_says_what_to_install() -> None:
+    with pytest.raises(BackendNotFoundError, match="pip install rerank-nano"):
+        Reranker(registry=fake_registry())
+
+
+@pytest.mark.parametrize("error", [ValueError("boom"), KeyError("architectures"), RecursionError()])
+def test_a_resolve_that_raises_is_isolated(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
+    registry = fake_registry(raising("bad", error), claiming("good", LIKELY))
+    with caplog.at_level(logging.WARNING, logger="rerank"):
+        assert registry.resolve(ModelRef("m")).name == "good"
+    assert "backend bad cannot say whether m is its own" in caplog.text
+    reasons = {answer.backend.name: answer.claim.reason for answer in registry.explain(ModelRef("m"))}
+    assert reasons["bad"].startswith(f"its resolve raised {type(error).__name__}")
+
+
+@pytest.mark.parametrize("claim", [None, 3, "certain", (9, "sure"), (1, 2, 3)])
+def test_a_resolve_that_returns_no_claim_is_isolated(claim: Any) -> None:
+    registry = fake_registry(fake_backend("bad", resolve=lambda model: claim), claiming("good", LIKELY))
+    assert registry.resolve(ModelRef("m")).name == "good"
+
+
+def test_files_that_cannot_be_read_are_told_only_if_nobody_knows_the_name(tmp_path: Path) -> None:
+    unreadable = raising("reader", ModelLoadError("model 'o/m' is gated: accept its terms"))
+    assert fake_registry(unreadable, claiming("namer", CERTAIN)).resolve(ModelRef("o/m")).name == "namer"
+    for name in ("o/m", str(tmp_path)):
+        with pytest.raises(ModelLoadError, match="gated"):
+            fake_registry(unreadable, claiming("none", NONE)).resolve(ModelRef(name))
+    with pytest.raises(BackendNotFoundError, match="reader: model 'o/m' is gated"):
+        fake_registry(unreadable).resolve(ModelRef("m"))
+
+
+def test_explain_has_every_claim_the_surest_first() -> None:
+    registry = fake_registry(claiming("a", POSSIBLE), claiming("b", NONE), claiming("c", CERTAIN), claiming("d", LIKELY))
+    answers = registry.explain(ModelRef("m"))
+    assert [(answer.backend.name, answer.claim.confidence) for answer in answers] == [
+        ("c", CERTAIN),
+        ("d", LIKELY),
+        ("a", POSSIBLE),
+        ("b", NONE),
+    ]
+    assert answers[0].claim.reason == "c thinks so"
+    assert [answer.backend.name for answer in registry.explain(ModelRef("m"), only=registry.find("b"))] == ["b"]
+
+
+def test_names_decide_nothing_by_substring() -> None:
+    registry = fake_registry(fake_backend("t5"), fake_backend("cohere"))
+    for name in ("my-t5-model", "cohere-like", "t5/base", "T5"):
+        with pytest.raises((BackendNotFoundError, ModelLoadError)):
+            Reranker(name, registry=registry, local_files_only=True)
+
+
+LANGUAGES = {
+    "en": Alias("big-en", {"weight": 2.0}),
+    "fr": Alias("big-fr"),
+    "other": Alias("big-multi", {"weight": 3.0}),
+}
+
+
+@pytest.mark.parametrize(
+    ("lang", "model", "weight"), [("en", "big-en", 2.0), ("fr", "big-fr", 1.0), ("other", "big-multi", 3.0), ("zh", "big-multi", 3.0)]
+)
+def test_a_short_name_by_language(lang: str, model: str, weight: float) -> None:
+    registry = fake_registry(fake_backend("b", aliases={"short": LANGUAGES}))
+    with Reranker("short", lang=lang, registry=registry) as reranker:
+        assert (reranker.model, reranker.backend) == (model, "b")
+        assert isinstance(reranker.options, FakeOptions)
+        assert reranker.options.weight == weight
+
+
+def test_the_callers_options_come_before_the_short_names() -> None:
+    registry = fake_registry(fake_backend("b", aliases={"short": LANGUAGES}))
+    assert Reranker("short", weight=9.0, registry=registry).options.weight == 9.0  # type: ignore[attr-defined]
+
+
+def test_english_stands_in_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    registry = fake_registry(fake_backend("b", aliases={"short": {"en": Alias("big-en")}}))
+    with caplog.at_level(logging.WARNING, logger="rerank"):
+        assert Reranker("short", registry=registry).model == "big-en"
+    assert caplog.text == ""
+    with caplog.at_level(logging.WARNING, logger="rerank"):
+        assert Reranker("short", lang="zh", registry=registry).model == "big-en"
+    assert "short has no model for lang='zh'; taking the English one" in caplog.text
+
+
+def test_a_language_that_nothing_stands_in_for() -> None:
+    registry = fake_registry(fake_backend("b", aliases={"short": {"fr": Alias("f"), "de": Alias("d")}}))
+    with pytest.raises(InvalidOptionsError, match=r"short has no model for lang='en': choose one of de, fr"):
+        Reranker("short", registry=registry)
+
+
+def test_a_backends_short_name_brings_its_defaults_to_any_model() -> None:
+    registry = fake_registry(fake_backend("b", aliases={"rankgpt": {"en": Alias("gpt", {"weight": 5.0})}}))
+    with Reranker("mine", backend="rankgpt", registry=registry) as reranker:
+        assert (reranker.model, reranker.backend) == ("mine", "b")
+        assert reranker.options.weight == 5.0  # type: ignore[attr-defined]
+
+
+def test_the_seeds_names_of_a_backend_and_a_provider() -> None:
+    seen: list[ModelRef] = []
+
+    def load(model: ModelRef, options: object) -> Any:
+        seen.append(model)
+        return fake_registry().find("fake").load(model, options)
+
+    registry = fake_registry(fake_backend("t5", load=load), fake_backend("api", load=load))
+    assert Reranker("unicamp-dl/InRanker-base", model_type="t5", registry=registry).backend == "t5"
+    assert Reranker("my_model_name", api_provider="cohere", registry=registry).backend == "api"
+    assert [(model.name, model.provider) for model in seen] == [
+        ("unicamp-dl/InRanker-base", None),
+        ("my_model_name", "cohere"),
+    ]
+
+
+def test_two_names_for_the_backend_must_agree() -> None:
+    assert Reranker("m", backend="fake", model_type="fake", registry=fake_registry()).backend == "fake"
+    with pytest.raises(InvalidOptionsError, match="backend='fake' and model_type='t5' differ"):
+        Reranker("m", backend="fake", model_type="t5", registry=fake_registry())
+
+
+@pytest.mark.parametrize(
+    ("second", "told"),
+    [
+        (fake_backend("fake"), "the name 'fake' is taken"),
+        (fake_backend("other", aliases={"fake": {"en": Alias("x")}}), "the name 'fake' is taken"),
+        (fake_backend("short"), "the name 'short' is taken"),
+        (fake_backend("new", protocol=2), "protocol 2, this core 1: upgrade rerank-core"),
+        (fake_backend("new", protocol=0), "protocol 0, this core 1: upgrade the plugin"),
+        ("new", "'new' is no rerank.Backend"),
+    ],
+)
+def test_a_backend_that_cannot_join(second: Any, told: str) -> None:
+    registry = fake_registry(fake_backend("fake", aliases={"short": {"en": Alias("x")}}))
+    with pytest.raises(PluginError, match=told):
+        registry.register(second)
+    assert list(registry.backends) == ["fake"]
+
+
+def test_a_backends_alias_of_its_own_name_is_no_clash() -> None:
+    assert fake_registry(fake_backend("onnx", aliases={"onnx": {"en": Alias("x")}})).find("onnx").name == "onnx"
+
+
+def test_the_local_folder_is_asked_for_its_files(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"architectures": ["FakeForRanking"]}', encoding="utf-8")
+
+    def resolve(model: ModelRef) -> Claim:
+        mine = "FakeForRanking" in model.config.get("architectures", [])
+        return Claim(CERTAIN if mine else NONE, "by architecture")
+
+    registry = fake_registry(fake_backend("reads", resolve=resolve), claiming("guesses", LIKELY))
+    assert registry.resolve(ModelRef(str(tmp_path))).name == "reads"
+    with Reranker(tmp_path, registry=registry) as reranker:
+        assert reranker.model == str(tmp_path)
