@@ -116,6 +116,7 @@ def load(model: ModelRef, options: OnnxOptions) -> Scorer:
 def rerank_register_backends() -> Iterator[Backend]:
     """Describe the backend ``onnx``."""
     tiny, multilingual = Alias("ms-marco-TinyBERT-L-2-v2"), Alias("ms-marco-MultiBERT-L-12")
+    names = {name: {"other": Alias(name)} for name in FLASHRANK}  # no other backend need be asked, nor the hub
     languages = {"en": tiny, "ar": Alias("miniReranker_arabic_v1"), "other": multilingual}
     yield Backend(
         name="onnx",
@@ -123,5 +124,5 @@ def rerank_register_backends() -> Iterator[Backend]:
         load=load,
         resolve=resolve,
         options=OnnxOptions,
-        aliases={"onnx": languages, "flashrank": languages},
+        aliases={"onnx": languages, "flashrank": languages, **names},
     )
