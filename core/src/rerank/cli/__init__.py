@@ -24,7 +24,7 @@ class Commands(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         self._add_plugins()
-        return [*COMMANDS, *sorted(super().list_commands(ctx))]
+        return [*COMMANDS, *sorted({*super().list_commands(ctx)} - {*COMMANDS})]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name in COMMANDS:
@@ -32,6 +32,16 @@ class Commands(click.Group):
             return command
         self._add_plugins()
         return super().get_command(ctx, cmd_name)
+
+    def invoke(self, ctx: click.Context) -> None:
+        try:
+            super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            os.dup2(
+                os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+            )  # the interpreter flushes once more at its end
+            ctx.exit(141)
 
     def _add_plugins(self) -> None:
         from rerank.registry import installed
@@ -68,20 +78,16 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _run(arguments: list[str] | None) -> int:
     try:
-        cli.main(arguments, prog_name="rerank", standalone_mode=False)
-        sys.stdout.flush()
+        code = cli.main(arguments, prog_name="rerank", standalone_mode=False)
     except click.ClickException as error:
         error.show()
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return 130
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the interpreter flushes once more at its end
-        return 141
     except RerankError as error:
         click.echo(f"rerank: {error}", err=True)
         return 2 if isinstance(error, (InvalidInputError, InvalidOptionsError)) else 1
-    return 0
+    return int(code or 0)  # what a command passed to ctx.exit
 
 
 def echo_json(value: Any) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -38,11 +36,12 @@ def read_documents(
     if len(sources) > 1:
         return list(sources)
     path = Path(sources[0])
-    if not path.is_file() and not path.suffix and len(sources[0].split()) > 1:
-        return list(sources)
     try:
         content = path.read_bytes()
     except OSError as error:
+        words, is_there = len(sources[0].split()), isinstance(error, (IsADirectoryError, PermissionError))
+        if words > 1 and len(path.suffix.split()) != 1 and not is_there:
+            return list(sources)
         raise InvalidInputError(
             f"{path} cannot be read ({error.strerror}): name a file, '-' for standard input, or give several texts"
         ) from error
@@ -81,9 +80,9 @@ def _parse(
 
 
 def _read_text(content: str, where: str) -> Iterator[tuple[int, Any]]:
-    for number, line in enumerate(content.splitlines(), start=1):
+    for number, line in enumerate(content.split("\n"), start=1):
         if line.strip():
-            yield number, line
+            yield number, line.removesuffix("\r")
 
 
 def _read_jsonl(content: str, where: str) -> Iterator[tuple[int, Any]]:
@@ -92,14 +91,14 @@ def _read_jsonl(content: str, where: str) -> Iterator[tuple[int, Any]]:
             continue
         try:
             yield number, json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             yield number, InvalidInputError(f"this is no JSON: {error}; mend the line")
 
 
 def _read_json(content: str, where: str) -> Iterator[tuple[int, Any]]:
     try:
         rows = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidInputError(
             f"{where} is no JSON: {error}; for one value a line use --input-format jsonl"
         ) from error
@@ -110,10 +109,9 @@ def _read_json(content: str, where: str) -> Iterator[tuple[int, Any]]:
 
 def _read_tsv(content: str, where: str) -> Iterator[tuple[int, Any]]:
     """Rows of ``text``, of ``id`` and ``text``, or of whatever a header with a ``text`` column names."""
-    reader = csv.reader(io.StringIO(content), delimiter="\t", quoting=csv.QUOTE_NONE)
     header: list[str] | None = None
-    for row in reader:
-        number = reader.line_num
+    for number, line in enumerate(content.split("\n"), start=1):
+        row = line.removesuffix("\r").split("\t")
         if number == 1 and "text" in row:
             header = row
         elif not any(cell.strip() for cell in row):

@@ -54,6 +54,9 @@ def _word(value: str | int) -> str:
     return "_".join(str(value).split()) or "_"
 
 
+_TEXT_OPTIONS: Final = ("lang", "revision", "token", "cache_dir", "model_type", "api_provider")
+"""`Reranker`'s own arguments that stay text even where they look like a number."""
+
 OUTPUTS: Final[dict[str, Callable[[RankedResults, str], str]]] = {
     "table": as_table,
     "json": as_json,
@@ -113,7 +116,12 @@ def _option(pair: str) -> tuple[str, Any]:
     name, equals, value = pair.partition("=")
     if not equals or not name:
         raise InvalidOptionsError(f"--option {pair!r} is no k=v: write, say, --option batch_size=8")
+    name = name.replace("-", "_")
+    if name in ("self", "model", "backend", "registry"):
+        raise InvalidOptionsError(f"--option {pair!r} is no backend's own: use --model and --backend")
+    if name in _TEXT_OPTIONS:
+        return name, value
     try:
-        return name.replace("-", "_"), json.loads(value)
-    except ValueError:
-        return name.replace("-", "_"), value
+        return name, json.loads(value)
+    except (ValueError, RecursionError):
+        return name, value
