@@ -51,9 +51,9 @@ def test_other_statuses_fail_at_once(server: Loopback, provider: str, status: in
 @both
 def test_last_failure_is_told_with_the_attempts(server: Loopback, provider: str) -> None:
     server.script([Response({"message": "all busy"}, 503, {"x-request-id": "r-9"})])
-    with make(server, provider, max_retries=2) as reranker:
-        with pytest.raises(ProviderError, match=r"503 \(all busy\) \(request r-9, 3 attempts\): try again") as caught:
-            reranker.rank("q", DOCUMENTS)
+    told = r"503 \(all busy\) \(request r-9, 3 attempts\): try again"
+    with make(server, provider, max_retries=2) as reranker, pytest.raises(ProviderError, match=told) as caught:
+        reranker.rank("q", DOCUMENTS)
     assert server.count == 3
     assert (caught.value.provider, caught.value.request_id) == (provider, "r-9")
 
@@ -79,9 +79,12 @@ def test_nobody_there_is_told(provider: str) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound, not listening: refused
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
-        with Reranker(provider, url=url, backoff=0.01, max_retries=1) as reranker:
-            with pytest.raises(ProviderError, match=f"could not be reached.*{url}.*2 attempts") as caught:
-                reranker.rank("q", DOCUMENTS)
+        told = f"could not be reached.*{url}.*2 attempts"
+        with (
+            Reranker(provider, url=url, backoff=0.01, max_retries=1) as reranker,
+            pytest.raises(ProviderError, match=told) as caught,
+        ):
+            reranker.rank("q", DOCUMENTS)
     assert caught.value.status is None
 
 
@@ -280,6 +283,19 @@ def test_a_proxy_is_used(server: Loopback, provider: str) -> None:
     with Reranker(provider, url="http://nowhere.invalid", proxy=server.url, max_retries=0) as reranker:
         assert len(reranker.rank("q", DOCUMENTS)) == 3
     assert server.hits[0].path.startswith("http://nowhere.invalid/v")
+
+
+@pytest.mark.parametrize("variable", ["HTTP_PROXY", "ALL_PROXY"])
+def test_the_environments_proxy_is_used(server: Loopback, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    monkeypatch.setenv(variable, server.url.replace("//", "//user:password@"))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,other.invalid")
+    with Reranker("tei", url="http://nowhere.invalid") as reranker:
+        assert len(reranker.rank("q", DOCUMENTS)) == 3
+    assert server.hits[-1].headers["proxy-authorization"].startswith("Basic ")
+    monkeypatch.setenv("NO_PROXY", "nowhere.invalid")
+    direct = Reranker("tei", url="http://nowhere.invalid", max_retries=0)
+    with direct, pytest.raises(ProviderError, match="could not be reached"):
+        direct.rank("q", DOCUMENTS)
 
 
 def test_headers_are_sent(server: Loopback) -> None:

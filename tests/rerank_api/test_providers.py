@@ -106,9 +106,9 @@ def test_key_comes_from_the_providers_own_variables(
             patched.setenv(variable, KEY)
             options = {"project": "p"} if provider.name == "vertex" else {}
             server.handler = answering(Response({}, 403))
-            with Reranker("m", api_provider=provider.name, url=server.url, **options) as model:
-                with pytest.raises(AuthenticationError):
-                    model.rank(QUERY, TEXTS)
+            asked = Reranker("m", api_provider=provider.name, url=server.url, **options)
+            with asked as model, pytest.raises(AuthenticationError):
+                model.rank(QUERY, TEXTS)
             assert any(KEY in value for value in server.hits[-1].headers.values())
 
 

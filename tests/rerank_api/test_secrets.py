@@ -43,7 +43,7 @@ def test_reprs(server: Loopback, provider: str) -> None:
 def test_errors_and_logs(server: Loopback, provider: str, status: int, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     body = {"message": f"Bearer {KEY} from {HEADER} is not welcome", "id": KEY}
-    server.script([Response(body, status, {"retry-after": "0", "x-request-id": HEADER})])
+    server.script([Response(body, status, {"retry-after": "0"})])
     with make(server, provider, backoff=0.01) as reranker, pytest.raises(ProviderError, match="not welcome") as caught:
         reranker.rank("q", ["x"])
     assert_hidden("".join(traceback.format_exception(caught.value)))
@@ -63,7 +63,6 @@ def test_unreachable(provider: str, caplog: pytest.LogCaptureFixture, server: Lo
 @providers
 def test_pickles(server: Loopback, provider: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with make(server, provider) as reranker:
-        reranker.rank("q", ["x"])
         content = pickle.dumps(reranker)
     assert_hidden(content)
     monkeypatch.setenv(f"{provider.upper()}_API_KEY", KEY)

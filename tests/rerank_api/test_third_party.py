@@ -46,7 +46,7 @@ def install(folder: Path, name: str, code: str) -> None:
 def python(folder: Path, code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(folder)}
     command = [sys.executable, *(["-c", code] if code else []), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=60, env=environment)
 
 
 def test_a_plugin_adds_a_provider(server: Loopback, tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_a_plugin_adds_a_provider(server: Loopback, tmp_path: Path) -> None:
         "        print(reranker.backend, len(results), results.diagnostics['usage'])\n"
     )
     done = python(tmp_path, code)
-    assert (done.stdout, done.stderr) == ("api 2 {'units': 2.0}\n" * 2, "")
+    assert (done.stdout, done.stderr) == ("api 2 {'units': 2}\n" * 2, "")
     assert [hit.body["m"] for hit in server.hits] == ["acme-1", "m7"]
     assert {hit.path for hit in server.hits} == {"/v1/rank"}
 
@@ -97,6 +97,7 @@ def test_listing_and_describing_import_nothing_heavy() -> None:
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
+        check=False,
         capture_output=True,
         text=True,
         timeout=60,

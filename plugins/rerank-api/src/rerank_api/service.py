@@ -69,7 +69,7 @@ class Service:
             self._secrets.add(secret)
         self._url = endpoint(provider, model, options)
         self._cache = None if options.cache is None else AnswerCache(options.cache, options.cache_max_bytes)
-        self._pool = open_pool(options)
+        self._pool = open_pool(options, self._url)
         self._headers = {**({} if key is None else provider.authorize(key)), **provider.headers, **own}
         self._send = provider.connect(
             Link(
