@@ -5,12 +5,21 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 import pytest
 
-from rerank import InvalidInputError, InvalidOptionsError, Request, Reranker, RerankError, Scores, ScoringError
+from rerank import (
+    InvalidInputError,
+    InvalidOptionsError,
+    RankedResults,
+    Request,
+    Reranker,
+    RerankError,
+    Scores,
+    ScoringError,
+)
 from rerank.testing.fake import FakeScorer, fake_backend, fake_registry
 
 DOCS = ["a cat sat", "a dog ran", "a cat and a dog"]
@@ -45,6 +54,12 @@ def build(scorer: Any, **options: Any) -> Reranker:
     return Reranker("fake", registry=fake_registry(fake_backend(load=lambda model, options: scorer)), **options)
 
 
+async def collect(results: AsyncIterator[RankedResults], into: list[str]) -> None:
+    """Keep the queries of what comes, as far as it comes."""
+    async for ranked in results:
+        into.append(ranked.query)  # noqa: PERF401 (what came before an error counts)
+
+
 def run(main: Coroutine[Any, Any, Any]) -> Any:
     return asyncio.run(main)
 
@@ -54,8 +69,8 @@ def test_results_equal_the_synchronous_ones(scorer: Any) -> None:
     async def main() -> None:
         async with build(scorer()) as reranker:
             assert await reranker.arank("cat", DOCS, top_k=2) == reranker.rank("cat", DOCS, top_k=2)
-            assert await reranker.arank("cat", DOCS, doc_ids="x y z".split(), weight=2.0) == reranker.rank(
-                "cat", DOCS, doc_ids="x y z".split(), weight=2.0
+            assert await reranker.arank("cat", DOCS, doc_ids=["x", "y", "z"], weight=2.0) == reranker.rank(
+                "cat", DOCS, doc_ids=["x", "y", "z"], weight=2.0
             )
             assert await reranker.ascore("cat dog", DOCS[0]) == reranker.score("cat dog", DOCS[0])
             assert len(await reranker.arank("cat", [])) == 0
@@ -208,8 +223,7 @@ def test_a_failure_comes_in_its_place_and_ends_the_rest() -> None:
     async def main() -> list[str]:
         seen: list[str] = []
         with pytest.raises(ScoringError, match="could not score fake: ValueError: boom"):
-            async for ranked in build(scorer).arank_many([(f"q{i}", DOCS) for i in range(9)], concurrency=5):
-                seen.append(ranked.query)
+            await collect(build(scorer).arank_many([(f"q{i}", DOCS) for i in range(9)], concurrency=5), seen)
         assert scorer.running == 0
         return seen
 
@@ -222,8 +236,7 @@ def test_a_bad_request_comes_in_its_place(concurrency: int) -> None:
         seen: list[str] = []
         requests: list[Any] = [("q0", DOCS), ("q1", DOCS), ("", DOCS), ("q3", DOCS)]
         with pytest.raises(InvalidInputError, match="query is empty"):
-            async for ranked in build(Native()).arank_many(requests, concurrency=concurrency):
-                seen.append(ranked.query)
+            await collect(build(Native()).arank_many(requests, concurrency=concurrency), seen)
         return seen
 
     assert run(main()) == ["q0", "q1"]
@@ -238,11 +251,9 @@ def test_bad_input_is_told_as_by_rank(scorer: Any) -> None:
         with pytest.raises(InvalidOptionsError, match="weight"):
             await reranker.arank("q", DOCS, weigth=1)
         with pytest.raises(InvalidOptionsError, match="concurrency must be at least 1"):
-            async for _ in reranker.arank_many([], concurrency=0):
-                pass
+            await collect(reranker.arank_many([], concurrency=0), [])
         with pytest.raises(InvalidInputError, match="top_k"):
-            async for _ in reranker.arank_many([], top_k=0):
-                pass
+            await collect(reranker.arank_many([], top_k=0), [])
 
     run(main())
 

@@ -11,6 +11,7 @@ import sys
 import termios
 import textwrap
 from collections.abc import Iterator
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -32,7 +33,9 @@ _max_items = st.one_of(st.none(), st.integers(1, 10))
 
 
 @given(lengths=_lengths, max_tokens=st.integers(1, 200), max_items=_max_items)
-def test_a_plan_holds_each_row_once_within_the_budget(lengths: list[int], max_tokens: int, max_items: int | None) -> None:
+def test_a_plan_holds_each_row_once_within_the_budget(
+    lengths: list[int], max_tokens: int, max_items: int | None
+) -> None:
     batches = plan_batches(lengths, max_tokens, max_items)
     assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
     assert all(batches)
@@ -47,7 +50,7 @@ def test_a_plan_holds_each_row_once_within_the_budget(lengths: list[int], max_to
 @given(lengths=_lengths, max_tokens=st.integers(1, 200), max_items=_max_items)
 def test_no_two_neighbouring_batches_fit_into_one(lengths: list[int], max_tokens: int, max_items: int | None) -> None:
     batches = plan_batches(lengths, max_tokens, max_items)
-    for batch, following in zip(batches, batches[1:]):
+    for batch, following in pairwise(batches):
         longest = max(1, lengths[batch[0]])
         full = longest * (len(batch) + 1) > max_tokens
         assert full or len(batch) == max_items or not following

@@ -22,7 +22,15 @@ def _good(site: Site) -> None:
 def test_help_lists_commands_exit_codes_and_completion(run: Callable[..., Any]) -> None:
     ran = run("--help")
     assert (ran.code, ran.err) == (0, "")
-    for told in (*command_line.COMMANDS, "greet", "Say hello.", "Exit codes:", "130", "141", "_RERANK_COMPLETE=bash_source"):
+    for told in (
+        *command_line.COMMANDS,
+        "greet",
+        "Say hello.",
+        "Exit codes:",
+        "130",
+        "141",
+        "_RERANK_COMPLETE=bash_source",
+    ):
         assert told in ran.out
     assert run("-h").out == ran.out
 
@@ -37,7 +45,13 @@ def test_every_command_has_a_help(run: Callable[..., Any], name: str) -> None:
 
 def test_help_of_rank_shows_formats_and_examples(run: Callable[..., Any]) -> None:
     out = run("rank", "--help").out
-    for told in ("[table|json|jsonl|tsv|trec]", "[text|jsonl|json|tsv]", "--option K=V", "--skip-bad-lines", "cat notes.txt |"):
+    for told in (
+        "[table|json|jsonl|tsv|trec]",
+        "[text|jsonl|json|tsv]",
+        "--option K=V",
+        "--skip-bad-lines",
+        "cat notes.txt |",
+    ):
         assert told in out
 
 

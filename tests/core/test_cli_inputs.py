@@ -95,7 +95,11 @@ def test_a_carriage_return_inside_a_line_of_tsv(rank: Callable[..., Any]) -> Non
 @pytest.mark.parametrize("kind", ["text", "jsonl", "tsv"])
 def test_only_a_newline_ends_a_line(rank: Callable[..., Any], separator: str, kind: str) -> None:
     text = f"a cat{separator}and a dog"
-    line = {"text": text, "jsonl": json.dumps({"text": text}, ensure_ascii=False).replace(r"\f", "\f"), "tsv": f"x\t{text}"}
+    line = {
+        "text": text,
+        "jsonl": json.dumps({"text": text}, ensure_ascii=False).replace(r"\f", "\f"),
+        "tsv": f"x\t{text}",
+    }
     if kind == "jsonl" and ord(separator) < 32:
         pytest.skip("JSON escapes control characters")
     rows = rank("--input-format", kind, stdin=line[kind] + "\n")
@@ -165,7 +169,11 @@ def test_bad_lines_can_be_left_out(run: Callable[..., Any], kind: str, content: 
 
 @pytest.mark.parametrize(
     ("content", "told"),
-    [("{", "is no JSON: "), ('{"text": "a"}', "holds no JSON array: put the documents in [ ]"), ("[" * 100_000, "is no JSON")],
+    [
+        ("{", "is no JSON: "),
+        ('{"text": "a"}', "holds no JSON array: put the documents in [ ]"),
+        ("[" * 100_000, "is no JSON"),
+    ],
 )
 def test_a_file_that_is_no_json_array(rank: Callable[..., Any], content: str, told: str) -> None:
     assert told in rank("--input-format", "json", stdin=content, code=2)

@@ -57,7 +57,8 @@ def test_downloads_go_to_the_folder_asked_for(published: Hub, tmp_path: Path) ->
 
 def test_the_hub_is_asked_once_though_several_backends_ask(published: Hub) -> None:
     def resolve(model: ModelRef) -> Claim:
-        assert model.config and "config.json" in model.files
+        assert model.config
+        assert "config.json" in model.files
         return Claim(Confidence.NONE, "not mine")
 
     registry = fake_registry(*(fake_backend(name, resolve=resolve) for name in ("one", "two", "three")))
@@ -117,12 +118,12 @@ def test_no_such_revision(published: Hub) -> None:
     model = ModelRef(NAME, revision="v9")
     with pytest.raises(ModelLoadError, match="'owner/model' at revision 'v9' does not exist: check revision="):
         _ = model.files
-    with pytest.raises(ModelLoadError, match="config.json of owner/model at revision 'v9' does not exist"):
+    with pytest.raises(ModelLoadError, match=r"config\.json of owner/model at revision 'v9' does not exist"):
         model.fetch("config.json")
 
 
 def test_no_such_file(published: Hub) -> None:
-    with pytest.raises(ModelLoadError, match="absent.json of owner/model does not exist: check the file's name"):
+    with pytest.raises(ModelLoadError, match=r"absent\.json of owner/model does not exist: check the file's name"):
         ModelRef(NAME).fetch("absent.json")
 
 
@@ -255,7 +256,7 @@ def test_a_hub_in_trouble_and_no_cache(published: Hub, status: int, monkeypatch:
 def test_a_download_says_that_the_hub_is_in_trouble(published: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     published.fail(503)
-    with pytest.raises(ModelLoadError, match="503.*try again later"):
+    with pytest.raises(ModelLoadError, match=r"503.*try again later"):
         ModelRef(NAME).fetch("config.json")
 
 

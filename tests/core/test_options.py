@@ -59,7 +59,12 @@ def test_core_options_have_defaults() -> None:
 
 @pytest.mark.parametrize(
     ("name", "near"),
-    [("devcie", "device"), ("batchsize", "batch_size"), ("normalise", "normalize"), ("long_document", "long_documents")],
+    [
+        ("devcie", "device"),
+        ("batchsize", "batch_size"),
+        ("normalise", "normalize"),
+        ("long_document", "long_documents"),
+    ],
 )
 def test_an_unknown_option_names_the_near_miss(name: str, near: str) -> None:
     with pytest.raises(InvalidOptionsError, match=rf"'{name}' is unknown, did you mean '{near}'\?"):
@@ -69,7 +74,9 @@ def test_an_unknown_option_names_the_near_miss(name: str, near: str) -> None:
 
 
 def test_an_unknown_option_without_a_near_miss_lists_all() -> None:
-    with pytest.raises(InvalidOptionsError, match=r"backend 'car'.*'zzz' is unknown\. Its options are: aggregate, api_key"):
+    with pytest.raises(
+        InvalidOptionsError, match=r"backend 'car'.*'zzz' is unknown\. Its options are: aggregate, api_key"
+    ):
         build(zzz=1)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -34,14 +36,14 @@ def test_windows_cover_the_document_and_overlap(query: int, document: int, budge
     try:
         windows = plan_windows(query, document, budget, overlap)
     except InvalidOptionsError:
-        assert budget - query <= overlap  # noqa: PT017
+        assert budget - query <= overlap
         return
     assert windows[0][0] == 0
     assert windows[-1][1] == document
     assert {position for start, end in windows for position in range(start, end)} == set(range(document))
     for start, end in windows:
         assert end - start + query <= budget or document == 0
-    for (_, end), (start, _) in zip(windows, windows[1:]):
+    for (_, end), (start, _) in pairwise(windows):
         assert end - start == overlap
     if len(windows) > 1:
         assert all(end - start == budget - query for start, end in windows[:-1])

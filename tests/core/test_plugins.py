@@ -181,7 +181,7 @@ def test_list_backends_as_a_table_shows_each_with_its_reason(everything: Site, r
         (line,) = [line for line in lines if line.startswith(f"({module})")]
         assert "failed" in line
         assert re.search(reason, line)
-    assert [line for line in lines if line.startswith("good ")][0].split()[1:4] == ["fake-good", "1.0", "ok"]
+    assert next(line for line in lines if line.startswith("good ")).split()[1:4] == ["fake-good", "1.0", "ok"]
     (heavy,) = [line for line in lines if line.startswith("(fake_heavy)")]
     assert "warning" in heavy
     assert "imports torch" in heavy

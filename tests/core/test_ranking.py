@@ -51,7 +51,13 @@ def test_best_first_with_ranks_from_1() -> None:
         ("d0", 2, 0, 0.1),
         ("d2", 3, 2, -3.0),
     ]
-    assert (ranked.model, ranked.backend, ranked.query, ranked.scale, ranked.has_scores) == ("m", "b", "q", "logit", True)
+    assert (ranked.model, ranked.backend, ranked.query, ranked.scale, ranked.has_scores) == (
+        "m",
+        "b",
+        "q",
+        "logit",
+        True,
+    )
 
 
 def test_ties_keep_the_order_of_candidates() -> None:

@@ -59,7 +59,9 @@ def test_a_tie_lists_the_candidates(level: Confidence) -> None:
 
 def test_a_possible_claim_never_wins() -> None:
     registry = fake_registry(claiming("one", POSSIBLE), claiming("two", POSSIBLE), claiming("none", NONE))
-    with pytest.raises(BackendNotFoundError, match=r"nobody's own, though one, two could try: pass backend= .*pip install"):
+    with pytest.raises(
+        BackendNotFoundError, match=r"nobody's own, though one, two could try: pass backend= .*pip install"
+    ):
         registry.resolve(ModelRef("m"))
     with Reranker("m", backend="one", registry=registry) as reranker:
         assert reranker.model == "m"
@@ -133,7 +135,9 @@ def test_files_that_cannot_be_read_are_told_only_if_nobody_knows_the_name(tmp_pa
 
 
 def test_explain_has_every_claim_the_surest_first() -> None:
-    registry = fake_registry(claiming("a", POSSIBLE), claiming("b", NONE), claiming("c", CERTAIN), claiming("d", LIKELY))
+    registry = fake_registry(
+        claiming("a", POSSIBLE), claiming("b", NONE), claiming("c", CERTAIN), claiming("d", LIKELY)
+    )
     answers = registry.explain(ModelRef("m"))
     assert [(answer.backend.name, answer.claim.confidence) for answer in answers] == [
         ("c", CERTAIN),
@@ -160,7 +164,8 @@ LANGUAGES = {
 
 
 @pytest.mark.parametrize(
-    ("lang", "model", "weight"), [("en", "big-en", 2.0), ("fr", "big-fr", 1.0), ("other", "big-multi", 3.0), ("zh", "big-multi", 3.0)]
+    ("lang", "model", "weight"),
+    [("en", "big-en", 2.0), ("fr", "big-fr", 1.0), ("other", "big-multi", 3.0), ("zh", "big-multi", 3.0)],
 )
 def test_a_short_name_by_language(lang: str, model: str, weight: float) -> None:
     registry = fake_registry(fake_backend("b", aliases={"short": LANGUAGES}))

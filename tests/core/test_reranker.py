@@ -125,7 +125,13 @@ def test_score_is_the_score_of_rank(reranker: Reranker) -> None:
 
 def test_pairs_keep_their_order_and_share_their_query() -> None:
     scorer = FakeScorer()
-    pairs = [("cat", "a cat"), ("dog ran", "a dog"), ("cat", "a dog"), ["dog ran", {"text": "the dog ran"}], ("cat", "a cat")]
+    pairs = [
+        ("cat", "a cat"),
+        ("dog ran", "a dog"),
+        ("cat", "a dog"),
+        ["dog ran", {"text": "the dog ran"}],
+        ("cat", "a cat"),
+    ]
     with build(scorer) as reranker:
         assert reranker.score_pairs(pairs) == [1.0, 0.5, 0.0, 1.0, 1.0]
     assert [(request.query, len(request.documents)) for request in scorer.requests] == [("cat", 3), ("dog ran", 2)]
@@ -326,7 +332,9 @@ def test_it_is_a_context_manager_that_closes_after_an_error_too() -> None:
 
 def test_it_pickles_without_its_token_and_loads_again_lazily() -> None:
     LOADED.clear()
-    reranker = Reranker("fake", registry=fake_registry(fake_backend(load=load_and_count)), token="hf_secret", weight=2.0)
+    reranker = Reranker(
+        "fake", registry=fake_registry(fake_backend(load=load_and_count)), token="hf_secret", weight=2.0
+    )
     pickled = pickle.dumps(reranker)
     assert b"hf_secret" not in pickled
     assert len(LOADED) == 1

@@ -103,7 +103,11 @@ def test_above_leaves_out_what_has_no_score(rich: RankedResults) -> None:
 
 def test_above_is_an_error_where_only_the_order_is_real() -> None:
     ordinal = RankedResults(
-        results=[Result(doc_id=0, text="a", score=None, rank=1)], query="q", has_scores=False, model="m", scale="ordinal"
+        results=[Result(doc_id=0, text="a", score=None, rank=1)],
+        query="q",
+        has_scores=False,
+        model="m",
+        scale="ordinal",
     )
     with pytest.raises(InvalidInputError, match=r"m only orders: use top_k"):
         ordinal.above(0)
@@ -134,7 +138,9 @@ def test_json_pickle_and_copies_are_equal(rich: RankedResults, seeds: RankedResu
 
 _text = st.text(alphabet=st.characters(exclude_categories=["Cs"]))
 _plain = st.recursive(
-    st.one_of(st.none(), st.booleans(), st.integers(-(2**70), 2**70), st.floats(allow_nan=False, allow_infinity=False), _text),
+    st.one_of(
+        st.none(), st.booleans(), st.integers(-(2**70), 2**70), st.floats(allow_nan=False, allow_infinity=False), _text
+    ),
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(_text, inner, max_size=3)),
     max_leaves=6,
 )

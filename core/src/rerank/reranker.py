@@ -210,7 +210,11 @@ class Reranker:
         return await self._arank_request(self._request_maker(top_k, options)(request))
 
     async def ascore(self, query: str, doc: DocumentLike, **options: Any) -> float:
-        """As `score`, without blocking the event loop."""
+        """As `score`, without blocking the event loop.
+
+        Raises:
+            InvalidInputError, InvalidOptionsError, ScoringError: As `score`.
+        """
         result = (await self.arank(query, [doc], **options))[0]
         if result.score is None:
             raise ScoringError(f"{self.model} only orders documents and scores none of them: use arank")
@@ -222,6 +226,9 @@ class Reranker:
         """As `rank_many`, with up to ``concurrency`` requests under way; results come in order.
 
         Leaving the loop early cancels what is under way.
+
+        Raises:
+            InvalidInputError, InvalidOptionsError, ScoringError: As `rank_many`, and ``concurrency`` is below 1.
         """
         if concurrency < 1:
             raise InvalidOptionsError(f"concurrency must be at least 1, not {concurrency}")

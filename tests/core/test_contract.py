@@ -1,0 +1,284 @@
+"""The contract kit: it passes scorers that keep the contract, and fails each that breaks it in its own place."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import pytest
+
+from rerank import Options, Request, Reranker, Scores
+from rerank.testing.contract import BackendContract
+from rerank.testing.fake import FakeScorer, fake_backend, fake_registry
+
+
+class Streaming(FakeScorer):
+    """With ``score_many``."""
+
+    def score_many(self, requests: Iterable[Request]) -> Iterator[Scores]:
+        return map(self.score, requests)
+
+
+class Native(FakeScorer):
+    """With ``ascore``."""
+
+    async def ascore(self, request: Request) -> Scores:
+        await asyncio.sleep(0)
+        return self.score(request)
+
+
+class Calibrating(FakeScorer):
+    """With ``calibrate``."""
+
+    def calibrate(self, values: Sequence[float], options: Options) -> Sequence[float]:
+        return [value / 2 for value in values]
+
+
+class Everything(Streaming, Native, Calibrating):
+    """With every refinement, and ``close``."""
+
+    def close(self) -> None:
+        self.requests.clear()
+
+
+def build(scorer: Callable[[], Any], **options: Any) -> Reranker:
+    return Reranker("fake", registry=fake_registry(fake_backend(load=Load(scorer))), **options)
+
+
+class Load:
+    """A `Backend.load` that pickles."""
+
+    def __init__(self, scorer: Callable[[], Any]) -> None:
+        self.scorer = scorer
+
+    def __call__(self, model: object, options: object) -> Any:
+        return self.scorer()
+
+
+class TestPlain(BackendContract):
+    @pytest.fixture
+    def reranker(self) -> Reranker:
+        return build(FakeScorer)
+
+
+class TestStreaming(BackendContract):
+    @pytest.fixture
+    def reranker(self) -> Reranker:
+        return build(Streaming)
+
+
+class TestNative(BackendContract):
+    @pytest.fixture
+    def reranker(self) -> Reranker:
+        return build(Native)
+
+
+class TestCalibrating(BackendContract):
+    @pytest.fixture
+    def reranker(self) -> Reranker:
+        return build(Calibrating, scale="similarity")
+
+
+class TestEverything(BackendContract):
+    @pytest.fixture
+    def reranker(self) -> Reranker:
+        return build(Everything, scale="probability")
+
+
+class TestSimilarity(BackendContract):
+    @pytest.fixture
+    def reranker(self) -> Reranker:
+        return build(FakeScorer, scale="similarity")
+
+
+class TestOrdinal(BackendContract):
+    @pytest.fixture
+    def reranker(self) -> Reranker:
+        return build(FakeScorer, scale="ordinal")
+
+
+class ByBatch(FakeScorer):
+    """A score moves with the number of documents."""
+
+    def score(self, request: Request) -> Scores:
+        scores = super().score(request)
+        return Scores(values=[(v or 0) + 0.01 * len(request.documents) for v in scores.values], scale="logit")
+
+
+class ByPosition(FakeScorer):
+    """A score moves with the place among the candidates."""
+
+    def score(self, request: Request) -> Scores:
+        scores = super().score(request)
+        return Scores(values=[(v or 0) + 0.01 * i for i, v in enumerate(scores.values)], scale="logit")
+
+
+class BySize(FakeScorer):
+    """A score moves with ``batch_size``."""
+
+    def score(self, request: Request) -> Scores:
+        shift = 0.01 * (request.options.batch_size or 0)
+        return Scores(values=[(v or 0) + shift for v in super().score(request).values], scale="logit")
+
+
+class TooFew(FakeScorer):
+    """Equal texts collapse."""
+
+    def score(self, request: Request) -> Scores:
+        texts = {document.text for document in request.documents}
+        return Scores(values=[float(len(text)) for text in texts], scale="logit")
+
+
+class NotANumber(FakeScorer):
+    """Half precision overflows."""
+
+    def score(self, request: Request) -> Scores:
+        return Scores(values=[math.nan] * len(request.documents), scale="logit")
+
+
+class ManyDiffers(FakeScorer):
+    """``score_many`` pairs answers with the wrong requests."""
+
+    def score_many(self, requests: Iterable[Request]) -> Iterator[Scores]:
+        answers = [self.score(request) for request in requests]
+        for position, answer in enumerate(answers):
+            shift = 0.5 * (position % 2)
+            yield Scores(values=[(v or 0) + shift for v in answer.values], scale=answer.scale)
+
+
+class Greedy(FakeScorer):
+    """``score_many`` reads everything before it answers."""
+
+    def score_many(self, requests: Iterable[Request]) -> Iterator[Scores]:
+        taken = []
+        for request in requests:
+            taken.append(request)
+            if len(taken) > 10_000:
+                break
+        return map(self.score, taken)
+
+
+class AsyncDiffers(FakeScorer):
+    """``ascore`` is another formula."""
+
+    async def ascore(self, request: Request) -> Scores:
+        return Scores(values=[0.123] * len(request.documents), scale="logit")
+
+
+class Unbounded(FakeScorer):
+    """``calibrate`` leaves [0, 1]."""
+
+    def calibrate(self, values: Sequence[float], options: Options) -> Sequence[float]:
+        return [2 + value for value in values]
+
+
+class UpsideDown(FakeScorer):
+    """``calibrate`` is no number at all for some."""
+
+    def calibrate(self, values: Sequence[float], options: Options) -> Sequence[float]:
+        return [math.nan for _ in values]
+
+
+class NotThreadSafe(FakeScorer):
+    """Keeps the query in an attribute, as a tokenizer keeps its truncation."""
+
+    def score(self, request: Request) -> Scores:
+        import time
+
+        self.calls = getattr(self, "calls", 0) + 1
+        mine = self.calls
+        time.sleep(0.01)
+        shift = 0.0 if self.calls == mine else 1.0
+        return Scores(values=[(v or 0) + shift for v in super().score(request).values], scale="logit")
+
+
+class Mutating(FakeScorer):
+    """Writes into the caller's own metadata."""
+
+    def score(self, request: Request) -> Scores:
+        for document in request.documents:
+            for value in document.metadata.values():
+                if isinstance(value, list):
+                    value.append("seen")
+        return super().score(request)
+
+
+class Unplain(FakeScorer):
+    """Details that survive no JSON."""
+
+    def score(self, request: Request) -> Scores:
+        scores = super().score(request)
+        return Scores(values=scores.values, scale="logit", details=[{"tokens": {1, 2}}] * len(request.documents))
+
+
+class TopKOnly(FakeScorer):
+    """With ``top_k`` it keeps the first, not the best."""
+
+    def score(self, request: Request) -> Scores:
+        values: list[float | None] = list(super().score(request).values)
+        if request.top_k is not None:
+            values[request.top_k :] = [None] * (len(values) - request.top_k)
+            values = [None if value is None else value - index for index, value in enumerate(values)]
+        return Scores(values=values, scale="logit")
+
+
+BROKEN: dict[type[FakeScorer], str] = {
+    ByBatch: "test_scores_do_not_depend_on_the_rest_of_the_batch",
+    ByPosition: "test_scores_do_not_depend_on_order",
+    BySize: "test_batch_size_changes_nothing",
+    TooFew: "test_equal_texts_stay_apart",
+    NotANumber: "test_ranks_every_document_once",
+    ManyDiffers: "test_rank_many_equals_rank",
+    Greedy: "test_score_many_is_lazy",
+    AsyncDiffers: "test_native_async_equals_score",
+    Unbounded: "test_normalized_scores_lie_between_0_and_1_in_the_same_order",
+    UpsideDown: "test_normalized_scores_lie_between_0_and_1_in_the_same_order",
+    NotThreadSafe: "test_threads_agree",
+    Mutating: "test_inputs_are_left_alone",
+    Unplain: "test_results_are_plain_data",
+    TopKOnly: "test_top_k_is_the_head_of_the_ranking",
+}
+
+
+def check(name: str, reranker: Reranker) -> None:
+    """One test of the kit, run by hand."""
+    result = getattr(BackendContract(), name)(reranker)
+    if inspect.iscoroutine(result):
+        asyncio.run(result)
+
+
+@pytest.mark.parametrize("scorer", BROKEN)
+def test_the_kit_fails_what_is_broken(scorer: type[FakeScorer]) -> None:
+    name = BROKEN[scorer]
+    check(name, build(FakeScorer) if name not in NEEDS else build(NEEDS[name]))
+    with pytest.raises(Exception) as caught:
+        check(name, build(scorer))
+    assert not isinstance(caught.value, pytest.skip.Exception)
+
+
+NEEDS: dict[str, type[FakeScorer]] = {
+    "test_score_many_is_lazy": Streaming,
+    "test_native_async_equals_score": Native,
+}
+"""Tests that plain scorers skip, with one that has the capability."""
+
+
+def test_a_capability_that_is_absent_is_skipped_with_the_reason() -> None:
+    for name, reason in (("test_score_many_is_lazy", "no score_many"), ("test_native_async_equals_score", "ascore")):
+        with pytest.raises(pytest.skip.Exception, match=reason):
+            check(name, build(FakeScorer))
+
+
+def test_a_model_that_depends_on_the_batch_may_say_so() -> None:
+    contract = BackendContract()
+    contract.batch_invariant = False  # type: ignore[misc]
+    with pytest.raises(pytest.skip.Exception, match="depend on the rest"):
+        contract.test_scores_do_not_depend_on_the_rest_of_the_batch(build(ByBatch))
+
+
+def test_the_fixture_must_be_given() -> None:
+    with pytest.raises(NotImplementedError, match="give a fixture called reranker"):
+        BackendContract.reranker.__wrapped__(BackendContract())  # type: ignore[attr-defined]
