@@ -19,10 +19,11 @@ from rerank import registry as registries
 
 @pytest.fixture
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
-    """Fake distributions for this process and its children; discovery starts anew before and after."""
+    """Fake distributions for this process and its children, without ours; discovery starts anew before and after."""
     place = Site(tmp_path / "site")
     monkeypatch.syspath_prepend(str(place.folder))
     monkeypatch.setenv("PYTHONPATH", str(place.folder))
+    monkeypatch.setenv("RERANK_DISABLE_PLUGINS", ",".join({*registries.DISTRIBUTIONS.values()}))  # they ask the hub
     monkeypatch.setattr(command_line.cli, "commands", {})
     registries.installed.cache_clear()
     yield place
