@@ -304,6 +304,11 @@ def test_requests_a_minute_are_spread(server: Loopback) -> None:
         assert 0.45 < time.monotonic() - started < 1.5
 
 
+def test_rank_many_sends_no_further_ahead_than_the_deadline_allows(server: Loopback) -> None:
+    with make(server, requests_per_minute=300, deadline=1.0) as reranker:  # five a second: the last of ten after 1.8 s
+        assert len(list(reranker.rank_many((str(i), DOCUMENTS) for i in range(10)))) == 10
+
+
 def test_tokens_a_minute_are_spread_by_the_usage_told(server: Loopback) -> None:
     with make(server, tokens_per_minute=12_000) as reranker:  # 100 tokens a call by its usage: half a second
         started = time.monotonic()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import socket
 import ssl
 import subprocess
@@ -109,6 +110,12 @@ def test_retry_after_is_honoured(server: Loopback, provider: str, dated: bool) -
         started = time.monotonic()
         reranker.rank("q", DOCUMENTS)
         assert 0.9 < time.monotonic() - started < 3.5
+
+
+def test_errors_cross_processes() -> None:
+    error = RateLimitError("slow down", provider="jina", status=429, request_id="r", retry_after=2.5)
+    again = pickle.loads(pickle.dumps(error))
+    assert (type(again), str(again), vars(again)) == (RateLimitError, "slow down", vars(error))
 
 
 @both
@@ -283,6 +290,7 @@ def test_a_proxy_is_used(server: Loopback, provider: str) -> None:
     with Reranker(provider, url="http://nowhere.invalid", proxy=server.url, max_retries=0) as reranker:
         assert len(reranker.rank("q", DOCUMENTS)) == 3
     assert server.hits[0].path.startswith("http://nowhere.invalid/v")
+    assert "authorization" not in server.hits[0].headers  # there is no key
 
 
 @pytest.mark.parametrize("variable", ["HTTP_PROXY", "ALL_PROXY"])

@@ -262,3 +262,17 @@ def test_vertex_uses_the_machines_credentials(server: Loopback, monkeypatch: pyt
 def test_vertex_needs_a_project() -> None:
     with pytest.raises(InvalidOptionsError, match="GOOGLE_CLOUD_PROJECT"):
         Reranker("vertex", api_key="token-123")
+
+
+def test_bedrock_reads_every_page(server: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
+    example = next(example for example in EXAMPLES if example.provider == "bedrock")
+
+    def handler(hit: Hit) -> Response:
+        page = int(hit.body.get("nextToken", 0))
+        more = {"nextToken": str(page + 1)} if page < 2 else {}
+        return Response({"results": [{"index": page, "relevanceScore": 0.5}], **more})
+
+    server.handler = handler
+    with reranker(example, server, monkeypatch) as model:
+        assert len(model.rank(QUERY, TEXTS)) == 3
+    assert server.count == 3

@@ -22,6 +22,9 @@ Every message says what was wrong with which input and ends with the next step.
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 
 class RerankError(Exception):
     """The root: everything this project raises on purpose."""
@@ -80,6 +83,9 @@ class ProviderError(ScoringError):
         self.provider = provider
         self.status = status
         self.request_id = request_id
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(type(self), provider=self.provider), self.args, self.__dict__
 
 
 class AuthenticationError(ProviderError):

@@ -20,7 +20,12 @@ def endpoint(provider: Provider, model: str | None, options: ApiOptions) -> str:
         raise InvalidOptionsError(
             f"{provider.name} has no address of its own: pass url=, such as 'http://localhost:8080'"
         )
-    return join(base, provider.path(model, options) if callable(provider.path) else provider.path)
+    return join(base, path_of(provider, model, options))
+
+
+def path_of(provider: Provider, model: str | None, options: ApiOptions) -> str:
+    """The provider's path."""
+    return provider.path(model, options) if callable(provider.path) else provider.path
 
 
 def join(base: str, path: str) -> str:

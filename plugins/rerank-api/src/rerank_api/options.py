@@ -8,7 +8,6 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
-from typing_extensions import Self
 
 from rerank.options import Options, Reload
 from rerank.results import ScoreScale
@@ -160,7 +159,7 @@ class ApiOptions(Options):
         return given
 
     @model_validator(mode="after")
-    def _has_one_address(self) -> Self:
+    def _has_one_address(self) -> ApiOptions:
         if self.url and self.base_url and self.url != self.base_url:
             raise ValueError("url and base_url differ: give one of them")
         return self

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from rerank.protocols import Request, Scores
 from rerank_api.loop_thread import LoopThread
 from rerank_api.options import ApiOptions
+from rerank_api.pace import share
 from rerank_api.provider import Provider
 from rerank_api.service import Service
 
@@ -45,16 +46,16 @@ class ApiScorer:
 
     def score_many(self, requests: Iterable[Request]) -> Iterator[Scores]:
         """Ask for several requests' scores, up to ``max_concurrency`` at a time; answers come in order."""
-        waiting: deque[concurrent.futures.Future[Scores]] = deque()
+        waiting: deque[tuple[concurrent.futures.Future[Scores], float]] = deque()
         try:
             for request in requests:
-                waiting.append(self._submit(request))
-                if len(waiting) >= self._options.max_concurrency:
-                    yield _result(waiting.popleft())
+                waiting.append((self._submit(request), share(request, self._options)))
+                while sum(taken for _, taken in waiting) > 1 - 1e-9:
+                    yield _result(waiting.popleft()[0])
             while waiting:
-                yield _result(waiting.popleft())
+                yield _result(waiting.popleft()[0])
         finally:
-            for future in waiting:
+            for future, _ in waiting:
                 future.cancel()
 
     async def ascore(self, request: Request) -> Scores:

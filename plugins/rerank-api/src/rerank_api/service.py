@@ -12,7 +12,7 @@ import httpx
 
 from rerank.errors import InvalidOptionsError, ProviderError, ProviderTimeoutError
 from rerank.protocols import Request, Scores
-from rerank_api.address import endpoint, sibling
+from rerank_api.address import endpoint, path_of, sibling
 from rerank_api.answers import WrongAnswerError, check
 from rerank_api.cache import AnswerCache, cache_key
 from rerank_api.failures import AttemptError, Failure, of_answer, of_exception, of_reply
@@ -82,6 +82,7 @@ class Service:
             )
         )
         self._turns = asyncio.Semaphore(options.max_concurrency)
+        self._queue = asyncio.Lock()
         self._requests, self._tokens = Pace(options.requests_per_minute), Pace(options.tokens_per_minute)
         self._budget = RetryBudget(options.retry_budget)
         self._limit: asyncio.Task[int | None] | None = None
@@ -154,9 +155,7 @@ class Service:
         return await asyncio.shield(self._limit)
 
     async def _read_limit(self, path: str, name: str, options: ApiOptions, tally: Tally) -> int | None:
-        own_path = self._provider.path
-        assert isinstance(own_path, str)
-        url = sibling(self._url, own_path, path)
+        url = sibling(self._url, path_of(self._provider, self._model, options), path)
 
         async def get(body: Mapping[str, Any]) -> Reply:
             return as_reply(await self._pool.get(url, headers=self._headers))
@@ -211,12 +210,13 @@ class Service:
         )
 
     async def _wait_for_pace(self, tokens: float, tally: Tally, options: ApiOptions) -> None:
-        while (wait := max(self._requests.wait(), self._tokens.wait())) > 0:
+        async with self._queue:  # first come, first served
+            wait = max(self._requests.wait(), self._tokens.wait())
             if wait >= tally.seconds_left:
                 raise self._too_late(tally, options, f"its turn comes in {wait:.1f} s by the limit set a minute")
             await asyncio.sleep(wait)
-        self._requests.take(1)
-        self._tokens.take(tokens)
+            self._requests.take(1)
+            self._tokens.take(tokens)
 
     async def _attempts(self, send: Any, body: Mapping[str, Any], options: ApiOptions, tally: Tally) -> Reply:
         """Send a body until a usable reply comes or the policy says stop."""

@@ -11,6 +11,7 @@ import asyncio
 import importlib
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from rerank.errors import AuthenticationError, InvalidOptionsError
@@ -77,10 +78,19 @@ def connect(link: Link) -> Sender:
         auth.SigV4Auth(frozen, "bedrock", region(link.options)).add_auth(signed)
         return dict(signed.headers)
 
-    async def send(body: Mapping[str, Any]) -> Reply:
+    async def post(body: Mapping[str, Any]) -> Reply:
         content = encode(body)
         headers = await asyncio.to_thread(sign, content)  # credentials may be fetched or refreshed over the network
         return as_reply(await link.client.post(link.url, content=content, headers={**link.headers, **headers}))
+
+    async def send(body: Mapping[str, Any]) -> Reply:
+        reply, results = await post(body), []
+        while reply.status == 200 and isinstance(reply.body, dict) and isinstance(reply.body.get("results"), list):
+            results += reply.body["results"]
+            if not reply.body.get("nextToken"):
+                return replace(reply, body={**reply.body, "results": results})
+            reply = await post({**body, "nextToken": reply.body["nextToken"]})
+        return reply
 
     return send
 
