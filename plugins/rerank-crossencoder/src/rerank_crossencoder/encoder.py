@@ -33,7 +33,7 @@ class Row:
         query_len: How many of them are the query's own.
     """
 
-    ids: list[int]
+    ids: tuple[int, ...]
     query_len: int
 
 

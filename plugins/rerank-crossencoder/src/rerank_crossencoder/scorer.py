@@ -85,8 +85,10 @@ class CrossEncoder:
         options = group[0].options
         assert isinstance(options, CrossEncoderOptions)
         pairs = self._encode(group, options)
-        rows = [Row(ids, one.query_len) for one in pairs for ids in one.rows]
-        values = iter(self._run(rows, options))
+        rows = [Row(tuple(ids), one.query_len) for one in pairs for ids in one.rows]
+        distinct = list(dict.fromkeys(rows))  # equal rows run once, and score equally to the last bit
+        by_row = dict(zip(distinct, self._run(distinct, options)))
+        values = (by_row[row] for row in rows)
         for one in pairs:
             yield Scores(
                 values=aggregate([next(values) for _ in one.rows], one.owners, options.aggregate),

@@ -1,0 +1,47 @@
+"""The figures that models' authors publish, from the hub itself: ``RERANK_HUB_TESTS=1 pytest tests/published.py``.
+
+Gigabytes are downloaded, so this file is no ``test_*.py`` and nothing runs it by itself.
+"""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from rerank import Reranker
+
+pytestmark = [
+    pytest.mark.skipif(os.environ.get("RERANK_HUB_TESTS") != "1", reason="downloads models: set RERANK_HUB_TESTS=1"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"),
+]
+
+PANDA = (
+    "what is panda?",
+    [
+        "hi",
+        "The giant panda (Ailuropoda melanoleuca), sometimes called a panda bear or simply panda, is a bear species "
+        "endemic to China.",
+    ],
+)
+
+
+@pytest.mark.parametrize(
+    ("model", "dtype", "tolerance", "one", "two"),
+    [
+        ("BAAI/bge-reranker-v2-m3", "fp16", 0.02, -5.65234375, [-8.1875, 5.26171875]),
+        ("BAAI/bge-reranker-base", "fp32", 1e-3, 0.4474879801, [-8.1543922424, 6.1821117401]),
+    ],
+)
+def test_bge_scores_what_its_authors_publish(model, dtype, tolerance, one, two):
+    with Reranker(model, dtype=dtype) as reranker:
+        assert reranker.score("query", "passage") == pytest.approx(one, abs=tolerance)
+        pairs = [(PANDA[0], text) for text in PANDA[1]]
+        assert reranker.score_pairs(pairs) == pytest.approx(two, abs=tolerance)
+
+
+def test_bge_normalizes_to_what_its_authors_publish():
+    with Reranker("bge-reranker-v2-m3", use_fp16=True, normalize=True) as reranker:
+        assert reranker.score("query", "passage") == pytest.approx(0.003497010, abs=1e-4)
+        pairs = [(PANDA[0], text) for text in PANDA[1]]
+        assert reranker.score_pairs(pairs) == pytest.approx([0.000278031, 0.994840377], abs=1e-4)

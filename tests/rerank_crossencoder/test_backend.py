@@ -1,0 +1,102 @@
+"""The description: cheap, and sure of what is a cross-encoder."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from rerank import Confidence, InvalidOptionsError, ModelRef, Registry
+from rerank.options import parse_options
+from rerank.registry import installed
+from rerank.reranker import select
+from rerank_crossencoder.backend import CrossEncoderOptions, rerank_register_backends, resolve
+
+
+def claim(folder, config, *files):
+    (folder / "config.json").write_text(json.dumps(config))
+    for file in files:
+        path = folder / file
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"")
+    return resolve(ModelRef(name=str(folder)))
+
+
+@pytest.mark.parametrize("weights", ["model.safetensors", "pytorch_model.bin"])
+@pytest.mark.parametrize(
+    ("config", "confidence", "reason"),
+    [
+        ({"architectures": ["BertForSequenceClassification"], "num_labels": 1}, Confidence.CERTAIN, "with 1 output,"),
+        ({"architectures": ["BertForSequenceClassification"], "id2label": {"0": "a"}}, Confidence.CERTAIN, "1 output"),
+        ({"architectures": ["ElectraForSequenceClassification"]}, Confidence.CERTAIN, "with 2 outputs,"),
+        (
+            {"architectures": ["BertForSequenceClassification"], "id2label": dict.fromkeys("abc", "x")},
+            Confidence.NONE,
+            "3 outputs sorts texts into classes",
+        ),
+        ({"architectures": ["BertModel"]}, Confidence.NONE, "BertModel"),
+        ({"architectures": ["Qwen3ForCausalLM"]}, Confidence.NONE, "Qwen3ForCausalLM"),
+        ({}, Confidence.NONE, "no architectures"),
+        (
+            {"architectures": ["LlamaForSequenceClassification"], "num_labels": 1},
+            Confidence.POSSIBLE,
+            "a decoder's recipe is in its prompt",
+        ),
+    ],
+)
+def test_claims(tmp_path, config, confidence, reason, weights):
+    found = claim(tmp_path, config, weights)
+    assert found.confidence == confidence
+    assert reason in found.reason
+
+
+def test_onnx_alone_is_left_to_others_and_beside_torch_weights_is_not(tmp_path):
+    config = {"architectures": ["BertForSequenceClassification"], "num_labels": 1}
+    found = claim(tmp_path, config, "onnx/model.onnx", "tokenizer.json")
+    assert found.confidence == Confidence.NONE
+    assert "no torch weights" in found.reason
+    assert claim(tmp_path, config, "model.safetensors").confidence == Confidence.CERTAIN
+    assert installed().resolve(ModelRef(name=str(tmp_path))).name == "cross-encoder"
+
+
+@pytest.mark.parametrize(
+    ("name", "lang", "model", "options"),
+    [
+        ("cross-encoder", "en", "mixedbread-ai/mxbai-rerank-base-v1", {}),
+        ("cross-encoder", "fr", "antoinelouis/crossencoder-camembert-base-mmarcoFR", {}),
+        ("cross-encoder", "zh", "BAAI/bge-reranker-base", {"max_length": 512}),
+        ("cross-encoder", "de", "corrius/cross-encoder-mmarco-mMiniLMv2-L12-H384-v1", {}),
+        ("bge-reranker-base", "en", "BAAI/bge-reranker-base", {"max_length": 512}),
+        ("bge-reranker-large", "zh", "BAAI/bge-reranker-large", {"max_length": 512}),
+        ("bge-reranker-v2-m3", "en", "BAAI/bge-reranker-v2-m3", {"max_length": 1024}),
+        ("bge-reranker-v2-m3", "fr", "BAAI/bge-reranker-v2-m3", {"max_length": 1024}),
+    ],
+)
+def test_short_names(name, lang, model, options):
+    registry = Registry()
+    for backend in rerank_register_backends():
+        registry.register(backend)
+    chosen, found, defaults = select(registry, ModelRef(name=name), None, lang)
+    assert (chosen.name, found.name, found.alias, defaults) == ("cross-encoder", model, name, options)
+    assert resolve(found).confidence == Confidence.CERTAIN  # by name: nothing is read
+
+
+def test_describing_imports_nothing_heavy():
+    code = (
+        "import sys; from rerank.registry import installed; assert 'cross-encoder' in installed().backends; "
+        "print([m for m in ('torch', 'transformers', 'numpy', 'huggingface_hub') if m in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_unknown_options_name_the_near_miss():
+    with pytest.raises(InvalidOptionsError, match="did you mean 'device'"):
+        parse_options(CrossEncoderOptions, {"devcie": "cuda"}, "cross-encoder")

@@ -1,0 +1,213 @@
+"""What a checkpoint may be: safe, plain, whole, trusted; and every other kind a typed error with its next step."""
+
+from __future__ import annotations
+
+import json
+import logging
+import pickle
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from rerank import ModelLoadError, Reranker
+from rerank.testing.contract import DOCUMENTS, QUERY
+
+
+@pytest.fixture
+def copy(checkpoint, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(checkpoint("bert"), folder)
+    return folder
+
+
+def load(folder, **options):
+    return Reranker(folder, device="cpu", **options)
+
+
+def pickle_weights(folder):
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+
+
+def write_config(folder, **config):
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **config}))
+
+
+def test_a_bin_is_read_as_plain_weights_with_one_line(checkpoint, copy, caplog):
+    pickle_weights(copy)
+    with caplog.at_level(logging.INFO, logger="rerank_torch"), load(copy) as reranker:
+        (line,) = [record.getMessage() for record in caplog.records if record.name.startswith("rerank_torch")]
+        assert "weights_only=True" in line
+        with load(checkpoint("bert")) as safe:
+            assert reranker.score(QUERY, DOCUMENTS[0]) == pytest.approx(safe.score(QUERY, DOCUMENTS[0]), abs=1e-6)
+
+
+def test_safetensors_are_preferred(checkpoint, copy):
+    (copy / "pytorch_model.bin").write_bytes(b"never read")
+    with load(copy) as reranker, load(checkpoint("bert")) as safe:
+        assert reranker.score(QUERY, DOCUMENTS[0]) == pytest.approx(safe.score(QUERY, DOCUMENTS[0]), abs=1e-6)
+
+
+class Trap:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize("options", [{}, {"model_kwargs": {"weights_only": False}}])
+def test_a_pickle_that_runs_code_is_refused_unrun(copy, tmp_path, options):
+    weights = load_file(copy / "model.safetensors")
+    (copy / "model.safetensors").unlink()
+    torch.save({**weights, "trap": Trap(tmp_path / "sprung")}, copy / "pytorch_model.bin")
+    with pytest.raises(ModelLoadError, match="convert it to safetensors"):
+        load(copy, **options)
+    (copy / "pytorch_model.bin").write_bytes(pickle.dumps({**weights, "trap": Trap(tmp_path / "sprung")}))
+    with pytest.raises(ModelLoadError):
+        load(copy, **options)
+    assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize("keep", [0, 4, 1000, -1])
+def test_truncated_weights_are_told(copy, keep):
+    path = copy / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(ModelLoadError, match="fetch the checkpoint again"):
+        load(copy)
+
+
+def test_a_truncated_bin_is_told(copy):
+    pickle_weights(copy)
+    path = copy / "pytorch_model.bin"
+    path.write_bytes(path.read_bytes()[:-500])
+    with pytest.raises(ModelLoadError, match="damaged|plain weights"):
+        load(copy)
+
+
+def test_a_missing_head_is_told_and_not_made_up(copy):
+    path = copy / "model.safetensors"
+    weights = {name: tensor for name, tensor in load_file(path).items() if not name.startswith("classifier")}
+    save_file(weights, path, metadata={"format": "pt"})
+    with pytest.raises(ModelLoadError, match=r"no weights for 2 tensors .* 'classifier\.bias'"):
+        load(copy)
+
+
+def test_weights_of_another_shape_are_told(copy):
+    write_config(copy, intermediate_size=64)
+    with pytest.raises(ModelLoadError, match="cannot be loaded|no weights"):
+        load(copy)
+
+
+def test_sharded_weights_load(checkpoint, copy):
+    weights = load_file(copy / "model.safetensors")
+    (copy / "model.safetensors").unlink()
+    names = sorted(weights)
+    shards = {"model-00001-of-00002.safetensors": names[:20], "model-00002-of-00002.safetensors": names[20:]}
+    for file, own in shards.items():
+        save_file({name: weights[name] for name in own}, copy / file, metadata={"format": "pt"})
+    index = {"metadata": {}, "weight_map": {name: file for file, own in shards.items() for name in own}}
+    (copy / "model.safetensors.index.json").write_text(json.dumps(index))
+    with load(copy) as reranker, load(checkpoint("bert")) as whole:
+        assert reranker.score(QUERY, DOCUMENTS[0]) == pytest.approx(whole.score(QUERY, DOCUMENTS[0]), abs=1e-6)
+    (copy / "model-00002-of-00002.safetensors").unlink()
+    with pytest.raises(ModelLoadError, match="00002"):
+        load(copy)
+
+
+def test_a_checkpoint_without_weights_says_what_it_needs(copy):
+    (copy / "model.safetensors").rename(copy / "weights.safetensors")
+    with pytest.raises(ModelLoadError, match="convert its weights to safetensors"):
+        load(copy)
+
+
+CODE = """
+from pathlib import Path
+Path(__file__).with_name("ran").touch()
+from transformers import BertForSequenceClassification
+class Own(BertForSequenceClassification):
+    pass
+"""
+
+
+def test_code_of_the_checkpoint_never_runs_unasked(copy, monkeypatch, tmp_path):
+    (copy / "modeling_own.py").write_text(CODE)
+    write_config(copy, auto_map={"AutoModelForSequenceClassification": "modeling_own.Own"})
+    for options in ({}, {"trust_remote_code": False}, {"model_kwargs": {}}):
+        with pytest.raises(ModelLoadError, match="pass trust_remote_code=True"):
+            load(copy, **options)
+    write_config(copy, model_type="own", auto_map={"AutoConfig": "modeling_own.Own"})
+    with pytest.raises(ModelLoadError, match="trust_remote_code=True"):
+        load(copy)
+    assert not list(tmp_path.rglob("ran"))
+
+
+def test_code_of_the_checkpoint_runs_when_asked(checkpoint, copy, monkeypatch, tmp_path):
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    (copy / "modeling_own.py").write_text(CODE)
+    write_config(copy, auto_map={"AutoModelForSequenceClassification": "modeling_own.Own"})
+    with load(copy, trust_remote_code=True) as reranker, load(checkpoint("bert")) as plain:
+        assert type(reranker._loaded().encoder.network).__name__ == "Own"
+        assert reranker.score(QUERY, DOCUMENTS[0]) == pytest.approx(plain.score(QUERY, DOCUMENTS[0]), abs=1e-5)
+
+
+def test_model_and_tokenizer_kwargs_arrive(copy):
+    with load(copy, model_kwargs={"hidden_dropout_prob": 0.5}, tokenizer_kwargs={"model_max_length": 77}) as reranker:
+        scorer = reranker._loaded()
+        assert scorer.encoder.network.config.hidden_dropout_prob == 0.5
+        assert scorer.limit(reranker.options) == 77
+    with pytest.raises(ModelLoadError, match="model_kwargs"):
+        load(copy, model_kwargs={"no_such_argument": 1})
+
+
+def test_loading_prints_nothing(copy, capfd):
+    load(copy).close()
+    captured = capfd.readouterr()
+    assert (captured.out, captured.err) == ("", "")
+
+
+def test_a_damaged_config_is_told(copy):
+    (copy / "config.json").write_text("{")
+    with pytest.raises(ModelLoadError, match="fetch the checkpoint again"):
+        load(copy)
+
+
+def files_of(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_model_of_the_hub_loads_once_and_then_offline(hub, checkpoint):
+    folder = checkpoint("bert")
+    hub.add("owner/model", files_of(folder))
+    with load(folder) as local:
+        expected = local.score(QUERY, DOCUMENTS[0])
+    with load("owner/model") as reranker:
+        assert reranker.score(QUERY, DOCUMENTS[0]) == pytest.approx(expected, abs=1e-6)
+    hub.stop()
+    with load("owner/model", local_files_only=True) as reranker:
+        assert reranker.score(QUERY, DOCUMENTS[0]) == pytest.approx(expected, abs=1e-6)
+    with pytest.raises(ModelLoadError, match="cache"):
+        load("owner/other", local_files_only=True)
+
+
+def test_a_revision_and_a_cache_folder_are_the_ones_asked_for(hub, checkpoint, tmp_path):
+    hub.add("owner/model", files_of(checkpoint("bert")))
+    hub.add("owner/model", files_of(checkpoint("bert", num_labels=2)), revision="two")
+    with load("owner/model", revision="two", cache_dir=tmp_path / "cache") as reranker:
+        assert reranker._loaded().encoder.network.config.num_labels == 2
+    assert list((tmp_path / "cache").glob("models--owner--model"))
+    with pytest.raises(ModelLoadError, match="revision"):
+        load("owner/model", revision="three")
+
+
+def test_a_private_model_needs_its_token(hub, checkpoint):
+    hub.add("owner/private", files_of(checkpoint("bert")), token="secret")
+    with pytest.raises(ModelLoadError, match="token="):
+        load("owner/private")
+    with load("owner/private", token="secret") as reranker:
+        assert len(reranker.rank(QUERY, DOCUMENTS)) == len(DOCUMENTS)
+        assert "secret" not in repr(reranker)

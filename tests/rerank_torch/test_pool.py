@@ -1,0 +1,100 @@
+"""The pool with the standard library's own functions as work: children import no test module, and no torch."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pkgutil import resolve_name
+
+import pytest
+
+from rerank import InvalidInputError, ScoringError
+from rerank_torch import DevicePool
+
+
+def test_results_stand_by_index_whoever_made_them():
+    pool = DevicePool(resolve_name, ["operator.neg", "operator.neg"])
+    assert pool.map(list(range(50))) == [-n for n in range(50)]
+    assert pool.map([]) == []
+    assert len({child.process.pid for child in pool._children}) == 2
+    pool.close()
+
+
+def test_children_start_on_first_use_end_on_close_and_start_again():
+    pool = DevicePool(resolve_name, ["operator.neg"])
+    assert pool._children == []
+    pool.map([1])
+    process = pool._children[0].process
+    pid = process.pid
+    pool.close()
+    pool.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    assert pool.map([2]) == [-2]
+    pool.close()
+
+
+def test_a_child_killed_at_work_raises_with_its_exit_code():
+    pool = DevicePool(resolve_name, ["time.sleep", "time.sleep"])
+    pool.map([0])
+
+    def kill():
+        while not any(child.busy for child in pool._children):
+            time.sleep(0.01)
+        os.kill(next(child for child in pool._children if child.busy).process.pid, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    with pytest.raises(ScoringError, match="exit code -9"):
+        pool.map([60, 60])
+    killer.join()
+    assert pool.map([0, 0]) == [None, None]  # the next call starts anew
+    pool.close()
+
+
+def test_a_child_that_exits_raises_with_its_exit_code():
+    pool = DevicePool(resolve_name, ["os._exit"])
+    with pytest.raises(ScoringError, match="'os._exit' died with exit code 7"):
+        pool.map([7])
+
+
+def test_an_error_in_a_task_comes_back_and_the_pool_goes_on():
+    pool = DevicePool(resolve_name, ["operator.neg", "operator.neg"])
+    with pytest.raises(TypeError, match="bad operand"):
+        pool.map([1, "no number", 3])
+    assert pool.map([1, 2, 3]) == [-1, -2, -3]
+    pool.close()
+
+
+def test_an_error_at_the_start_comes_back():
+    pool = DevicePool(resolve_name, ["operator.neg", "operator.no_such_function"])
+    with pytest.raises(AttributeError, match="no_such_function"):
+        pool.map(list(range(10_000)))
+    assert pool._children == []
+
+
+def test_threads_take_turns():
+    pool = DevicePool(resolve_name, ["operator.neg", "operator.neg"])
+    found = {}
+    threads = [threading.Thread(target=lambda n=n: found.update({n: pool.map([n] * 20)})) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == {n: [-n] * 20 for n in range(4)}
+    pool.close()
+
+
+def test_an_error_that_cannot_travel_comes_back_as_its_words():
+    from rerank_torch.pool import _portable
+
+    class Local(Exception):
+        pass
+
+    told = _portable(Local("what it said"))
+    assert isinstance(told, ScoringError)
+    assert "Local" in str(told)
+    assert "what it said" in str(told)
+    assert isinstance(_portable(InvalidInputError("kept")), InvalidInputError)
