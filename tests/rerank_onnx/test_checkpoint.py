@@ -11,8 +11,8 @@ import pytest
 
 from rerank import InvalidOptionsError, ModelLoadError, ModelRef, Reranker, ScoringError
 from rerank.testing.contract import DOCUMENTS, QUERY
-from rerank_onnx.backend import OnnxOptions
 from rerank_onnx.checkpoint import find_checkpoint
+from rerank_onnx.options import OnnxOptions
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import pytest
 
 from rerank import ModelLoadError, Reranker
 from rerank.testing.contract import DOCUMENTS, QUERY
-from rerank_onnx.backend import FLASHRANK
+from rerank_onnx.options import FLASHRANK
 
 ARCHIVES = "prithivida/flashrank"
 NAME = "ms-marco-TinyBERT-L-2-v2"

@@ -12,7 +12,8 @@ from click.testing import CliRunner
 from rerank import BackendNotFoundError, Confidence, ModelRef, Reranker
 from rerank.cli import cli
 from rerank.testing.contract import DOCUMENTS, QUERY
-from rerank_onnx.backend import FLASHRANK, resolve
+from rerank_onnx.backend import resolve
+from rerank_onnx.options import FLASHRANK
 
 CLASSIFIER = {"architectures": ["BertForSequenceClassification"]}
 

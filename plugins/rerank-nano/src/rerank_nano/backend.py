@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from rerank import Alias, Backend, Claim, Confidence, ModelRef, Scorer, hookimpl
-from rerank_onnx.backend import OnnxOptions
+from rerank_onnx.options import OnnxOptions
 
 NAME: Final = "nano"
 FOLDER: Final = Path(__file__).parent / "model"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from rerank import InvalidOptionsError, ModelLoadError, ModelRef
-from rerank_onnx.backend import FLASHRANK, OnnxOptions
+from rerank_onnx.options import FLASHRANK, OnnxOptions
 
 _FLASHRANK_REPOSITORY: Final = "prithivida/flashrank"
 _QUANTIZED: Final = re.compile(r"int8|uint8|quantized|_q4|bnb4", re.IGNORECASE)

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from rerank import Request, Scores, ScoringError, aggregate, group_requests, map_batches, pair_rows
-from rerank_onnx.backend import OnnxOptions
 from rerank_onnx.graph import Graph
+from rerank_onnx.options import OnnxOptions
 from rerank_onnx.tokens import Tokens
 
 BATCH_TOKENS = 2048

@@ -12,8 +12,8 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from rerank import InvalidOptionsError, ModelLoadError
-from rerank_onnx.backend import OnnxOptions
 from rerank_onnx.checkpoint import DamagedCheckpointError
+from rerank_onnx.options import OnnxOptions
 
 Array = NDArray[Any]
 

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from rerank import Request, Scores, aggregate, group_requests, map_batches, pair_rows
-from rerank_onnx.backend import OnnxOptions
 from rerank_onnx.graph import Array, Graph
+from rerank_onnx.options import OnnxOptions
 from rerank_onnx.tokens import Tokens
 
 T = TypeVar("T")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from rerank import ModelLoadError, Scorer
-from rerank_onnx.backend import OnnxOptions
 from rerank_onnx.checkpoint import Checkpoint
 from rerank_onnx.cross_encoder import OnnxCrossEncoder
 from rerank_onnx.graph import Graph
 from rerank_onnx.late_interaction import OnnxLateInteraction
+from rerank_onnx.options import OnnxOptions
 from rerank_onnx.tokens import Tokens
 
 
