@@ -12,6 +12,7 @@ import pytest
 from hub_server import Hub
 
 from rerank import BackendNotFoundError, Claim, Confidence, ModelLoadError, ModelRef, RerankError
+from rerank.resolution import resolve
 from rerank.testing.fake import fake_backend, fake_registry
 
 NAME = "owner/model"
@@ -56,25 +57,25 @@ def test_downloads_go_to_the_folder_asked_for(published: Hub, tmp_path: Path) ->
 
 
 def test_the_hub_is_asked_once_though_several_backends_ask(published: Hub) -> None:
-    def resolve(model: ModelRef) -> Claim:
+    def claim(model: ModelRef) -> Claim:
         assert model.config
         assert "config.json" in model.files
         return Claim(Confidence.NONE, "not mine")
 
-    registry = fake_registry(*(fake_backend(name, resolve=resolve) for name in ("one", "two", "three")))
+    registry = fake_registry(*(fake_backend(name, resolve=claim) for name in ("one", "two", "three")))
     with pytest.raises(BackendNotFoundError):
-        registry.resolve(ModelRef(NAME))
+        resolve(registry, ModelRef(NAME))
     assert published.count("/api/models/owner/model") == 1
     assert published.count("/config.json", "HEAD") <= 1
 
 
 def test_a_failure_is_asked_for_once_too(hub: Hub) -> None:
-    def resolve(model: ModelRef) -> Claim:
+    def claim(model: ModelRef) -> Claim:
         return Claim(Confidence.NONE, str(model.files))
 
-    registry = fake_registry(*(fake_backend(name, resolve=resolve) for name in ("one", "two", "three")))
+    registry = fake_registry(*(fake_backend(name, resolve=claim) for name in ("one", "two", "three")))
     with pytest.raises(ModelLoadError, match="check the name"):
-        registry.resolve(ModelRef(NAME))
+        resolve(registry, ModelRef(NAME))
     assert hub.count("/api/models/owner/model") == 1
 
 

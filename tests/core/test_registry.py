@@ -15,6 +15,7 @@ from rerank import (
     BackendNotFoundError,
     Claim,
     Confidence,
+    InvalidInputError,
     InvalidOptionsError,
     ModelLoadError,
     ModelRef,
@@ -23,6 +24,7 @@ from rerank import (
     Reranker,
 )
 from rerank.registry import DISTRIBUTIONS
+from rerank.resolution import explain, resolve
 from rerank.testing.fake import FakeOptions, fake_backend, fake_registry
 
 NONE, POSSIBLE, LIKELY, CERTAIN = Confidence
@@ -45,7 +47,7 @@ def raising(name: str, error: BaseException) -> Backend:
 @pytest.mark.parametrize("claims", [(NONE, LIKELY, CERTAIN), (CERTAIN, LIKELY, POSSIBLE), (LIKELY, CERTAIN, LIKELY)])
 def test_the_surest_claim_wins(claims: tuple[Confidence, ...]) -> None:
     registry = fake_registry(*(claiming(f"b{i}", claim) for i, claim in enumerate(claims)))
-    assert registry.resolve(ModelRef("m")).name == f"b{claims.index(CERTAIN)}"
+    assert resolve(registry, ModelRef("m")).name == f"b{claims.index(CERTAIN)}"
 
 
 @pytest.mark.parametrize("level", [LIKELY, CERTAIN])
@@ -62,7 +64,7 @@ def test_a_possible_claim_never_wins() -> None:
     with pytest.raises(
         BackendNotFoundError, match=r"nobody's own, though one, two could try: pass backend= .*pip install"
     ):
-        registry.resolve(ModelRef("m"))
+        resolve(registry, ModelRef("m"))
     with Reranker("m", backend="one", registry=registry) as reranker:
         assert reranker.model == "m"
 
@@ -70,7 +72,7 @@ def test_a_possible_claim_never_wins() -> None:
 def test_a_miss_names_every_reason_and_what_to_install() -> None:
     registry = fake_registry(claiming("one", NONE), claiming("two", NONE))
     with pytest.raises(BackendNotFoundError) as caught:
-        registry.resolve(ModelRef("m"))
+        resolve(registry, ModelRef("m"))
     told = str(caught.value)
     assert "can run model 'm' (one: one thinks so; two: two thinks so): pip install" in told
     for distribution in set(DISTRIBUTIONS.values()):
@@ -80,12 +82,12 @@ def test_a_miss_names_every_reason_and_what_to_install() -> None:
 def test_a_miss_with_everything_installed_asks_for_the_name() -> None:
     registry = fake_registry(*(claiming(name, NONE) for name in DISTRIBUTIONS))
     with pytest.raises(BackendNotFoundError, match="check the model's name, or install a plugin that knows it"):
-        registry.resolve(ModelRef("m"))
+        resolve(registry, ModelRef("m"))
 
 
 def test_an_empty_registry_says_so() -> None:
     with pytest.raises(BackendNotFoundError, match="none is installed"):
-        Registry().resolve(ModelRef("m"))
+        resolve(Registry(), ModelRef("m"))
 
 
 @pytest.mark.parametrize("name", sorted(DISTRIBUTIONS))
@@ -112,33 +114,33 @@ def test_the_default_says_what_to_install() -> None:
 def test_a_resolve_that_raises_is_isolated(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
     registry = fake_registry(raising("bad", error), claiming("good", LIKELY))
     with caplog.at_level(logging.WARNING, logger="rerank"):
-        assert registry.resolve(ModelRef("m")).name == "good"
+        assert resolve(registry, ModelRef("m")).name == "good"
     assert "backend bad cannot say whether m is its own" in caplog.text
-    reasons = {answer.backend.name: answer.claim.reason for answer in registry.explain(ModelRef("m"))}
+    reasons = {answer.backend.name: answer.claim.reason for answer in explain(registry, ModelRef("m"))}
     assert reasons["bad"].startswith(f"its resolve raised {type(error).__name__}")
 
 
 @pytest.mark.parametrize("claim", [None, 3, "certain", (9, "sure"), (1, 2, 3)])
 def test_a_resolve_that_returns_no_claim_is_isolated(claim: Any) -> None:
     registry = fake_registry(fake_backend("bad", resolve=lambda model: claim), claiming("good", LIKELY))
-    assert registry.resolve(ModelRef("m")).name == "good"
+    assert resolve(registry, ModelRef("m")).name == "good"
 
 
 def test_files_that_cannot_be_read_are_told_only_if_nobody_knows_the_name(tmp_path: Path) -> None:
     unreadable = raising("reader", ModelLoadError("model 'o/m' is gated: accept its terms"))
-    assert fake_registry(unreadable, claiming("namer", CERTAIN)).resolve(ModelRef("o/m")).name == "namer"
+    assert resolve(fake_registry(unreadable, claiming("namer", CERTAIN)), ModelRef("o/m")).name == "namer"
     for name in ("o/m", str(tmp_path)):
         with pytest.raises(ModelLoadError, match="gated"):
-            fake_registry(unreadable, claiming("none", NONE)).resolve(ModelRef(name))
+            resolve(fake_registry(unreadable, claiming("none", NONE)), ModelRef(name))
     with pytest.raises(BackendNotFoundError, match="reader: model 'o/m' is gated"):
-        fake_registry(unreadable).resolve(ModelRef("m"))
+        resolve(fake_registry(unreadable), ModelRef("m"))
 
 
 def test_explain_has_every_claim_the_surest_first() -> None:
     registry = fake_registry(
         claiming("a", POSSIBLE), claiming("b", NONE), claiming("c", CERTAIN), claiming("d", LIKELY)
     )
-    answers = registry.explain(ModelRef("m"))
+    answers = explain(registry, ModelRef("m"))
     assert [(answer.backend.name, answer.claim.confidence) for answer in answers] == [
         ("c", CERTAIN),
         ("d", LIKELY),
@@ -146,7 +148,7 @@ def test_explain_has_every_claim_the_surest_first() -> None:
         ("b", NONE),
     ]
     assert answers[0].claim.reason == "c thinks so"
-    assert [answer.backend.name for answer in registry.explain(ModelRef("m"), only=registry.find("b"))] == ["b"]
+    assert [answer.backend.name for answer in explain(registry, ModelRef("m"), only=registry.find("b"))] == ["b"]
 
 
 def test_names_decide_nothing_by_substring() -> None:
@@ -250,11 +252,34 @@ def test_a_backends_alias_of_its_own_name_is_no_clash() -> None:
 def test_the_local_folder_is_asked_for_its_files(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"architectures": ["FakeForRanking"]}', encoding="utf-8")
 
-    def resolve(model: ModelRef) -> Claim:
+    def claim(model: ModelRef) -> Claim:
         mine = "FakeForRanking" in model.config.get("architectures", [])
         return Claim(CERTAIN if mine else NONE, "by architecture")
 
-    registry = fake_registry(fake_backend("reads", resolve=resolve), claiming("guesses", LIKELY))
-    assert registry.resolve(ModelRef(str(tmp_path))).name == "reads"
+    registry = fake_registry(fake_backend("reads", resolve=claim), claiming("guesses", LIKELY))
+    assert resolve(registry, ModelRef(str(tmp_path))).name == "reads"
     with Reranker(tmp_path, registry=registry) as reranker:
         assert reranker.model == str(tmp_path)
+
+
+def test_a_backend_certain_of_the_name_spares_the_others_the_files() -> None:
+    asked: list[str] = []
+
+    def reader(model: ModelRef) -> Claim:
+        asked.append(type(model).__name__)
+        return Claim(LIKELY if model.files else NONE, "by its files")
+
+    registry = fake_registry(fake_backend("reader", resolve=reader), claiming("namer", CERTAIN))
+    assert resolve(registry, ModelRef("some/model", local_files_only=True)).name == "namer"
+    assert asked == ["_UnreadModelRef"]
+
+
+def test_without_a_model_a_backend_runs_its_own_default() -> None:
+    registry = fake_registry(fake_backend("fake", aliases={"fake": {"en": Alias("fake")}}), fake_backend("nano"))
+    assert Reranker(registry=registry).backend == "nano"
+    assert Reranker(backend="fake", registry=registry).backend == "fake"
+
+
+def test_a_model_of_another_type_is_named() -> None:
+    with pytest.raises(InvalidInputError, match="not of type int"):
+        Reranker(123, registry=fake_registry())  # type: ignore[arg-type]

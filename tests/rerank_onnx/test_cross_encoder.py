@@ -239,3 +239,9 @@ def test_the_callers_mappings_stay_as_they_are(reranker):
     assert passages == before
     assert all("score" not in passage for passage in passages)
     assert type(ranked.to_dicts()[0]["score"]) is float
+
+
+def test_a_length_beyond_the_models_positions_is_named(toy):
+    model = toy(config={"max_position_embeddings": 40})
+    with pytest.raises(InvalidOptionsError, match="max_length=41 is beyond the 40 tokens"):
+        Reranker(model.folder).rank(QUERY, DOCUMENTS, max_length=41)

@@ -1,4 +1,4 @@
-"""Which backends there are: found through entry points, each plugin on its own, and asked who can run a model."""
+"""Which backends there are: found through entry points, each plugin on its own."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -14,9 +15,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import pluggy
 
 from rerank import hookspecs
-from rerank.backend import PROTOCOL, Backend, Claim, Confidence
-from rerank.errors import AmbiguousModelError, BackendNotFoundError, ModelLoadError, PluginError
-from rerank.model_ref import ModelRef
+from rerank.backend import PROTOCOL, Backend
+from rerank.errors import BackendNotFoundError, PluginError
 
 if TYPE_CHECKING:
     import click
@@ -65,14 +65,20 @@ class Plugin:
     backends: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
+    @property
+    def key(self) -> str:
+        """What tells it from every other plugin."""
+        return f"{self.distribution}:{self.name}"
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What one backend says of a model; ``error`` where the model's files could not be read."""
-
-    backend: Backend
-    claim: Claim
-    error: ModelLoadError | None = None
+    @contextmanager
+    def failures_noted(self, doing: str) -> Iterator[None]:
+        """Turn whatever the plugin raises into its status and reason."""
+        try:
+            yield
+        except (Exception, SystemExit) as error:
+            told = str(error) if isinstance(error, PluginError) else f"{type(error).__name__}: {error}"
+            self.status, self.reason = "failed", f"{doing}{' '.join(told.split())}"  # one line of a table
+            logger.info("plugin %s of %s cannot be used: %s", self.name, self.distribution, self.reason)
 
 
 class Registry:
@@ -108,15 +114,12 @@ class Registry:
     def _add(self, plugin: Plugin, point: Any) -> None:
         light = {name for name in _HEAVY if name not in sys.modules}
         started = time.perf_counter()
-        try:
-            self._manager.register(point.load(), name=f"{plugin.distribution}:{plugin.name}")
-            for backends in self.call(plugin, "rerank_register_backends"):
+        with plugin.failures_noted(""):
+            self._manager.register(point.load(), name=plugin.key)
+            for backends in self._call(plugin, "rerank_register_backends"):
                 for backend in backends:
                     self.register(backend)
                     plugin.backends.append(backend.name)
-        except (Exception, SystemExit) as error:
-            plugin.status, plugin.reason = "failed", _reason(error)
-            logger.info("plugin %s of %s cannot be used: %s", plugin.name, plugin.distribution, plugin.reason)
         plugin.seconds = time.perf_counter() - started
         heavy = sorted(name for name in light if name in sys.modules)
         if heavy and plugin.status == "ok":
@@ -143,10 +146,11 @@ class Registry:
             raise PluginError(f"the name {min(taken)!r} is taken by another plugin: uninstall one of the two")
         self.backends[backend.name] = backend
 
-    def call(self, plugin: Plugin, hook: str, **arguments: Any) -> list[Any]:
-        """What one plugin's implementation of a hook returns: a list of one, or of none where it has none."""
-        name = f"{plugin.distribution}:{plugin.name}"
-        others = [other for key, other in self._manager.list_name_plugin() if key != name and other is not None]
+    def _call(self, plugin: Plugin, hook: str, **arguments: Any) -> list[Any]:
+        """What one plugin's implementation of a hook returns: a list of one, or of none where it has none or failed."""
+        if plugin.status != "ok":
+            return []
+        others = [other for key, other in self._manager.list_name_plugin() if key != plugin.key and other is not None]
         results: list[Any] = self._manager.subset_hook_caller(hook, others)(**arguments)
         return results
 
@@ -160,24 +164,18 @@ class Registry:
         if not hasattr(self._manager.hook, hook):
             return
         for plugin in self.plugins:
-            if plugin.status != "ok":
-                continue
-            try:
-                for offers in self.call(plugin, hook):
+            with plugin.failures_noted(f"{hook}: "):
+                for offers in self._call(plugin, hook):
                     for offered in offers:
                         add(offered)
-            except (Exception, SystemExit) as error:
-                plugin.status, plugin.reason = "failed", f"{hook}: {_reason(error)}"
 
     def register_commands(self, cli: click.Group) -> None:
         """Let every plugin add its commands; one that fails becomes a row with its reason."""
         for plugin in self.plugins:
-            if plugin.status != "ok":
-                continue
-            try:
-                self.call(plugin, "rerank_register_commands", cli=cli)
-            except (Exception, SystemExit) as error:
-                plugin.status, plugin.reason = "failed", f"adding its commands: {_reason(error)}"
+            before = dict(cli.commands)
+            with plugin.failures_noted("adding its commands: "):
+                self._call(plugin, "rerank_register_commands", cli=cli)
+                _keep(before, cli)
 
     def find(self, name: str) -> Backend:
         """The backend of this name or alias.
@@ -195,42 +193,6 @@ class Registry:
         )
         raise BackendNotFoundError(f"no installed backend is called {name!r}{self._failed(name)}: {hint}")
 
-    def explain(self, model: ModelRef, *, only: Backend | None = None) -> list[Answer]:
-        """Every backend's claim on a model, the most confident first; ``only`` asks just one."""
-        asked = self.backends.values() if only is None else [only]
-        answers = [_ask(backend, model) for backend in asked]
-        return sorted(answers, key=lambda answer: -answer.claim.confidence)
-
-    def resolve(self, model: ModelRef) -> Backend:
-        """The backend that runs a model.
-
-        Raises:
-            AmbiguousModelError: Several claim it equally.
-            BackendNotFoundError: None claims it, or only as possible.
-            ModelLoadError: None knows the name, and its files cannot be read.
-        """
-        answers = self.explain(model)
-        best = answers[0].claim.confidence if answers else Confidence.NONE
-        winners = [answer.backend.name for answer in answers if answer.claim.confidence == best]
-        if best >= Confidence.LIKELY:
-            if len(winners) > 1:
-                raise AmbiguousModelError(
-                    f"model {model.name!r} is claimed equally by {', '.join(winners)}: pass backend= one of them"
-                )
-            return answers[0].backend
-        if best == Confidence.POSSIBLE:
-            raise BackendNotFoundError(
-                f"model {model.name!r} is nobody's own, though {', '.join(winners)} could try: pass backend= to say so, "
-                f"or {self._to_install()}"
-            )
-        for answer in answers:
-            if answer.error is not None and ("/" in model.name or model.is_local):
-                raise answer.error
-        reasons = "; ".join(f"{answer.backend.name}: {answer.claim.reason}" for answer in answers)
-        raise BackendNotFoundError(
-            f"no installed backend can run model {model.name!r} ({reasons or 'none is installed'}): {self._to_install()}"
-        )
-
     def _names(self) -> set[str]:
         return {name for backend in self.backends.values() for name in (backend.name, *backend.aliases)}
 
@@ -238,7 +200,8 @@ class Registry:
         broken = [p for p in self.plugins if p.status != "ok" and p.distribution == DISTRIBUTIONS.get(name)]
         return "".join(f" ({p.distribution} is installed but {p.status}: {p.reason})" for p in broken)
 
-    def _to_install(self) -> str:
+    def to_install(self) -> str:
+        """What to do where no installed backend runs a model: the distributions of ours that are missing."""
         missing = {dist: name for name, dist in reversed(DISTRIBUTIONS.items()) if name not in self.backends}
         if not missing:
             return "check the model's name, or install a plugin that knows it"
@@ -253,10 +216,12 @@ def _identity(distribution: Any) -> tuple[str, str]:
         return "?", "?"
 
 
-def _reason(error: BaseException) -> str:
-    """An error as one line of a table."""
-    told = str(error) if isinstance(error, PluginError) else f"{type(error).__name__}: {error}"
-    return " ".join(told.split())
+def _keep(commands: Mapping[str, click.Command], cli: click.Group) -> None:
+    """Undo what a plugin put in the place of earlier commands."""
+    taken = [name for name, own in commands.items() if cli.commands.get(name) is not own]
+    cli.commands.update(commands)
+    if taken:
+        raise PluginError(f"the command {taken[0]!r} is taken by another plugin: uninstall one of the two")
 
 
 @cache
@@ -265,14 +230,3 @@ def installed() -> Registry:
     registry = Registry()
     registry.discover()
     return registry
-
-
-def _ask(backend: Backend, model: ModelRef) -> Answer:
-    try:
-        confidence, reason = backend.resolve(model)
-        return Answer(backend, Claim(Confidence(confidence), reason))
-    except ModelLoadError as error:
-        return Answer(backend, Claim(Confidence.NONE, str(error)), error)
-    except Exception as error:
-        logger.warning("backend %s cannot say whether %s is its own", backend.name, model.name, exc_info=True)
-        return Answer(backend, Claim(Confidence.NONE, f"its resolve raised {type(error).__name__}: {error}"))

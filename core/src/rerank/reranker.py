@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from types import TracebackType
@@ -17,14 +17,14 @@ from typing import Any, Final, TypeAlias
 from pydantic import SecretStr
 
 from rerank import registry as registries
-from rerank.backend import Alias, Backend
 from rerank.documents import DocumentLike, as_documents, as_query
 from rerank.errors import InvalidInputError, InvalidOptionsError, ModelLoadError, RerankError, ScoringError
 from rerank.model_ref import ModelRef
 from rerank.options import Options, override_options, parse_options
 from rerank.protocols import Closes, ClosesAsync, Request, Scorer, Scores, ScoresAsync, ScoresMany
 from rerank.ranking import rank_by_score
-from rerank.registry import DISTRIBUTIONS, Registry
+from rerank.registry import Registry
+from rerank.resolution import select
 from rerank.results import RankedResults, check_top_k
 
 logger = logging.getLogger("rerank")
@@ -81,8 +81,11 @@ class Reranker:
     ) -> None:
         if backend is not None and model_type is not None and backend != model_type:
             raise InvalidOptionsError(f"backend={backend!r} and model_type={model_type!r} differ: give one of them")
+        named = (backend or model_type or DEFAULT_MODEL) if model is None else model
+        if not isinstance(named, (str, os.PathLike)):
+            raise InvalidInputError(f"model must be a name or a folder, not of type {type(named).__name__}")
         asked = ModelRef(
-            name=os.fspath(DEFAULT_MODEL if model is None else model),
+            name=str(named),
             provider=api_provider,
             revision=revision,
             token=token,
@@ -139,7 +142,7 @@ class Reranker:
             ScoringError: The model failed.
         """
         request = {"query": query, "docs": docs, "doc_ids": doc_ids, "metadata": metadata}
-        return next(self.rank_many([request], top_k=top_k, **options))
+        return next(self._rank_requests(map(self._request_maker(top_k, options), [request])))
 
     def rank_many(
         self, requests: Iterable[RankRequest], *, top_k: int | None = None, **options: Any
@@ -156,7 +159,15 @@ class Reranker:
             InvalidInputError, InvalidOptionsError, ScoringError: As `rank`.
         """
         as_request = self._request_maker(top_k, options)
-        return self._rank_requests(as_request(request) for request in requests)
+
+        def numbered() -> Iterator[Request]:
+            for position, request in enumerate(requests):
+                try:
+                    yield as_request(request)
+                except InvalidInputError as error:
+                    raise InvalidInputError(f"request {position}: {error}") from error
+
+        return self._rank_requests(numbered())
 
     def score(self, query: str, doc: DocumentLike, **options: Any) -> float:
         """The score of one document.
@@ -272,10 +283,13 @@ class Reranker:
         return as_request
 
     def _rank_requests(self, requests: Iterator[Request]) -> Iterator[RankedResults]:
-        """Score lazily; requests without documents never reach the scorer."""
+        """Score lazily; requests without documents never reach the scorer.
+
+        Where the caller's own iterable raises, what it gave before is answered first.
+        """
         scorer = self._loaded()
         waiting: deque[Request] = deque()
-        callers_own: list[Exception] = []
+        broken_off: list[Exception] = []
 
         def with_documents() -> Iterator[Request]:
             try:
@@ -284,15 +298,14 @@ class Reranker:
                     if request.documents:
                         yield request
             except Exception as error:
-                callers_own.append(error)
-                raise
+                broken_off.append(error)
 
         many = scorer.score_many if isinstance(scorer, ScoresMany) else lambda rs: map(scorer.score, rs)
         started = time.perf_counter()
-        with self._failures_told("score", but=callers_own):
+        with self._failures_told("score"):
             answers = iter(many(with_documents()))
         while True:
-            with self._failures_told("score", but=callers_own):
+            with self._failures_told("score"):
                 scores = next(answers, None)
             while waiting and not waiting[0].documents:
                 yield self._finish(waiting.popleft(), _NOTHING, scorer, started)
@@ -304,6 +317,8 @@ class Reranker:
             started = time.perf_counter()
         if waiting:
             raise ScoringError(f"backend {self.backend!r} left {len(waiting)} requests unanswered: report it")
+        if broken_off:
+            raise broken_off[0]
 
     async def _arank_request(self, request: Request) -> RankedResults:
         scorer = self._scorer if self._scorer is not None else await asyncio.to_thread(self._loaded)
@@ -337,17 +352,13 @@ class Reranker:
             return self._scorer
 
     @contextmanager
-    def _failures_told(
-        self, action: str, kind: type[RerankError] = ScoringError, *, but: Sequence[Exception] = ()
-    ) -> Iterator[None]:
-        """Let typed errors through, and those of ``but``; name the model and backend in any other."""
+    def _failures_told(self, action: str, kind: type[RerankError] = ScoringError) -> Iterator[None]:
+        """Let typed errors through; name the model and backend in any other."""
         try:
             yield
         except RerankError:
             raise
         except Exception as error:
-            if any(error is own for own in but):
-                raise
             raise kind(
                 f"backend {self.backend!r} could not {action} {self.model}: {type(error).__name__}: {error}; "
                 "the cause is above, and `rerank explain` tells what the backend makes of the model"
@@ -392,10 +403,9 @@ class Reranker:
 
     def __getstate__(self) -> dict[str, Any]:
         given = {name: getattr(self._options, name) for name in self._options.model_fields_set}
+        is_installed = registries.installed().backends.get(self.backend) is self._backend
         return {
-            "backend": self.backend
-            if registries.installed().backends.get(self.backend) is self._backend
-            else self._backend,
+            "backend": self.backend if is_installed else self._backend,
             "model": replace(self._model, token=None),
             "options": {name: value for name, value in given.items() if not _holds_secret(value)},
             "closed": self._closed,
@@ -409,36 +419,6 @@ class Reranker:
         self._scorer = None
 
 
-def select(
-    registry: Registry, asked: ModelRef, backend: str | None, lang: str
-) -> tuple[Backend, ModelRef, Mapping[str, Any]]:
-    """Choose what runs a model.
-
-    Returns:
-        The backend, the model with any short name replaced, and the option defaults that came with short names.
-
-    Raises:
-        BackendNotFoundError, AmbiguousModelError, ModelLoadError: As `Registry.resolve`.
-        InvalidOptionsError: A short name has no model for the language.
-    """
-    if backend is None and asked.provider is not None:
-        backend = "api"
-    chosen = None if backend is None else registry.find(backend)
-    defaults: dict[str, Any] = {}
-    if chosen is not None and backend is not None and backend in chosen.aliases:
-        defaults.update(_in_language(chosen.aliases[backend], backend, lang).options)
-    for holder in registry.backends.values() if chosen is None else [chosen]:
-        if asked.name in holder.aliases and asked.provider is None:
-            alias = _in_language(holder.aliases[asked.name], asked.name, lang)
-            return holder, replace(asked, name=alias.model, alias=asked.name), {**defaults, **alias.options}
-    if chosen is None:
-        if asked.name in DISTRIBUTIONS and not asked.is_local:
-            chosen = registry.find(asked.name)
-        else:
-            chosen = registry.resolve(asked)
-    return chosen, asked, defaults
-
-
 def _holds_secret(value: Any) -> bool:
     """Whether an option's value is a secret, or contains one."""
     if isinstance(value, Mapping):
@@ -446,14 +426,3 @@ def _holds_secret(value: Any) -> bool:
     if isinstance(value, (list, tuple, set, frozenset)):
         return any(map(_holds_secret, value))
     return isinstance(value, SecretStr)
-
-
-def _in_language(models: Mapping[str, Alias], name: str, lang: str) -> Alias:
-    if lang in models:
-        return models[lang]
-    if "other" in models:
-        return models["other"]
-    if "en" in models:
-        logger.warning("%s has no model for lang=%r; taking the English one", name, lang)
-        return models["en"]
-    raise InvalidOptionsError(f"{name} has no model for lang={lang!r}: choose one of {', '.join(sorted(models))}")

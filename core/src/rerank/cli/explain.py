@@ -7,7 +7,7 @@ import click
 from rerank.cli import echo_json
 from rerank.errors import RerankError
 from rerank.registry import installed
-from rerank.reranker import select
+from rerank.resolution import explain, select
 
 
 @click.command("explain")
@@ -33,7 +33,7 @@ def command(model: str, lang: str, revision: str | None, cache_dir: str | None, 
         found, defaults, problem = asked, {}, error
     claims = [
         {"backend": a.backend.name, "confidence": a.claim.confidence.name.lower(), "reason": a.claim.reason}
-        for a in registry.explain(found, only=chosen if found.alias else None)
+        for a in explain(registry, found, only=chosen if found.alias else None)
     ]
     if as_json:
         echo_json(

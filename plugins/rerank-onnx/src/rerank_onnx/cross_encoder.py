@@ -44,7 +44,7 @@ class OnnxCrossEncoder:
     def _score_group(self, group: list[Request]) -> Iterator[Scores]:
         options = group[0].options
         assert isinstance(options, OnnxOptions)
-        max_length = options.max_length or min(self.tokens.limit, LONGEST_DEFAULT)
+        max_length = self.tokens.check(options.max_length or min(self.tokens.limit, LONGEST_DEFAULT))
         queries = self.tokens([request.query for request in group])
         encoded = [
             pair_rows(

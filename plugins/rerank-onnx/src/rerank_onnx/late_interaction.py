@@ -65,7 +65,7 @@ class OnnxLateInteraction:
                 self.tokens([document.text for document in request.documents]),
                 self.layout,
                 options,
-                max_length=options.max_length or self.document_tokens,
+                max_length=self.tokens.check(options.max_length or self.document_tokens),
                 query_max_length=0,
             )
             for request in group
@@ -100,6 +100,8 @@ class OnnxLateInteraction:
 
     def _similarity(self, query: Array, document: Array) -> float:
         """The score of token vectors ``(query_tokens, dimensions)`` and ``(document_tokens, dimensions)``."""
+        if not len(query) or not len(document):  # no special tokens, and nothing said
+            return 0.0
         pooled = float(_unit(query.mean(axis=0)) @ _unit(document.mean(axis=0)))
         query_words, document_words = self._words(query), self._words(document)
         if not len(query_words) or not len(document_words):

@@ -7,7 +7,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from rerank import ModelLoadError, PairLayout
+from rerank import InvalidOptionsError, ModelLoadError, PairLayout
 from rerank_onnx.checkpoint import Checkpoint, DamagedCheckpointError
 
 _PAD_TOKENS = ("[PAD]", "<pad>", "<|padding|>", "<|endoftext|>")
@@ -27,11 +27,25 @@ class Tokens:
         self.tokenizer.no_truncation()
         self.pad_id = self._find_pad_id(checkpoint.config)
         self.tokenizer.no_padding()
-        self.limit = _find_limit(checkpoint, self.pad_id)
+        self.positions = _find_positions(checkpoint.config, self.pad_id)
+        self.limit = _find_limit(checkpoint.tokenizer_config, self.positions)
 
     def __call__(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text."""
         return [encoding.ids for encoding in self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+    def check(self, max_length: int) -> int:
+        """Return ``max_length`` unchanged.
+
+        Raises:
+            InvalidOptionsError: The model has no positions for so many tokens.
+        """
+        if self.positions is not None and max_length > self.positions:
+            raise InvalidOptionsError(
+                f"max_length={max_length} is beyond the {self.positions} tokens that the model has positions for: "
+                "lower it, or let long_documents='chunk' read all of a document in windows"
+            )
+        return max_length
 
     def single_layout(self) -> PairLayout:
         """Where the special tokens of one text stand: in ``before`` and ``after``."""
@@ -74,11 +88,17 @@ class Tokens:
         return next((int(value) for value in [*known, *named] if value is not None), 0)
 
 
-def _find_limit(checkpoint: Checkpoint, pad_id: int) -> int:
-    """Tokens that the model was made for; RoBERTa's positions begin behind the padding id."""
-    config, stated = checkpoint.config, checkpoint.tokenizer_config.get("model_max_length")
+def _find_positions(config: Mapping[str, Any], pad_id: int) -> int | None:
+    """Tokens that the model has positions for, where it says so; RoBERTa's begin behind the padding id."""
+    positions = config.get("max_position_embeddings")
+    if not isinstance(positions, int) or positions <= 0:
+        return None
+    behind_padding = any(name in str(config.get("model_type", "")) for name in ("roberta", "camembert", "mpnet"))
+    return positions - pad_id - 1 if behind_padding else positions
+
+
+def _find_limit(tokenizer_config: Mapping[str, Any], positions: int | None) -> int:
+    """Tokens that the model was made for, by its tokenizer's word and its positions."""
+    stated = tokenizer_config.get("model_max_length")
     limits = [int(stated)] if isinstance(stated, (int, float)) and stated < _MODEL_LIMIT else []
-    if isinstance(positions := config.get("max_position_embeddings"), int) and positions > 0:
-        roberta = any(name in str(config.get("model_type", "")) for name in ("roberta", "camembert"))
-        limits.append(positions - pad_id - 1 if roberta else positions)
-    return min(limits, default=512)
+    return min([*limits, *([positions] if positions else [])], default=512)
