@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -112,10 +114,12 @@ def test_a_damaged_file_costs_its_answers_only(
     file = tmp_path / "answers"
     with make(server, file) as reranker:
         reranker.rank("q", DOCUMENTS)
-        file.write_bytes(b"\0" * 100)
+        with closing(sqlite3.connect(file)) as other:
+            other.execute("DROP TABLE answers")
         with caplog.at_level(logging.WARNING):
             assert len(reranker.rank("q2", DOCUMENTS)) == 3
-    assert "cache" in caplog.text
+    assert "cannot be read: no such table" in caplog.text
+    assert "cannot be written: no such table" in caplog.text
 
 
 def test_wrong_answers_are_not_kept(server: Loopback, tmp_path: Path) -> None:

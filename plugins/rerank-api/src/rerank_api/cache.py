@@ -50,6 +50,9 @@ class AnswerCache:
             )
             try:
                 self._connection.execute(f"PRAGMA page_size = {_PAGE}")
+                self._connection.execute("PRAGMA journal_mode = WAL")  # writes wait for no disk, readers for no writer
+                self._connection.execute("PRAGMA synchronous = NORMAL")
+                self._connection.execute("PRAGMA wal_autocheckpoint = 64")
                 self._connection.execute(
                     "CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, scores TEXT NOT NULL)"
                 )
