@@ -102,3 +102,13 @@ def test_nothing_to_rank(site: Site, run: Callable[..., Any], output: str) -> No
         assert len(RankedResults.model_validate_json(ran.out)) == 0
     else:
         assert ran.out.split() == ([] if output in ("jsonl", "trec") else ["rank", "score", "id", "text"])
+
+
+def test_a_terminal_that_is_not_utf8_shows_what_it_can(
+    run_apart: Callable[..., Any], site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.install("fake_good")
+    monkeypatch.setenv("PYTHONIOENCODING", "latin-1")
+    ran = run_apart("rank", "bees", "蜜蜂 bees", "-m", "good", "-f", "tsv")
+    assert ran.code == 0
+    assert "\\u871c\\u8702 bees" in ran.out
