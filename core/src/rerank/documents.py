@@ -62,10 +62,19 @@ def as_query(query: object) -> str:
     return text
 
 
-def _as_list(values: Any, name: str) -> list[Any]:
+def as_items(values: Any, name: str) -> Iterable[Any]:
+    """Return ``values``, which may be lazy.
+
+    Raises:
+        InvalidInputError: They are one thing, not several.
+    """
     if isinstance(values, (str, bytes, Mapping, Document)) or not isinstance(values, Iterable):
         raise InvalidInputError(f"{name} must be a list, not {_kind(values)}: put it in [ ]")
-    return list(values)
+    return values
+
+
+def _as_list(values: Any, name: str) -> list[Any]:
+    return list(as_items(values, name))
 
 
 def _as_document(item: Any, given_id: Any, given_metadata: Any, *, index: int) -> Document:

@@ -17,7 +17,7 @@ from typing import Any, Final, TypeAlias
 from pydantic import SecretStr
 
 from rerank import registry as registries
-from rerank.documents import DocumentLike, as_documents, as_query
+from rerank.documents import DocumentLike, as_documents, as_items, as_query
 from rerank.errors import InvalidInputError, InvalidOptionsError, ModelLoadError, RerankError, ScoringError
 from rerank.model_ref import ModelRef
 from rerank.options import Options, override_options, parse_options
@@ -81,15 +81,17 @@ class Reranker:
     ) -> None:
         if backend is not None and model_type is not None and backend != model_type:
             raise InvalidOptionsError(f"backend={backend!r} and model_type={model_type!r} differ: give one of them")
+        names = {"backend": backend, "lang": lang, "revision": revision, "token": token}
+        for name, value in {**names, "model_type": model_type, "api_provider": api_provider}.items():
+            if value is not None and not isinstance(value, str):
+                raise InvalidInputError(f"{name} is of type {type(value).__name__}: give a str, or leave it out")
         named = (backend or model_type or DEFAULT_MODEL) if model is None else model
-        if not isinstance(named, (str, os.PathLike)):
-            raise InvalidInputError(f"model must be a name or a folder, not of type {type(named).__name__}")
         asked = ModelRef(
-            name=str(named),
+            name=_as_path(named, "model"),
             provider=api_provider,
             revision=revision,
             token=token,
-            cache_dir=None if cache_dir is None else os.fspath(cache_dir),
+            cache_dir=None if cache_dir is None else _as_path(cache_dir, "cache_dir"),
             local_files_only=local_files_only,
         )
         self._backend, self._model, defaults = select(
@@ -159,9 +161,10 @@ class Reranker:
             InvalidInputError, InvalidOptionsError, ScoringError: As `rank`.
         """
         as_request = self._request_maker(top_k, options)
+        items = as_items(requests, "requests")
 
         def numbered() -> Iterator[Request]:
-            for position, request in enumerate(requests):
+            for position, request in enumerate(items):
                 try:
                     yield as_request(request)
                 except InvalidInputError as error:
@@ -187,7 +190,7 @@ class Reranker:
         """
         positions: dict[str, list[int]] = {}
         documents: dict[str, list[str]] = {}
-        for position, pair in enumerate(pairs):
+        for position, pair in enumerate(as_items(pairs, "pairs")):
             if not isinstance(pair, (tuple, list)) or len(pair) != 2:
                 raise InvalidInputError(f"pair {position} is no (query, document): give two texts")
             try:
@@ -241,8 +244,8 @@ class Reranker:
         Raises:
             InvalidInputError, InvalidOptionsError, ScoringError: As `rank_many`, and ``concurrency`` is below 1.
         """
-        if concurrency < 1:
-            raise InvalidOptionsError(f"concurrency must be at least 1, not {concurrency}")
+        if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
+            raise InvalidOptionsError(f"concurrency must be at least 1, a whole number, not {concurrency!r}")
         as_request = self._request_maker(top_k, options)
         tasks: deque[asyncio.Task[RankedResults]] = deque()
 
@@ -250,7 +253,7 @@ class Reranker:
             return await self._arank_request(as_request(request))
 
         try:
-            for request in requests:
+            for request in as_items(requests, "requests"):
                 tasks.append(asyncio.ensure_future(rank_one(request)))
                 if len(tasks) >= concurrency:
                     yield await tasks.popleft()
@@ -417,6 +420,13 @@ class Reranker:
         self._options = parse_options(self._backend.options, state["options"], self._backend.name)
         self._lock = threading.Lock()
         self._scorer = None
+
+
+def _as_path(value: object, name: str) -> str:
+    path = os.fspath(value) if isinstance(value, os.PathLike) else value
+    if not isinstance(path, str):
+        raise InvalidInputError(f"{name} is of type {type(value).__name__}: give a name or a folder as a str or a Path")
+    return path
 
 
 def _holds_secret(value: Any) -> bool:
