@@ -304,6 +304,14 @@ def test_requests_a_minute_are_spread(server: Loopback) -> None:
         assert 0.45 < time.monotonic() - started < 1.5
 
 
+def test_retries_wait_for_their_turn_too(server: Loopback) -> None:
+    server.script([Response({}, 503), Response({}, 503), Response({"results": [{"index": 0, "relevance_score": 0.5}]})])
+    with make(server, requests_per_minute=300) as reranker:
+        started = time.monotonic()
+        reranker.rank("q", ["one"])
+        assert time.monotonic() - started > 0.35
+
+
 def test_rank_many_sends_no_further_ahead_than_the_deadline_allows(server: Loopback) -> None:
     with make(server, requests_per_minute=300, deadline=1.0) as reranker:  # five a second: the last of ten after 1.8 s
         assert len(list(reranker.rank_many((str(i), DOCUMENTS) for i in range(10)))) == 10

@@ -206,8 +206,8 @@ def test_a_budget_is_earned_by_requests() -> None:
         ('{"results": [{"index": 0, "relevance_score": 1e999}]}', "score inf"),
         ({"results": {"0": 0.5}}, "an object in 'results'"),
         ({"ranking": []}, "no 'results'"),
-        ({"error": {"message": "quota used up"}}, "an error in place of results.*quota used up"),
-        ({"code": "Throttled", "message": "too many"}, "an error in place of results.*too many"),
+        ({"error": {"message": "quota used up"}}, "no 'results', only 'error'; it says: quota used up"),
+        ({"code": "Throttled", "message": "too many"}, "no 'results', .*; it says: too many"),
         ([], "a list, where an object"),
         ("<html><head><title>Welcome to nginx</title></head></html>", "HTML in place of JSON.*Welcome to nginx"),
         ('{"results": [{"index": 0, "rel', "no whole JSON in place of JSON"),
@@ -251,6 +251,14 @@ def test_strange_index_of_a_provider_is_no_crash(server: Loopback) -> None:
         server.script([Response({"results": [{"index": index, "relevance_score": 0.5}]})])
         with make(server) as reranker, pytest.raises(ProviderError, match="index"):
             reranker.rank("q", ["one"])
+
+
+@pytest.mark.parametrize("scores", [[0.5, 0.25], [0.5, 0.25, 0.1, 0.2], [], [0.5, None, 0.1], [0.5, [0.25], 0.1]])
+def test_scores_without_indices_are_one_a_document(server: Loopback, scores: list[Any]) -> None:
+    server.script([Response({"scores": scores})])
+    options = {"results_field": "scores", "index_field": "", "score_field": ""}
+    with make(server, "generic", **options) as reranker, pytest.raises(ProviderError, match=r"scores for 3|as score"):
+        reranker.rank("q", DOCUMENTS, top_k=1)
 
 
 @pytest.fixture(scope="module")

@@ -27,6 +27,8 @@ def read_list(
 
     def read(body: Any, question: Question) -> Answer:
         found = _list_at(body, results)
+        if not index and len(found) != len(question.texts):
+            raise WrongAnswerError(f"its answer has {len(found)} scores for {len(question.texts)} documents")
         pairs = [
             (_field(item, index, place) if index else place, _field(item, score, place) if score else item)
             for place, item in enumerate(found)

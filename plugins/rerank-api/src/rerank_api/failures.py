@@ -95,15 +95,11 @@ def of_reply(reply: Reply, provider: Provider, secrets: Secrets) -> Failure | No
 
 
 def of_answer(problem: str, reply: Reply, secrets: Secrets) -> Failure:
-    """An answer that cannot be used: the provider's own message where it sent one instead, else what is wrong."""
+    """An answer that cannot be used: what is wrong with it, and the provider's own message where it sent one."""
     message = told_by(reply, secrets) if isinstance(reply.body, Mapping) else ""
     return Failure(
-        what=f"answered {reply.status} with an error in place of results ({message})"
-        if message
-        else f"answered {reply.status}, but {secrets.hide(problem)}",
-        step="read its message, and check the model and the options"
-        if message
-        else "check that url= and provider= belong together, or report it to the provider",
+        what=f"answered {reply.status}, but {secrets.hide(problem)}{f'; it says: {message}' if message else ''}",
+        step="check the model and the options, and that url= and the provider belong together",
         status=reply.status,
         request_id=_request_id(reply, secrets),
     )

@@ -19,7 +19,7 @@ from rerank_api.failures import AttemptError, Failure, of_answer, of_exception, 
 from rerank_api.keys import Secrets, find_key
 from rerank_api.options import SPECIFIC, ApiOptions
 from rerank_api.pace import Pace, estimate_tokens
-from rerank_api.provider import Answer, Link, Provider, Question, Reply
+from rerank_api.provider import Answer, Link, Provider, Question, Reply, Sender
 from rerank_api.retries import RetryBudget, retrying
 from rerank_api.transport import as_reply, open_pool
 
@@ -163,10 +163,7 @@ class Service:
         try:
             reply = await self._attempts(get, {}, options, tally)
         except ProviderError as error:
-            if error.status in (
-                404,
-                405,
-            ):  # a proxy that lets only the ranking through: the server's own error will tell
+            if error.status in (404, 405):  # behind a gateway that knows only the ranking: its own error will tell
                 return None
             raise
         found = reply.body.get(name) if isinstance(reply.body, Mapping) else None
@@ -184,8 +181,7 @@ class Service:
                 tally.cached += 1
                 return kept
         estimate = estimate_tokens(question.query, question.texts) if question.options.tokens_per_minute else 0.0
-        await self._wait_for_pace(estimate, tally, question.options)
-        reply = await self._attempts(self._send, body, question.options, tally)
+        reply = await self._attempts(self._send, body, question.options, tally, estimate)
         answer, values = self._checked(reply, question)
         for name, value in answer.usage.items():
             tally.usage[name] = tally.usage.get(name, 0) + value
@@ -209,27 +205,21 @@ class Service:
             }
         )
 
-    async def _wait_for_pace(self, tokens: float, tally: Tally, options: ApiOptions) -> None:
-        async with self._queue:  # first come, first served
-            wait = max(self._requests.wait(), self._tokens.wait())
-            if wait >= tally.seconds_left:
-                raise self._too_late(tally, options, f"its turn comes in {wait:.1f} s by the limit set a minute")
-            await asyncio.sleep(wait)
-            self._requests.take(1)
-            self._tokens.take(tokens)
-
-    async def _attempts(self, send: Any, body: Mapping[str, Any], options: ApiOptions, tally: Tally) -> Reply:
-        """Send a body until a usable reply comes or the policy says stop."""
+    async def _attempts(
+        self, send: Sender, body: Mapping[str, Any], options: ApiOptions, tally: Tally, tokens: float = 0.0
+    ) -> Reply:
+        """Send a body until a usable reply comes or the policy says stop; every attempt waits for its turn."""
         attempts = 0
 
         async def attempt() -> Reply:
             nonlocal attempts
+            await self._wait_for_pace(tokens, tally, options)
             async with self._turns:
                 attempts += 1
                 tally.requests += 1
                 tally.retries += attempts > 1
                 try:
-                    reply: Reply = await send(body)
+                    reply = await send(body)
                 except httpx.HTTPError as error:
                     tally.last = of_exception(error, self._url, self._secrets)
                     raise AttemptError(tally.last) from error
@@ -243,6 +233,16 @@ class Service:
             return await retrying(options, self._budget, tally.seconds_left)(attempt)
         except AttemptError as error:
             raise error.failure.error(self._provider.name, attempts) from error.__cause__
+
+    async def _wait_for_pace(self, tokens: float, tally: Tally, options: ApiOptions) -> None:
+        async with self._queue:  # first come, first served
+            wait = max(self._requests.wait(), self._tokens.wait())
+            if wait >= tally.seconds_left:
+                raise self._too_late(tally, options, f"its turn comes in {wait:.1f} s by the limit set a minute")
+            if wait > 0:
+                await asyncio.sleep(wait)
+            self._requests.take(1)
+            self._tokens.take(tokens)
 
     def _checked(self, reply: Reply, question: Question) -> tuple[Answer, list[float | None]]:
         try:
