@@ -11,7 +11,7 @@ results = Reranker().rank("what is a panda?", ["a bear of China", "a kind of bre
 """
 
 from rerank.backend import PROTOCOL, Alias, Backend, Claim, Confidence
-from rerank.batching import group_requests, map_batches, plan_batches
+from rerank.batching import GroupScorer, group_requests, map_batches, plan_batches
 from rerank.errors import (
     AmbiguousModelError,
     AuthenticationError,
@@ -49,6 +49,7 @@ __all__ = [
     "Claim",
     "Confidence",
     "Document",
+    "GroupScorer",
     "InvalidInputError",
     "InvalidOptionsError",
     "MalformedRankingError",

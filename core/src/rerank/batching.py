@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 from rerank.errors import OutOfMemoryError, ScoringError
-from rerank.protocols import Request
+from rerank.protocols import Request, Scores
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -94,7 +95,9 @@ def map_batches(
 def group_requests(requests: Iterable[Request], max_documents: int) -> Iterator[list[Request]]:
     """Lazily gather requests with the same options until they hold ``max_documents`` documents together.
 
-    For `ScoresMany`: a group is scored in one go, so that short requests share batches.
+    Args:
+        requests: Taken only as far as the next group needs.
+        max_documents: A group ends with the request that reaches it.
     """
     group: list[Request] = []
     for request in requests:
@@ -107,6 +110,30 @@ def group_requests(requests: Iterable[Request], max_documents: int) -> Iterator[
             group = []
     if group:
         yield group
+
+
+class GroupScorer(ABC):
+    """A scorer that is written for groups of requests; `score` and a lazy `score_many` follow from that."""
+
+    group_documents: ClassVar[int] = 256
+    """Documents that `score_many` gathers before it scores them together."""
+
+    @abstractmethod
+    def score_group(self, requests: Sequence[Request]) -> Iterable[Scores]:
+        """Score requests that share their options, in one go.
+
+        Returns:
+            One answer a request, in order.
+        """
+
+    def score(self, request: Request) -> Scores:
+        """Score one request's documents."""
+        return next(iter(self.score_group([request])))
+
+    def score_many(self, requests: Iterable[Request]) -> Iterator[Scores]:
+        """Score requests in groups, so that short ones share batches."""
+        for group in group_requests(requests, self.group_documents):
+            yield from self.score_group(group)
 
 
 @contextmanager

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from rerank import Request, Scores, ScoringError, aggregate, group_requests, map_batches, pair_rows
+from rerank import GroupScorer, Request, Scores, ScoringError, aggregate, map_batches, pair_rows
 from rerank_onnx.graph import Graph
 from rerank_onnx.options import OnnxOptions
 from rerank_onnx.tokens import Tokens
@@ -17,11 +17,8 @@ BATCH_TOKENS = 2048
 LONGEST_DEFAULT = 1024
 """Tokens a row by default, where the model allows more: attention costs the square of a row's length."""
 
-GROUP_DOCUMENTS = 256
-"""Documents that `score_many` gathers before it runs them together."""
 
-
-class OnnxCrossEncoder:
+class OnnxCrossEncoder(GroupScorer):
     """Scores pairs with a sequence-classification graph.
 
     One output is the logit. Two outputs are those of "not relevant" and "relevant"; their difference is the log-odds,
@@ -32,20 +29,12 @@ class OnnxCrossEncoder:
         self.tokens, self.graph = tokens, graph
         self.layout = tokens.pair_layout()
 
-    def score(self, request: Request) -> Scores:
-        """Score one request's documents."""
-        return next(self.score_many([request]))
-
-    def score_many(self, requests: Iterable[Request]) -> Iterator[Scores]:
-        """Score requests in groups, so that short ones share batches."""
-        for group in group_requests(requests, GROUP_DOCUMENTS):
-            yield from self._score_group(group)
-
-    def _score_group(self, group: list[Request]) -> Iterator[Scores]:
-        options = group[0].options
+    def score_group(self, requests: Sequence[Request]) -> Iterator[Scores]:
+        """Score requests that share their options, in one go."""
+        options = requests[0].options
         assert isinstance(options, OnnxOptions)
         max_length = self.tokens.check(options.max_length or min(self.tokens.limit, LONGEST_DEFAULT))
-        queries = self.tokens([request.query for request in group])
+        queries = self.tokens([request.query for request in requests])
         encoded = [
             pair_rows(
                 query,
@@ -55,7 +44,7 @@ class OnnxCrossEncoder:
                 max_length=max_length,
                 query_max_length=options.query_max_length or max_length * 3 // 4,
             )
-            for query, request in zip(queries, group)
+            for query, request in zip(queries, requests)
         ]
         items = [(row, pairs.query_len) for pairs in encoded for row in pairs.rows]
         logits = iter(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 
-from rerank import Request, Scores, aggregate, group_requests, map_batches, pair_rows
+from rerank import GroupScorer, Request, Scores, aggregate, map_batches, pair_rows
 from rerank_onnx.graph import Array, Graph
 from rerank_onnx.options import OnnxOptions
 from rerank_onnx.tokens import Tokens
@@ -17,11 +17,8 @@ T = TypeVar("T")
 BATCH_TOKENS = 1024
 """Tokens a batch by default: the embedded model was fastest there on two cores."""
 
-GROUP_DOCUMENTS = 256
-"""Documents that `score_many` gathers before it runs them together."""
 
-
-class OnnxLateInteraction:
+class OnnxLateInteraction(GroupScorer):
     """Scores documents by their token vectors.
 
     The score is MaxSim plus a share of the pooled cosine. MaxSim: for each query token its best cosine over the
@@ -42,19 +39,11 @@ class OnnxLateInteraction:
         self.document_tokens = min(int(settings.get("document_tokens", 256)), tokens.limit)
         self.pooled_weight = float(settings.get("pooled_weight", 0.5))
 
-    def score(self, request: Request) -> Scores:
-        """Score one request's documents."""
-        return next(self.score_many([request]))
-
-    def score_many(self, requests: Iterable[Request]) -> Iterator[Scores]:
-        """Score requests in groups, so that short ones share batches."""
-        for group in group_requests(requests, GROUP_DOCUMENTS):
-            yield from self._score_group(group)
-
-    def _score_group(self, group: list[Request]) -> Iterator[Scores]:
-        options = group[0].options
+    def score_group(self, requests: Sequence[Request]) -> Iterator[Scores]:
+        """Score requests that share their options, in one go."""
+        options = requests[0].options
         assert isinstance(options, OnnxOptions)
-        whole_queries = self.tokens([request.query for request in group])
+        whole_queries = self.tokens([request.query for request in requests])
         room = (options.query_max_length or self.query_tokens) - len(self.layout)
         queries = self._run(
             [self.layout.row((), query[: max(0, room)]) for query in whole_queries], options, lambda vectors, _: vectors
@@ -68,7 +57,7 @@ class OnnxLateInteraction:
                 max_length=self.tokens.check(options.max_length or self.document_tokens),
                 query_max_length=0,
             )
-            for request in group
+            for request in requests
         ]
         owners = [query for documents, query in zip(encoded, queries) for _ in documents.rows]
         rows = [row for documents in encoded for row in documents.rows]
