@@ -18,6 +18,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import httpx
+from cohere import AsyncClientV2
 
 from rerank import Request, Reranker
 from rerank.documents import as_documents
@@ -78,6 +79,7 @@ def overhead(url: str) -> list[tuple[str, float]]:
     bare = httpx.Client()
     jina = Reranker("m", api_provider="jina", url=url, api_key="key-1234")
     cohere = Reranker("m", api_provider="cohere", url=url, api_key="key-1234")
+    sdk = AsyncClientV2(api_key="key-1234", base_url=url)
     request = Request(query=QUERY, documents=as_documents(DOCUMENTS), options=jina.options)
     scorer = jina._loaded()
     taken: dict[str, list[float]] = {}
@@ -95,6 +97,9 @@ def overhead(url: str) -> list[tuple[str, float]]:
                 for name, acall in {
                     "bare `httpx.AsyncClient.post(…).json()`": lambda: abare.post(f"{url}/v1/rerank", json=body),
                     "`arank` through httpx (jina)": lambda: jina.arank(QUERY, DOCUMENTS),
+                    "bare `cohere.AsyncClientV2.rerank(…)`": lambda: sdk.rerank(
+                        model="m", query=QUERY, documents=DOCUMENTS
+                    ),
                     "`arank` through the cohere SDK": lambda: cohere.arank(QUERY, DOCUMENTS),
                 }.items():
                     taken.setdefault(name, []).append(await amilliseconds(acall))
@@ -124,14 +129,14 @@ def throughput(url: str) -> list[tuple[int, int, float]]:
     return [(concurrency, calls, asyncio.run(one(concurrency, calls))) for concurrency, calls in CALLS.items()]
 
 
-def table(times: list[tuple[str, float]], rates: list[tuple[int, int, float]]) -> str:
+def table(times: list[tuple[str, float]], rates: list[tuple[int, int, float]], load: float) -> str:
     bare = {False: times[0][1], True: times[4][1]}
     lines = [
         "# What a call through a service costs",
         "",
         (
             f"`python benchmarks/api_overhead.py`, Python {platform.python_version()}, {os.cpu_count()} cores shared with "
-            "others, a server on loopback in a process of its own."
+            f"others (load {load:.1f} before the start), a server on loopback in a process of its own."
         ),
         "",
         (
@@ -158,9 +163,10 @@ def table(times: list[tuple[str, float]], rates: list[tuple[int, int, float]]) -
 
 
 def main() -> None:
+    load = os.getloadavg()[0]
     quick, slow = Server(0), Server(0.05)
     try:
-        text = table(overhead(quick.url), throughput(slow.url))
+        text = table(overhead(quick.url), throughput(slow.url), load)
     finally:
         quick.close()
         slow.close()
