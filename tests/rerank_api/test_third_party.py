@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,24 +11,10 @@ from pathlib import Path
 import pytest
 from api_loopback import Hit, Loopback, Response, ranked
 
-CODE = """
-from rerank import hookimpl
-from rerank_api import Provider, read_list
+from rerank_api import hookspecs
 
-@hookimpl
-def rerank_register_providers():
-    yield Provider(
-        name="acme",
-        summary="Acme's reranker",
-        url="https://api.acme.example",
-        path="/v1/rank",
-        keys=("ACME_API_KEY",),
-        models={"other": "acme-1"},
-        request=lambda question: {"m": question.model, "q": question.query, "docs": question.texts},
-        answer=read_list("hits", index="position", score="relevance"),
-        takes_top_k=False,
-    )
-"""
+CODE = re.findall(r"```python\n(.*?)```", hookspecs.__doc__ or "", re.DOTALL)[0]
+"""The plugin that the hook's own documentation shows."""
 BROKEN = (
     "from rerank import hookimpl\n\n@hookimpl\ndef rerank_register_providers():\n    raise RuntimeError('no luck')\n"
 )
@@ -51,7 +38,7 @@ def python(folder: Path, code: str, *arguments: str) -> subprocess.CompletedProc
 
 def test_a_plugin_adds_a_provider(server: Loopback, tmp_path: Path) -> None:
     def handler(hit: Hit) -> Response:
-        pairs = ranked(hit.body["q"], hit.body["docs"], None)
+        pairs = ranked(hit.body["query"], hit.body["texts"], hit.body["limit"])
         return Response({"hits": [{"position": i, "relevance": s} for i, s in pairs], "usage": {"units": 2}})
 
     server.handler = handler
@@ -65,8 +52,8 @@ def test_a_plugin_adds_a_provider(server: Loopback, tmp_path: Path) -> None:
     )
     done = python(tmp_path, code)
     assert (done.stdout, done.stderr) == ("api 2 {'units': 2}\n" * 2, "")
-    assert [hit.body["m"] for hit in server.hits] == ["acme-1", "m7"]
-    assert {hit.path for hit in server.hits} == {"/v1/rank"}
+    assert [hit.body["model"] for hit in server.hits] == ["acme-1", "m7"]
+    assert {hit.path for hit in server.hits} == {"/v1/rerank"}
 
 
 def test_it_is_listed(tmp_path: Path) -> None:
@@ -104,3 +91,9 @@ def test_listing_and_describing_import_nothing_heavy() -> None:
         env={**os.environ, "RERANK_DISABLE_PLUGINS": "onnx,nano"},
     )
     assert done.stdout.endswith("[]\n")
+
+
+def test_every_hook_is_documented() -> None:
+    hooks = [value for name, value in vars(hookspecs).items() if name.startswith("rerank_register_")]
+    assert [hook.__name__ for hook in hooks] == ["rerank_register_providers"]
+    assert all("Called once" in (hook.__doc__ or "") for hook in hooks)
