@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import re
 from typing import Any
 
 import pytest
 from api_examples import EXAMPLES, KEY, QUERY, TEXTS, Example
 from api_loopback import Hit, Loopback, Response
+from click.testing import CliRunner
 
 from rerank import AuthenticationError, BackendNotFoundError, InvalidOptionsError, ProviderError, Reranker
+from rerank.cli import cli
 from rerank_api.providers import OWN
 
 each = pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.id)
@@ -187,6 +190,12 @@ def test_names_of_models_are_not_claimed(name: str) -> None:
     claim = resolve(ModelRef(name))
     assert claim.confidence == Confidence.NONE
     assert "api_provider=" in claim.reason
+
+
+def test_explain_tells_of_short_names() -> None:
+    shown = CliRunner().invoke(cli, ["explain", "cohere"]).output
+    assert "'cohere' is short for it" in shown
+    assert re.search(r"→ api +certain +the name of the provider cohere", shown)
 
 
 def test_unknown_provider_lists_the_known() -> None:

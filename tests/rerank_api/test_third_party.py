@@ -52,7 +52,7 @@ def test_a_plugin_adds_a_provider(server: Loopback, tmp_path: Path) -> None:
     )
     done = python(tmp_path, code)
     assert (done.stdout, done.stderr) == ("api 2 {'units': 2}\n" * 2, "")
-    assert [hit.body["model"] for hit in server.hits] == ["acme-1", "m7"]
+    assert [hit.body["model"] for hit in server.hits] == ["acme-rerank-1", "m7"]
     assert {hit.path for hit in server.hits} == {"/v1/rerank"}
 
 

@@ -30,8 +30,8 @@ def resolve(model: ModelRef) -> Claim:
     """Claim a model of a provider that the user named, and the names of providers; never a model's own name."""
     if model.provider is not None:
         return Claim(Confidence.CERTAIN, f"api_provider={model.provider!r} was given")
-    if model.name in known():
-        return Claim(Confidence.CERTAIN, f"the name of the provider {known()[model.name].name}")
+    if (name := model.alias or model.name) in known():
+        return Claim(Confidence.CERTAIN, f"the name of the provider {known()[name].name}")
     return Claim(Confidence.NONE, "no provider's name; a model behind an API needs api_provider=")
 
 
