@@ -17,13 +17,10 @@ pytestmark = [
 ]
 
 PANDA = (
-    "what is panda?",
-    [
-        "hi",
-        "The giant panda (Ailuropoda melanoleuca), sometimes called a panda bear or simply panda, is a bear species "
-        "endemic to China.",
-    ],
+    "The giant panda (Ailuropoda melanoleuca), sometimes called a panda bear or simply panda, is a bear species endemic "
+    "to China."
 )
+PAIRS = [("what is panda?", "hi"), ("what is panda?", PANDA)]
 
 
 @pytest.mark.parametrize(
@@ -36,12 +33,10 @@ PANDA = (
 def test_bge_scores_what_its_authors_publish(model, dtype, tolerance, one, two):
     with Reranker(model, dtype=dtype) as reranker:
         assert reranker.score("query", "passage") == pytest.approx(one, abs=tolerance)
-        pairs = [(PANDA[0], text) for text in PANDA[1]]
-        assert reranker.score_pairs(pairs) == pytest.approx(two, abs=tolerance)
+        assert reranker.score_pairs(PAIRS) == pytest.approx(two, abs=tolerance)
 
 
 def test_bge_normalizes_to_what_its_authors_publish():
     with Reranker("bge-reranker-v2-m3", use_fp16=True, normalize=True) as reranker:
         assert reranker.score("query", "passage") == pytest.approx(0.003497010, abs=1e-4)
-        pairs = [(PANDA[0], text) for text in PANDA[1]]
-        assert reranker.score_pairs(pairs) == pytest.approx([0.000278031, 0.994840377], abs=1e-4)
+        assert reranker.score_pairs(PAIRS) == pytest.approx([0.000278031, 0.994840377], abs=1e-4)

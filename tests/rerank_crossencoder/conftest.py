@@ -14,6 +14,8 @@ transformers = pytest.importorskip("transformers")
 
 from rerank.testing.contract import DOCUMENTS, QUERY  # noqa: E402
 
+torch.set_num_threads(1)  # models this small only wait for each other's threads
+
 TEXTS = [QUERY, *DOCUMENTS, "The quick brown fox jumps over the lazy dog.", "Zucker, Öl und Käse; 12.5 % of 1,024?"]
 SMALL = {
     "hidden_size": 32,

@@ -8,11 +8,11 @@ import sys
 
 import pytest
 
-from rerank import Confidence, InvalidOptionsError, ModelRef, Registry
+from rerank import Confidence, InvalidOptionsError, ModelRef, Registry, resolution
 from rerank.options import parse_options
 from rerank.registry import installed
-from rerank.reranker import select
-from rerank_crossencoder.backend import CrossEncoderOptions, rerank_register_backends, resolve
+from rerank_crossencoder.backend import rerank_register_backends, resolve
+from rerank_crossencoder.options import CrossEncoderOptions
 
 
 def claim(folder, config, *files):
@@ -58,7 +58,7 @@ def test_onnx_alone_is_left_to_others_and_beside_torch_weights_is_not(tmp_path):
     assert found.confidence == Confidence.NONE
     assert "no torch weights" in found.reason
     assert claim(tmp_path, config, "model.safetensors").confidence == Confidence.CERTAIN
-    assert installed().resolve(ModelRef(name=str(tmp_path))).name == "cross-encoder"
+    assert resolution.resolve(installed(), ModelRef(name=str(tmp_path))).name == "cross-encoder"
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_short_names(name, lang, model, options):
     registry = Registry()
     for backend in rerank_register_backends():
         registry.register(backend)
-    chosen, found, defaults = select(registry, ModelRef(name=name), None, lang)
+    chosen, found, defaults = resolution.select(registry, ModelRef(name=name), None, lang)
     assert (chosen.name, found.name, found.alias, defaults) == ("cross-encoder", model, name, options)
     assert resolve(found).confidence == Confidence.CERTAIN  # by name: nothing is read
 

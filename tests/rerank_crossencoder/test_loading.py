@@ -85,7 +85,7 @@ def test_a_truncated_bin_is_told(copy):
     pickle_weights(copy)
     path = copy / "pytorch_model.bin"
     path.write_bytes(path.read_bytes()[:-500])
-    with pytest.raises(ModelLoadError, match="damaged|plain weights"):
+    with pytest.raises(ModelLoadError, match=r"damaged|plain weights"):
         load(copy)
 
 
@@ -99,7 +99,7 @@ def test_a_missing_head_is_told_and_not_made_up(copy):
 
 def test_weights_of_another_shape_are_told(copy):
     write_config(copy, intermediate_size=64)
-    with pytest.raises(ModelLoadError, match="cannot be loaded|no weights"):
+    with pytest.raises(ModelLoadError, match=r"cannot be loaded|no weights"):
         load(copy)
 
 

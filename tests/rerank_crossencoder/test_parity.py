@@ -132,6 +132,7 @@ def test_a_pool_equals_one_device_and_tells_of_a_killed_child(checkpoint):
         assert scores_of(reranker.rank(QUERY, TEXTS)) == pytest.approx(expected, abs=1e-5)
         assert len(pool._children) == 2
         os.kill(pool._children[0].process.pid, signal.SIGKILL)
+        pool._children[0].process.join()
         with pytest.raises(ScoringError, match="exit code -9"):
             reranker.rank(QUERY, TEXTS)
         assert pool._children == []

@@ -56,7 +56,7 @@ def test_a_child_killed_at_work_raises_with_its_exit_code():
 
 def test_a_child_that_exits_raises_with_its_exit_code():
     pool = DevicePool(resolve_name, ["os._exit"])
-    with pytest.raises(ScoringError, match="'os._exit' died with exit code 7"):
+    with pytest.raises(ScoringError, match=r"'os\._exit' died with exit code 7"):
         pool.map([7])
 
 

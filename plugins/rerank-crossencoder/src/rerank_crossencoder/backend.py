@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from pydantic import field_validator
-
 from rerank import Alias, Backend, Claim, Confidence, ModelRef, Scorer, hookimpl
-from rerank_torch import TorchOptions
+from rerank_crossencoder.options import CrossEncoderOptions
 
 _HEAD: Final = "ForSequenceClassification"
 _DECODERS: Final = (
@@ -36,37 +34,6 @@ _BGE: Final = {  # FlagEmbedding 1.4.2: 512 tokens; 1,024 in the published table
     "bge-reranker-large": dict.fromkeys(("en", "zh"), Alias("BAAI/bge-reranker-large", {"max_length": 512})),
     "bge-reranker-v2-m3": {"other": Alias("BAAI/bge-reranker-v2-m3", {"max_length": 1024})},
 }
-
-
-class CrossEncoderOptions(TorchOptions):
-    """Options of the backend ``cross-encoder``, beside those of every torch backend.
-
-    ``max_length`` is by default the model's own limit, at most 1,024; ``query_max_length`` is three quarters of it
-    (FlagEmbedding 1.4.2). A longer query is cut with a warning; beside the query only the document is cut.
-
-    Args:
-        query_instruction_for_rerank: Said with every query, such as ``"A: "``; None adds nothing.
-        query_instruction_format: How instruction and query become one text: two places marked ``{}``.
-        passage_instruction_for_rerank: Said with every document.
-        passage_instruction_format: How instruction and document become one text.
-    """
-
-    query_instruction_for_rerank: str | None = None
-    query_instruction_format: str = "{}{}"
-    passage_instruction_for_rerank: str | None = None
-    passage_instruction_format: str = "{}{}"
-
-    @field_validator("query_instruction_format", "passage_instruction_format")
-    @classmethod
-    def _two_places(cls, value: str) -> str:
-        value = value.replace("\\n", "\n")  # written so on command lines, as FlagEmbedding reads it
-        try:
-            filled = value.format("\x00", "\x01")
-        except (IndexError, KeyError, ValueError):
-            filled = ""
-        if filled.count("\x00") != 1 or filled.count("\x01") != 1:
-            raise ValueError("a format has two places marked {}, for the instruction and the text, such as '{}{}'")
-        return value
 
 
 def resolve(model: ModelRef) -> Claim:

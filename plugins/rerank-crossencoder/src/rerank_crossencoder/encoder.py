@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from rerank import ModelRef, PairLayout, map_batches
-from rerank_crossencoder.backend import CrossEncoderOptions
 from rerank_crossencoder.first_token import shorten_last_layer
+from rerank_crossencoder.options import CrossEncoderOptions
 from rerank_torch.device import OUT_OF_MEMORY
 from rerank_torch.loading import load_model
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Final
 
 import torch
 
 from rerank import (
+    GroupScorer,
     InvalidOptionsError,
     ModelRef,
     Options,
@@ -17,13 +18,12 @@ from rerank import (
     Request,
     Scores,
     aggregate,
-    group_requests,
     pair_rows,
     plan_batches,
 )
 from rerank_crossencoder.activation import calibrate, saved_activation
-from rerank_crossencoder.backend import CrossEncoderOptions
 from rerank_crossencoder.encoder import BATCH_TOKENS, CPU_BATCH_TOKENS, Encoder, Row, Work, start_encoder
+from rerank_crossencoder.options import CrossEncoderOptions
 from rerank_crossencoder.tokens import Tokens, find_pad_id, find_position_limit, find_trained_limit
 from rerank_torch import DevicePool
 from rerank_torch.device import choose_devices
@@ -34,11 +34,8 @@ logger = logging.getLogger(__name__)
 LONGEST_DEFAULT: Final = 1024
 """Tokens a row by default, where the model allows more: attention costs the square of a row's length."""
 
-GROUP_DOCUMENTS: Final = 512
-"""Documents that `score_many` gathers before it runs them together."""
 
-
-class CrossEncoder:
+class CrossEncoder(GroupScorer):
     """Scores pairs with a sequence-classification model: one output is the logit, two are a log-odds.
 
     Args:
@@ -72,19 +69,11 @@ class CrossEncoder:
             )
             self.pool = DevicePool(start, self.devices)
 
-    def score(self, request: Request) -> Scores:
-        """Score one request's documents."""
-        return next(self.score_many([request]))
-
-    def score_many(self, requests: Iterable[Request]) -> Iterator[Scores]:
-        """Score requests in groups, so that short ones share batches."""
-        for group in group_requests(requests, GROUP_DOCUMENTS):
-            yield from self._score_group(group)
-
-    def _score_group(self, group: list[Request]) -> Iterator[Scores]:
-        options = group[0].options
+    def score_group(self, requests: Sequence[Request]) -> Iterator[Scores]:
+        """Score requests that share their options, in one go."""
+        options = requests[0].options
         assert isinstance(options, CrossEncoderOptions)
-        pairs = self._encode(group, options)
+        pairs = self._encode(requests, options)
         rows = [Row(tuple(ids), one.query_len) for one in pairs for ids in one.rows]
         distinct = list(dict.fromkeys(rows))  # equal rows run once, and score equally to the last bit
         by_row = dict(zip(distinct, self._run(distinct, options)))
@@ -96,13 +85,13 @@ class CrossEncoder:
                 diagnostics={"truncated": one.truncated, "query_truncated": one.query_truncated},
             )
 
-    def _encode(self, group: list[Request], options: CrossEncoderOptions) -> list[PairRows]:
-        """Every text of the group in one tokenizer call, then the rows of each request."""
+    def _encode(self, requests: Sequence[Request], options: CrossEncoderOptions) -> list[PairRows]:
+        """Every text in one tokenizer call, then the rows of each request."""
         max_length = self.limit(options)
         query_max_length = options.query_max_length or max_length * 3 // 4
-        encoded = iter(self.tokens([text for request in group for text in _texts(request, options)]))
+        encoded = iter(self.tokens([text for request in requests for text in _texts(request, options)]))
         pairs = []
-        for request in group:
+        for request in requests:
             query = next(encoded)
             one = pair_rows(
                 query,

@@ -52,6 +52,9 @@ class DevicePool(Generic[T, R]):
         with self._lock:
             if not self._children:
                 self._children = [_spawn(self._start, device) for device in self._devices]
+            for child in self._children:
+                if not child.process.is_alive():  # since the last call
+                    raise self._death_of(child)
             return self._map(tasks)
 
     def _map(self, tasks: Sequence[T]) -> list[R]:

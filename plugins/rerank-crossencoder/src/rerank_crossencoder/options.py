@@ -1,0 +1,38 @@
+"""What a user may set; imported without anything heavy."""
+
+from __future__ import annotations
+
+from pydantic import field_validator
+
+from rerank_torch import TorchOptions
+
+
+class CrossEncoderOptions(TorchOptions):
+    """Options of the backend ``cross-encoder``, beside those of every torch backend.
+
+    ``max_length`` is by default the model's own limit, at most 1,024; ``query_max_length`` is three quarters of it
+    (FlagEmbedding 1.4.2). A longer query is cut with a warning; beside the query only the document is cut.
+
+    Args:
+        query_instruction_for_rerank: Said with every query, such as ``"A: "``; None adds nothing.
+        query_instruction_format: How instruction and query become one text: two places marked ``{}``.
+        passage_instruction_for_rerank: Said with every document.
+        passage_instruction_format: How instruction and document become one text.
+    """
+
+    query_instruction_for_rerank: str | None = None
+    query_instruction_format: str = "{}{}"
+    passage_instruction_for_rerank: str | None = None
+    passage_instruction_format: str = "{}{}"
+
+    @field_validator("query_instruction_format", "passage_instruction_format")
+    @classmethod
+    def _two_places(cls, value: str) -> str:
+        value = value.replace("\\n", "\n")  # written so on command lines, as FlagEmbedding reads it
+        try:
+            filled = value.format("\x00", "\x01")
+        except (IndexError, KeyError, ValueError):
+            filled = ""
+        if filled.count("\x00") != 1 or filled.count("\x01") != 1:
+            raise ValueError("a format has two places marked {}, for the instruction and the text, such as '{}{}'")
+        return value
