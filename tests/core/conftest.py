@@ -25,9 +25,9 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     monkeypatch.setenv("PYTHONPATH", str(place.folder))
     monkeypatch.setenv("RERANK_DISABLE_PLUGINS", ",".join({*registries.DISTRIBUTIONS.values()}))  # they ask the hub
     monkeypatch.setattr(command_line.cli, "commands", {})
-    registries.installed.cache_clear()
+    registries._discovered.cache_clear()
     yield place
-    registries.installed.cache_clear()
+    registries._discovered.cache_clear()
     place.forget()
 
 

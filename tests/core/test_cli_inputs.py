@@ -180,4 +180,11 @@ def test_a_file_that_is_no_json_array(rank: Callable[..., Any], content: str, to
 
 
 def test_equal_ids_are_told(rank: Callable[..., Any]) -> None:
-    assert "have the same id 'x'" in rank("--input-format", "tsv", stdin="x\ta\nx\tb\n", code=2)
+    told = rank("--input-format", "tsv", stdin="x\ta\nx\tb\n", code=2)
+    assert "line 2: the id 'x' is that of line 1 too" in told
+    assert rank("--input-format", "tsv", "--skip-bad-lines", stdin="x\ta\nx\tb\n", code=0)
+
+
+def test_several_files_are_not_taken_for_texts(tmp_path: Path, rank: Callable[..., Any]) -> None:
+    (tmp_path / "a.md").write_text("a")
+    assert "is a file among 2 arguments" in rank(str(tmp_path / "a.md"), "text", code=2)

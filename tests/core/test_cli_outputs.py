@@ -10,6 +10,7 @@ import pytest
 from fake_plugins import Site
 
 from rerank import RankedResults, Result
+from rerank.cli.rank import OUTPUTS
 
 DOCS = '{"id": "a b", "text": "a dog", "meta": {"k": 1}}\n{"id": 2, "text": "tab\\there and\\na cat 😀"}\n{"id": "", "text": "cat dog"}\n'
 
@@ -112,3 +113,10 @@ def test_a_terminal_that_is_not_utf8_shows_what_it_can(
     ran = run_apart("rank", "bees", "蜜蜂 bees", "-m", "good", "-f", "tsv")
     assert ran.code == 0
     assert "\\u871c\\u8702 bees" in ran.out
+
+
+def test_trec_keeps_the_order_where_a_document_has_no_score() -> None:
+    results = [Result(doc_id=i, text="", score=score, rank=i + 1) for i, score in enumerate([-5.0, -7.0, None])]
+    run = OUTPUTS["trec"](RankedResults(results=results, query="q", has_scores=True), "1")
+    scores = [float(line.split()[4]) for line in run.splitlines()]
+    assert scores == sorted(scores, reverse=True)

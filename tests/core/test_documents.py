@@ -100,7 +100,10 @@ def test_no_documents() -> None:
         ((["a", {"text": "b", "meta": [1]}],), "the metadata of document 1 is of type list"),
         ((["a", {"text": "b", "meta": {3: 1}}],), "the metadata of document 1 has the key 3: keys must be str"),
         ((["a", {"text": "b", 3: 1}],), "the metadata of document 1 has the key 3"),
-        ((["a", "b"], ["x", "x"]), "documents 0 and 1 have the same id 'x': give each document its own"),
+        (
+            (["a", "b"], ["x", "x"]),
+            "documents 0 and 1 have the same id 'x' (one without its own has its position): give each",
+        ),
         ((["a", {"text": "b", "id": 0}],), "documents 0 and 1 have the same id 0"),
         ((["a", "b"], ["x"]), "doc_ids has 1 entries for 2 documents"),
         ((["a", "b"], "xy"), "doc_ids must be a list, not of type str"),

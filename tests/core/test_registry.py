@@ -281,5 +281,5 @@ def test_without_a_model_a_backend_runs_its_own_default() -> None:
 
 
 def test_a_model_of_another_type_is_named() -> None:
-    with pytest.raises(InvalidInputError, match="not of type int"):
+    with pytest.raises(InvalidInputError, match="model is of type int"):
         Reranker(123, registry=fake_registry())  # type: ignore[arg-type]

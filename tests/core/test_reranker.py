@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -152,7 +153,7 @@ def test_a_bad_pair_is_named_by_its_position(reranker: Reranker, pair: Any, told
 def test_a_model_that_only_orders_has_no_score() -> None:
     with build(FakeScorer(), scale="ordinal") as reranker:
         assert [r.index for r in reranker.rank("cat", DOCS)] == [0, 2, 1]
-        with pytest.raises(ScoringError, match="fake only orders documents and scores none of them: use rank"):
+        with pytest.raises(ScoringError, match="fake gave 'a' no score: use rank"):
             reranker.score("q", "a")
 
 
@@ -439,3 +440,23 @@ def test_a_reranker_that_is_let_go_leaves_no_cycle() -> None:
 
 def test_results_are_of_one_type_whatever_runs(reranker: Reranker) -> None:
     assert type(reranker.rank("q", DOCS)) is RankedResults
+
+
+def test_pairs_are_all_scored() -> None:
+    with build(FakeScorer()) as reranker, pytest.raises(InvalidOptionsError, match="leave top_k out"):
+        reranker.score_pairs([("cat", "a cat"), ("dog", "a cat")], top_k=1)
+
+
+def test_threads_share_one_discovery() -> None:
+    from rerank import registry
+
+    registry._discovered.cache_clear()
+    with ThreadPoolExecutor(8) as pool:
+        assert len({id(found) for found in pool.map(lambda _: registry.installed(), range(8))}) == 1
+
+
+def test_a_short_name_wins_over_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "nano").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(BackendNotFoundError, match="pip install rerank-nano"):
+        Reranker(registry=fake_registry())

@@ -39,13 +39,17 @@ def as_documents(
     for name, values in (("doc_ids", ids), ("metadata", metas)):
         if len(values) != len(items):
             raise InvalidInputError(f"{name} has {len(values)} entries for {len(items)} documents: give one for each")
-    documents = tuple(_as_document(*row, index=index) for index, row in enumerate(zip(items, ids, metas)))
+    documents = tuple(
+        as_document(item, where=f"document {index}", position=index, doc_id=doc_id, metadata=meta)
+        for index, (item, doc_id, meta) in enumerate(zip(items, ids, metas))
+    )
     seen: dict[str | int, int] = {}
     for index, document in enumerate(documents):
         first = seen.setdefault(document.doc_id, index)
         if first != index:
             raise InvalidInputError(
-                f"documents {first} and {index} have the same id {document.doc_id!r}: give each document its own"
+                f"documents {first} and {index} have the same id {document.doc_id!r} (one without its own has its "
+                "position): give each document its own, or none of them"
             )
     return documents
 
@@ -77,8 +81,33 @@ def _as_list(values: Any, name: str) -> list[Any]:
     return list(as_items(values, name))
 
 
-def _as_document(item: Any, given_id: Any, given_metadata: Any, *, index: int) -> Document:
-    where = f"document {index}"
+def has_id(item: object) -> bool:
+    """Whether a document brings an identifier of its own."""
+    return isinstance(item, Document) or (
+        isinstance(item, Mapping) and any(item.get(key) is not None for key in _ID_KEYS)
+    )
+
+
+def as_document(
+    item: Any,
+    *,
+    where: str,
+    position: int = 0,
+    doc_id: str | int | None = None,
+    metadata: Mapping[str, Any] | None = None,
+) -> Document:
+    """Turn one string, mapping or `Document` into a `Document`.
+
+    Args:
+        item: What the user gave.
+        where: What an error calls it, such as ``"document 3"``.
+        position: Its identifier where it has none.
+        doc_id: Its identifier, where that was given apart.
+        metadata: Its metadata, where that was given apart.
+
+    Raises:
+        InvalidInputError: It is no document, or something was given twice.
+    """
     if isinstance(item, Document):
         text, own_id, own_metadata = item.text, item.doc_id, item.metadata
     elif isinstance(item, str):
@@ -87,14 +116,14 @@ def _as_document(item: Any, given_id: Any, given_metadata: Any, *, index: int) -
         text, own_id, own_metadata = _read_mapping(item, where)
     else:
         raise InvalidInputError(f"{where} is {_kind(item)}: give a str, a mapping with 'text', or a Document")
-    if own_id is not None and given_id is not None:
-        raise InvalidInputError(f"{where} has the id {own_id!r} and doc_ids gives {given_id!r}: give it in one place")
-    if own_metadata and given_metadata:
+    if own_id is not None and doc_id is not None:
+        raise InvalidInputError(f"{where} has the id {own_id!r} and doc_ids gives {doc_id!r}: give it in one place")
+    if own_metadata and metadata:
         raise InvalidInputError(f"{where} has metadata and metadata= gives more: give it in one place")
     return Document(
         text=_as_text(text, f"the text of {where}"),
-        doc_id=_as_id(own_id if given_id is None else given_id, where, default=index),
-        metadata=_as_metadata(own_metadata or given_metadata, where),
+        doc_id=_as_id(own_id if doc_id is None else doc_id, where, default=position),
+        metadata=_as_metadata(own_metadata or metadata, where),
     )
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +14,8 @@ from typing import Any
 
 from rerank.errors import ModelLoadError
 from rerank.hub import Repository, files_below
+
+logger = logging.getLogger(__name__)
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
@@ -68,10 +72,11 @@ class ModelRef:
         """The files, or why they cannot be listed: several backends ask, the hub is asked once."""
         if self._path is not None and self._path.is_dir():
             return files_below(self._path)
+        if self._path is not None:
+            return ModelLoadError(f"model {self.name!r} is a file: give the folder of its checkpoint")
         if not _HUB_NAME.fullmatch(self.name):
-            found = "a file" if self._path is not None else "no folder on this machine"
             return ModelLoadError(
-                f"model {self.name!r} is {found}, and no name the hub could have: "
+                f"model {self.name!r} is no folder on this machine, and no name the hub could have: "
                 "give a folder, or a hub name such as 'BAAI/bge-reranker-v2-m3'"
             )
         try:
@@ -93,19 +98,20 @@ class ModelRef:
         return self.read_json("config.json") if "config.json" in self.files else {}
 
     def read_json(self, file: str) -> Mapping[str, Any]:
-        """One JSON object of the checkpoint.
+        """One JSON object of the checkpoint; a damaged copy in the cache is fetched once more.
 
         Raises:
             ModelLoadError: It cannot be fetched, or is no JSON object.
         """
-        path = self.fetch(file)
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise ModelLoadError(f"{path} cannot be read as JSON ({error}): fetch the checkpoint again") from error
-        if not isinstance(content, dict):
-            raise ModelLoadError(f"{path} holds no JSON object: fetch the checkpoint again")
-        return content
+            return _read_json(self.fetch(file))
+        except ValueError as error:
+            damage = error
+        if not self.is_local and not self.local_files_only:
+            logger.warning("%s of %s is damaged in the cache (%s); fetching it again", file, self.name, damage)
+            with suppress(ValueError):
+                return _read_json(self.fetch(file, force=True))
+        raise ModelLoadError(f"{file} of {self.name} is no JSON object ({damage}): fetch the checkpoint again")
 
     def fetch(self, file: str, *, force: bool = False) -> Path:
         """The local path of one file, downloaded if need be.
@@ -123,3 +129,10 @@ class ModelRef:
         if not path.is_file():
             raise ModelLoadError(f"{self.name} has no file {file!r}: fetch the checkpoint again")
         return path
+
+
+def _read_json(path: Path) -> Mapping[str, Any]:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(content, dict):
+        raise ValueError(f"it holds a {type(content).__name__}")  # noqa: TRY004 (a fault of the file, like bad JSON)
+    return content

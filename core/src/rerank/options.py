@@ -18,6 +18,10 @@ Reload = Annotated[T, _RELOAD]
 Aggregate = Literal["max", "mean", "first"]
 
 
+CONSTRUCTION: Final = ("backend", "lang", "revision", "token", "cache_dir", "local_files_only", "api_provider")
+"""What `rerank.Reranker` takes beside a backend's options, and no single call can change."""
+
+
 class Options(BaseModel):
     """Core's own options; a backend subclasses this to add its own.
 
@@ -73,6 +77,10 @@ def override_options(options: O, given: Mapping[str, Any], backend: str) -> O:
         return options
     fields = type(options).model_fields
     for name in given:
+        if name in CONSTRUCTION and name not in fields:
+            raise InvalidOptionsError(
+                f"{name!r} is fixed when the model loads: build another Reranker(..., {name}=...)"
+            )
         if name in fields and _RELOAD in fields[name].metadata:
             raise InvalidOptionsError(
                 f"option {name!r} is fixed when the model loads: build another Reranker(..., {name}=...)"
@@ -85,5 +93,5 @@ def _describe(problem: Mapping[str, Any], kind: type[Options]) -> str:
     name = ".".join(str(part) for part in problem["loc"])
     if problem["type"] != "extra_forbidden":
         return f"{name!r}: {problem['msg']}" if name else str(problem["msg"])
-    near = difflib.get_close_matches(name, kind.model_fields, n=1)
+    near = difflib.get_close_matches(name, [*kind.model_fields, *CONSTRUCTION], n=1)
     return f"{name!r} is unknown" + (f", did you mean {near[0]!r}?" if near else "")

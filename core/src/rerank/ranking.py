@@ -68,6 +68,8 @@ def _shown(
     values: list[float | None], scores: Scores, request: Request, scorer: Scorer, backend: str
 ) -> Sequence[float | None]:
     """What the results show of each value: nothing of an order, [0, 1] if asked for, else the raw value."""
+    if not values:
+        return ()
     if not request.options.normalize:
         return [None] * len(values) if scores.scale == "ordinal" else values
     present = [value for value in values if value is not None]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -37,7 +38,7 @@ DISTRIBUTIONS: Final = {
 }
 """What to ``pip install`` for each of this project's own backends."""
 
-_HEAVY = ("torch", "transformers", "onnxruntime", "tensorflow", "cohere", "huggingface_hub")
+_HEAVY = ("torch", "transformers", "onnxruntime", "tensorflow", "cohere", "httpx", "huggingface_hub")
 
 _SLOW = 1.0
 """Seconds to describe backends, beyond which a plugin is told off: every start of the command waits for them."""
@@ -120,6 +121,9 @@ class Registry:
                 for backend in backends:
                     self.register(backend)
                     plugin.backends.append(backend.name)
+        if plugin.status == "failed":  # half a plugin is none
+            self.backends = {name: own for name, own in self.backends.items() if name not in plugin.backends}
+            plugin.backends = []
         plugin.seconds = time.perf_counter() - started
         heavy = sorted(name for name in light if name in sys.modules)
         if heavy and plugin.status == "ok":
@@ -169,13 +173,17 @@ class Registry:
                     for offered in offers:
                         add(offered)
 
-    def register_commands(self, cli: click.Group) -> None:
-        """Let every plugin add its commands; one that fails becomes a row with its reason."""
+    def register_commands(self, cli: click.Group, reserved: Iterable[str] = ()) -> None:
+        """Let every plugin add its commands; one that fails, or takes a name, becomes a row with its reason.
+
+        Args:
+            cli: The group to add to.
+            reserved: Names that no plugin may take, beside those already in the group.
+        """
         for plugin in self.plugins:
-            before = dict(cli.commands)
-            with plugin.failures_noted("adding its commands: "):
+            before = {**dict.fromkeys(reserved), **cli.commands}
+            with plugin.failures_noted("adding its commands: "), _kept(before, cli):
                 self._call(plugin, "rerank_register_commands", cli=cli)
-                _keep(before, cli)
 
     def find(self, name: str) -> Backend:
         """The backend of this name or alias.
@@ -216,17 +224,31 @@ def _identity(distribution: Any) -> tuple[str, str]:
         return "?", "?"
 
 
-def _keep(commands: Mapping[str, click.Command], cli: click.Group) -> None:
-    """Undo what a plugin put in the place of earlier commands."""
-    taken = [name for name, own in commands.items() if cli.commands.get(name) is not own]
-    cli.commands.update(commands)
+@contextmanager
+def _kept(commands: Mapping[str, click.Command | None], cli: click.Group) -> Iterator[None]:
+    """Undo what a plugin puts in the place of earlier commands, also where it fails."""
+    try:
+        yield
+    finally:
+        taken = [name for name, own in commands.items() if cli.commands.get(name) is not own]
+        for name in taken:
+            own = commands[name]
+            cli.commands.pop(name, None) if own is None else cli.commands.update({name: own})
     if taken:
         raise PluginError(f"the command {taken[0]!r} is taken by another plugin: uninstall one of the two")
 
 
-@cache
+_DISCOVERING = threading.RLock()
+
+
 def installed() -> Registry:
-    """The process's registry: every installed plugin, discovered on first use."""
+    """The process's registry: every installed plugin, discovered on first use, once for all threads."""
+    with _DISCOVERING:
+        return _discovered()
+
+
+@cache
+def _discovered() -> Registry:
     registry = Registry()
     registry.discover()
     return registry

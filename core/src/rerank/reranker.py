@@ -8,24 +8,23 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Final, TypeAlias
 
-from pydantic import SecretStr
+from pydantic import BaseModel, SecretBytes, SecretStr
 
-from rerank import registry as registries
-from rerank.documents import DocumentLike, as_documents, as_items, as_query
+from rerank.documents import DocumentLike, as_document, as_documents, as_items, as_query
 from rerank.errors import InvalidInputError, InvalidOptionsError, ModelLoadError, RerankError, ScoringError
 from rerank.model_ref import ModelRef
 from rerank.options import Options, override_options, parse_options
 from rerank.protocols import Closes, ClosesAsync, Request, Scorer, Scores, ScoresAsync, ScoresMany
 from rerank.ranking import rank_by_score
-from rerank.registry import Registry
+from rerank.registry import Registry, installed
 from rerank.resolution import select
-from rerank.results import RankedResults, check_top_k
+from rerank.results import RankedResults, Result, check_top_k
 
 logger = logging.getLogger("rerank")
 
@@ -45,7 +44,8 @@ class Reranker:
     model and options, without secrets, and loads again on first use.
 
     Args:
-        model: A hub name, a folder, or a short name such as ``"cross-encoder"``; None is the embedded default.
+        model: A hub name, a folder, or a short name such as ``"cross-encoder"``, which wins over a folder called so
+            (``"./cross-encoder"``). None is the default of ``backend`` or ``api_provider``, else the embedded model.
         backend: A backend's name, where several could run the model or none would by itself.
         lang: Which of a short name's models: ``"en"``, ``"fr"``, ``"zh"`` … or ``"other"``.
         registry: Where to look for backends; None is every installed plugin.
@@ -85,7 +85,7 @@ class Reranker:
         for name, value in {**names, "model_type": model_type, "api_provider": api_provider}.items():
             if value is not None and not isinstance(value, str):
                 raise InvalidInputError(f"{name} is of type {type(value).__name__}: give a str, or leave it out")
-        named = (backend or model_type or DEFAULT_MODEL) if model is None else model
+        named = (backend or model_type or api_provider or DEFAULT_MODEL) if model is None else model
         asked = ModelRef(
             name=_as_path(named, "model"),
             provider=api_provider,
@@ -94,9 +94,7 @@ class Reranker:
             cache_dir=None if cache_dir is None else _as_path(cache_dir, "cache_dir"),
             local_files_only=local_files_only,
         )
-        self._backend, self._model, defaults = select(
-            registry or registries.installed(), asked, backend or model_type, lang
-        )
+        self._backend, self._model, defaults = select(registry or installed(), asked, backend or model_type, lang)
         self._options = parse_options(self._backend.options, {**defaults, **options}, self._backend.name)
         self._lock = threading.Lock()
         self._closed = False
@@ -179,7 +177,7 @@ class Reranker:
             ScoringError: The model only orders, so that a single document has no score.
             InvalidInputError, InvalidOptionsError: As `rank`.
         """
-        return self.score_pairs([(query, doc)], **options)[0]
+        return self._score_of(self.rank(query, [doc], **options)[0])
 
     def score_pairs(self, pairs: Iterable[tuple[str, DocumentLike]], **options: Any) -> list[float]:
         """The scores of ``(query, document)`` pairs, in their order; pairs with the same query are scored together.
@@ -188,26 +186,29 @@ class Reranker:
             ScoringError: The model only orders.
             InvalidInputError, InvalidOptionsError: As `rank`.
         """
+        if "top_k" in options:
+            raise InvalidOptionsError("score_pairs scores every pair: leave top_k out")
         positions: dict[str, list[int]] = {}
         documents: dict[str, list[str]] = {}
         for position, pair in enumerate(as_items(pairs, "pairs")):
             if not isinstance(pair, (tuple, list)) or len(pair) != 2:
                 raise InvalidInputError(f"pair {position} is no (query, document): give two texts")
             try:
-                query, document = as_query(pair[0]), as_documents([pair[1]])[0]
+                query, document = as_query(pair[0]), as_document(pair[1], where="the document")
             except InvalidInputError as error:
-                raise InvalidInputError(
-                    f"pair {position}: {str(error).replace('document 0', 'the document')}"
-                ) from error
+                raise InvalidInputError(f"pair {position}: {error}") from error
             positions.setdefault(query, []).append(position)
             documents.setdefault(query, []).append(document.text)
         scores: dict[int, float] = {}
         for own_positions, results in zip(positions.values(), self.rank_many(documents.items(), **options)):
             for result in results:
-                if result.score is None or result.index is None:
-                    raise ScoringError(f"{self.model} only orders documents and scores none of them: use rank")
-                scores[own_positions[result.index]] = result.score
+                scores[own_positions[result.index or 0]] = self._score_of(result)
         return [scores[position] for position in range(len(scores))]
+
+    def _score_of(self, result: Result) -> float:
+        if result.score is None:
+            raise ScoringError(f"{self.model} gave {result.text!r:.60} no score: use rank, which orders without one")
+        return result.score
 
     async def arank(
         self,
@@ -229,17 +230,14 @@ class Reranker:
         Raises:
             InvalidInputError, InvalidOptionsError, ScoringError: As `score`.
         """
-        result = (await self.arank(query, [doc], **options))[0]
-        if result.score is None:
-            raise ScoringError(f"{self.model} only orders documents and scores none of them: use arank")
-        return result.score
+        return self._score_of((await self.arank(query, [doc], **options))[0])
 
     async def arank_many(
         self, requests: Iterable[RankRequest], *, top_k: int | None = None, concurrency: int = 8, **options: Any
     ) -> AsyncIterator[RankedResults]:
         """As `rank_many`, with up to ``concurrency`` requests under way; results come in order.
 
-        Leaving the loop early cancels what is under way.
+        Leaving the loop early cancels what is under way; what already runs in a worker thread ends there, unheard.
 
         Raises:
             InvalidInputError, InvalidOptionsError, ScoringError: As `rank_many`, and ``concurrency`` is below 1.
@@ -264,7 +262,7 @@ class Reranker:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _request_maker(self, top_k: int | None, overrides: Mapping[str, Any]) -> Any:
+    def _request_maker(self, top_k: int | None, overrides: Mapping[str, Any]) -> Callable[[RankRequest], Request]:
         """Validate what all requests of a call share, and return what turns each into a `Request`."""
         options = override_options(self._options, overrides, self.backend)
         kept = None if top_k is None else check_top_k(top_k)
@@ -406,7 +404,7 @@ class Reranker:
 
     def __getstate__(self) -> dict[str, Any]:
         given = {name: getattr(self._options, name) for name in self._options.model_fields_set}
-        is_installed = registries.installed().backends.get(self.backend) is self._backend
+        is_installed = installed().backends.get(self.backend) is self._backend
         return {
             "backend": self.backend if is_installed else self._backend,
             "model": replace(self._model, token=None),
@@ -416,7 +414,7 @@ class Reranker:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         backend, self._model, self._closed = state["backend"], state["model"], state["closed"]
-        self._backend = registries.installed().find(backend) if isinstance(backend, str) else backend
+        self._backend = installed().find(backend) if isinstance(backend, str) else backend
         self._options = parse_options(self._backend.options, state["options"], self._backend.name)
         self._lock = threading.Lock()
         self._scorer = None
@@ -431,8 +429,8 @@ def _as_path(value: object, name: str) -> str:
 
 def _holds_secret(value: Any) -> bool:
     """Whether an option's value is a secret, or contains one."""
-    if isinstance(value, Mapping):
-        return any(map(_holds_secret, value.values()))
+    if isinstance(value, (Mapping, BaseModel)):
+        return any(map(_holds_secret, (value if isinstance(value, Mapping) else vars(value)).values()))
     if isinstance(value, (list, tuple, set, frozenset)):
         return any(map(_holds_secret, value))
-    return isinstance(value, SecretStr)
+    return isinstance(value, (SecretStr, SecretBytes))

@@ -31,7 +31,7 @@ class Choice(NamedTuple):
 
 
 def select(registry: Registry, asked: ModelRef, backend: str | None, lang: str) -> Choice:
-    """Choose what runs a model.
+    """Choose what runs a model. A short name wins over a folder of that name, which ``./name`` means.
 
     Args:
         registry: The backends to choose from.
@@ -54,7 +54,7 @@ def select(registry: Registry, asked: ModelRef, backend: str | None, lang: str) 
             alias = _in_language(holder.aliases[asked.name], asked.name, lang)
             found = replace(asked, name=alias.model, alias=asked.name)
             return Choice(holder, found, {**defaults, **alias.options})
-    if chosen is None and asked.name in DISTRIBUTIONS and not asked.is_local:
+    if chosen is None and asked.name in DISTRIBUTIONS:
         chosen = registry.find(asked.name)
     return Choice(chosen or resolve(registry, asked), asked, defaults)
 

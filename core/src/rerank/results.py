@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from numbers import Integral
 from typing import Any, Literal, overload
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr
@@ -160,6 +161,6 @@ def check_top_k(top_k: int) -> int:
     Raises:
         InvalidInputError: It is no whole number from 1 up.
     """
-    if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
+    if isinstance(top_k, bool) or not isinstance(top_k, Integral) or top_k < 1:
         raise InvalidInputError(f"top_k must be a whole number from 1 up, not {top_k!r}; leave it out to keep all")
-    return top_k
+    return int(top_k)

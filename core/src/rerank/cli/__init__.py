@@ -47,7 +47,7 @@ class Commands(click.Group):
         from rerank.registry import installed
 
         if not self.commands:
-            installed().register_commands(self)
+            installed().register_commands(self, COMMANDS)
 
 
 @click.group(

@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from rerank.documents import DocumentLike, as_documents
+import click
+
+from rerank.documents import DocumentLike, as_document, has_id
 from rerank.errors import InvalidInputError
 
 FORMATS: Final = ("text", "jsonl", "json", "tsv")
@@ -32,22 +34,33 @@ def read_documents(
         InvalidInputError: The file is missing or no UTF-8, or a line is bad.
     """
     if not sources or list(sources) == ["-"]:
+        if sys.stdin.isatty():
+            click.echo("reading documents from standard input, one a line; Ctrl-D ends them", err=True)
         return _parse(_decode(sys.stdin.buffer.read(), "standard input"), given_format, "standard input", on_bad_line)
     if len(sources) > 1:
+        if files := [source for source in sources if _is_there(Path(source)) and Path(source).is_file()]:
+            raise InvalidInputError(f"{files[0]} is a file among {len(sources)} arguments: give one file, or pipe them")
         return list(sources)
     path = Path(sources[0])
+    if " " in sources[0] and path.suffix.lower() not in _SUFFIXES and not _is_there(path):
+        return list(sources)  # a sentence; a single word, or the name of a missing data file, would be a typing error
     try:
         content = path.read_bytes()
-    except OSError as error:
-        words, is_there = len(sources[0].split()), isinstance(error, (IsADirectoryError, PermissionError))
-        if words > 1 and len(path.suffix.split()) != 1 and not is_there:
-            return list(sources)
+    except (OSError, ValueError) as error:
+        told = getattr(error, "strerror", None) or error
         raise InvalidInputError(
-            f"{path} cannot be read ({error.strerror}): name a file, '-' for standard input, or give several texts"
+            f"{path} cannot be read ({told}): name a file, '-' for standard input, or give several texts"
         ) from error
     return _parse(
         _decode(content, str(path)), given_format or _SUFFIXES.get(path.suffix.lower()), str(path), on_bad_line
     )
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # too long for a name, or a null character in it
+        return False
 
 
 def _decode(content: bytes, where: str) -> str:
@@ -64,13 +77,17 @@ def _parse(
     kind = given_format or {"[": "json", "{": "jsonl"}.get(first, "text")
     read = {"text": _read_text, "jsonl": _read_jsonl, "json": _read_json, "tsv": _read_tsv}[kind]
     documents: list[DocumentLike] = []
+    lines: dict[str | int, int] = {}
     for number, row in read(content, where):
         try:
             if isinstance(row, InvalidInputError):
                 raise row
-            as_documents([row])
+            document = as_document(row, where="the document")
+            earlier = lines.setdefault(document.doc_id, number) if has_id(row) else number
+            if earlier != number:
+                raise InvalidInputError(f"the id {document.doc_id!r} is that of line {earlier} too; give each its own")
         except InvalidInputError as error:
-            told = f"{where}, line {number}: {str(error).replace('document 0', 'the document')}"
+            told = f"{where}, line {number}: {error}"
             if on_bad_line is None:
                 raise InvalidInputError(f"{told} (--skip-bad-lines leaves such lines out)") from error
             on_bad_line(told)
@@ -92,7 +109,12 @@ def _read_jsonl(content: str, where: str) -> Iterator[tuple[int, Any]]:
         try:
             yield number, json.loads(line)
         except (ValueError, RecursionError) as error:
-            yield number, InvalidInputError(f"this is no JSON: {error}; mend the line")
+            yield (
+                number,
+                InvalidInputError(
+                    f"this is no JSON: {error}; mend the line, or read the lines as they are with --input-format text"
+                ),
+            )
 
 
 def _read_json(content: str, where: str) -> Iterator[tuple[int, Any]]:
@@ -100,7 +122,7 @@ def _read_json(content: str, where: str) -> Iterator[tuple[int, Any]]:
         rows = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise InvalidInputError(
-            f"{where} is no JSON: {error}; for one value a line use --input-format jsonl"
+            f"{where} is no JSON: {error}; for one value a line use --input-format jsonl, for plain lines text"
         ) from error
     if not isinstance(rows, list):
         raise InvalidInputError(f"{where} holds no JSON array: put the documents in [ ]")

@@ -10,7 +10,7 @@ from typing import Any, Final
 import click
 
 from rerank.cli.inputs import FORMATS, read_documents
-from rerank.errors import InvalidOptionsError
+from rerank.errors import InvalidInputError, InvalidOptionsError
 from rerank.reranker import Reranker
 from rerank.results import RankedResults, Result
 
@@ -40,10 +40,11 @@ def as_tsv(ranked: RankedResults, query_id: str) -> str:
 
 
 def as_trec(ranked: RankedResults, query_id: str) -> str:
-    """A TREC run; where the model only orders, the score is one over the rank."""
+    """A TREC run; where a document has no score, all get one over their rank, so that the order stays."""
+    scored = all(result.score is not None for result in ranked)
 
     def line(r: Result) -> str:
-        score = 1 / r.rank if r.score is None else r.score
+        score = r.score if scored else 1 / r.rank
         return f"{_word(query_id)} Q0 {_word(r.doc_id)} {r.rank} {score!r} {_word(ranked.model)}"
 
     return "\n".join(map(line, ranked))
@@ -56,6 +57,8 @@ def _word(value: str | int) -> str:
 
 _TEXT_OPTIONS: Final = ("lang", "revision", "token", "cache_dir", "model_type", "api_provider")
 """`Reranker`'s own arguments that stay text even where they look like a number."""
+
+_PYTHON_WORDS: Final = {"True": True, "False": False, "None": None}
 
 OUTPUTS: Final[dict[str, Callable[[RankedResults, str], str]]] = {
     "table": as_table,
@@ -107,7 +110,11 @@ def command(
         click.echo(f"skipped {len(bad_lines)} bad lines, kept {len(documents)}", err=True)
     with Reranker(model, backend=backend, **dict(map(_option, pairs))) as reranker:
         ranked = reranker.rank(query, documents, top_k=top_k)
-    if text := OUTPUTS[output](ranked, query_id):
+    try:
+        text = OUTPUTS[output](ranked, query_id)
+    except ValueError as error:  # metadata that JSON cannot hold
+        raise InvalidInputError(f"a document's metadata cannot be written as {output}: {error}; mend it") from error
+    if text:
         click.echo(text)
 
 
@@ -121,6 +128,8 @@ def _option(pair: str) -> tuple[str, Any]:
         raise InvalidOptionsError(f"--option {pair!r} is no backend's own: use --model and --backend")
     if name in _TEXT_OPTIONS:
         return name, value
+    if value in _PYTHON_WORDS:
+        return name, _PYTHON_WORDS[value]
     try:
         return name, json.loads(value)
     except (ValueError, RecursionError):
