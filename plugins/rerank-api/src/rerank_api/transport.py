@@ -8,6 +8,7 @@ import time
 import urllib.request
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from functools import cache
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -109,13 +110,19 @@ def open_pool(options: ApiOptions, url: str) -> httpx.AsyncClient:
 
 def _certificates(options: ApiOptions) -> ssl.SSLContext:
     if options.ca_file is None:
-        return httpx.create_ssl_context()
+        return _usual_certificates()
     try:
         return ssl.create_default_context(cafile=str(options.ca_file))
     except (OSError, ssl.SSLError) as error:
         raise InvalidOptionsError(
             f"ca_file {options.ca_file} cannot be read ({error}): give a file of PEM certificates"
         ) from error
+
+
+@cache
+def _usual_certificates() -> ssl.SSLContext:
+    """Read once a process: it takes longer than a request."""
+    return httpx.create_ssl_context()
 
 
 def _proxy_of_environment(url: str) -> str | None:
