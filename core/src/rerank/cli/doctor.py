@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import importlib
 import os
 import platform
@@ -12,11 +13,11 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit, urlunsplit
 
 import click
 
 from rerank.cli import echo_json
-from rerank.errors import RerankError
 from rerank.registry import DISTRIBUTIONS, installed
 from rerank.reranker import Reranker
 
@@ -54,7 +55,7 @@ def command(offline: bool, as_json: bool) -> None:
         "hub": (lambda: {"reachable": "not asked"}) if offline else _hub,
         "self-test": _self_test,
     }
-    report = {name: check() for name, check in checks.items()}
+    report = {name: _told(check) for name, check in checks.items()}
     if as_json:
         echo_json(report)
     else:
@@ -67,8 +68,16 @@ def command(offline: bool, as_json: bool) -> None:
     failed = [plugin.name for plugin in installed().plugins if plugin.status == "failed"]
     if failed:
         raise click.ClickException(f"plugins that failed: {', '.join(failed)}; the reasons stand above")
-    if str(report["self-test"]["result"]).startswith("failed"):
+    if any(str(value).startswith("failed") for value in report["self-test"].values()):
         raise click.ClickException("the self-test failed; the reason stands above")
+
+
+def _told(check: Callable[[], Section]) -> Section:
+    """What a check finds; one that cannot be made says why and stops no other."""
+    try:
+        return check()
+    except Exception as error:
+        return {"unknown": f"failed: {type(error).__name__}: {error}"}
 
 
 def _python() -> Section:
@@ -89,8 +98,11 @@ def _distributions() -> Section:
 
 
 def _plugins() -> Section:
+    registry = installed()
+    registry.register_commands(click.Group())  # to nobody: this, and asking for notes, may fail a plugin
+    _notes()
     rows: dict[str, str | list[str]] = {}
-    for plugin in installed().plugins:
+    for plugin in registry.plugins:
         told = f"{plugin.status}, {', '.join(plugin.backends) or 'no backend'}, {1000 * plugin.seconds:.0f} ms"
         rows[f"{plugin.name} ({plugin.distribution})"] = f"{told}: {plugin.reason}" if plugin.reason else told
     return rows or {"none": "pip install rerank-onnx rerank-nano, for a start"}
@@ -118,8 +130,9 @@ def _caches() -> Section:
 
 def _folder(path: Path) -> str:
     if not path.is_dir():
-        return f"{path}, not there yet"
-    size = sum(file.stat().st_size for file in path.rglob("*") if file.is_file() and not file.is_symlink())
+        parent = next((parent for parent in path.parents if parent.exists()), path)
+        return f"{path}, not there yet" + ("" if os.access(parent, os.W_OK) else ", and cannot be made: read-only")
+    size = sum(os.lstat(file).st_size for file in path.rglob("*") if file.is_file() and not file.is_symlink())
     writable = "" if os.access(path, os.W_OK) else ", read-only"
     return f"{path}, {size / 1e6:.0f} MB{writable}"
 
@@ -138,15 +151,21 @@ def _hub() -> Section:
     if not endpoint:
         return {"reachable": "not asked: huggingface-hub is not installed"}
     if constants and constants.HF_HUB_OFFLINE:
-        return {"endpoint": endpoint, "reachable": "not asked: HF_HUB_OFFLINE is set"}
-    started = time.perf_counter()
+        return {"endpoint": _without_password(endpoint), "reachable": "not asked: HF_HUB_OFFLINE is set"}
+    shown, started = _without_password(endpoint), time.perf_counter()
     try:
         urllib.request.urlopen(urllib.request.Request(endpoint, method="HEAD"), timeout=5).close()  # noqa: S310
-    except urllib.error.HTTPError:
-        pass  # an answer is an answer
-    except (OSError, ValueError) as error:
-        return {"endpoint": endpoint, "reachable": f"no ({error}); models in the cache and in folders work"}
-    return {"endpoint": endpoint, "reachable": f"yes, {1000 * (time.perf_counter() - started):.0f} ms"}
+    except urllib.error.HTTPError as error:
+        error.close()  # an answer is an answer
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        told = error if shown == endpoint else type(error).__name__  # an error may quote the password
+        return {"endpoint": shown, "reachable": f"no ({told}); models in the cache and in folders work"}
+    return {"endpoint": shown, "reachable": f"yes, {1000 * (time.perf_counter() - started):.0f} ms"}
+
+
+def _without_password(address: str) -> str:
+    parts = urlsplit(address)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 def _self_test() -> Section:
@@ -156,15 +175,15 @@ def _self_test() -> Section:
     try:
         with Reranker() as reranker:
             best = reranker.rank("where do bees find nectar?", ["On the stock market.", "In flowers."])[0]
-    except RerankError as error:
+    except Exception as error:
         return {"result": f"failed: {error}"}
     verdict = "passed" if best.index == 1 else f"failed: {best.text!r} came first"
     return {"result": verdict, "seconds to load and rank": f"{time.perf_counter() - started:.2f}"}
 
 
 def _imported(name: str) -> Any:
-    """A module if it is installed: here, unlike elsewhere, heavy imports are the point."""
+    """A module if it can be imported: here, unlike elsewhere, heavy imports are the point."""
     try:
         return importlib.import_module(name)
-    except ImportError:
+    except Exception:  # a broken build of torch raises whatever it likes
         return None
