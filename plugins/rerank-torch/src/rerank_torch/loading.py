@@ -141,16 +141,19 @@ def _failures_told(model: ModelRef) -> Iterator[None]:
 
 
 def _advise(error: BaseException) -> str:
-    """The next step after an exception of transformers, torch or safetensors."""
+    """The next step after an exception of transformers, torch or safetensors, or after what it was raised from."""
     from safetensors import SafetensorError
 
     told = str(error)
     if "trust_remote_code" in told:
         return "it brings Python code of its own; read it, and pass trust_remote_code=True to run it"
-    if isinstance(error, pickle.UnpicklingError) or "weights_only" in told or "Weights only load failed" in told:
+    if isinstance(error, pickle.UnpicklingError) or "Weights only load failed" in told:
         return "its .bin is no plain weights and reading it could run code, which is refused; convert it to safetensors"
     if isinstance(error, (SafetensorError, EOFError)) or "PytorchStreamReader" in told:
         return "the weights are damaged; fetch the checkpoint again"
     if isinstance(error, ImportError):
         return "install what it names"
+    origin = error.__cause__ or error.__context__  # transformers 4 covers them with an OSError
+    if origin is not None:
+        return _advise(origin)
     return "check that the folder is a whole checkpoint of transformers, and model_kwargs and tokenizer_kwargs"
