@@ -72,7 +72,7 @@ def build_workload(data: Path, folder: Path, queries: int) -> tuple[Workload, li
         fixed = len(tokenizer.encode(query, add_special_tokens=False)) + 3
         documents: list[str] = []
         for _ in range(DOCUMENTS):
-            target = min(LONGEST, max(SHORTEST, fixed + 1, round(rng.lognormvariate(np.log(MEAN) - 0.22, 0.72))))
+            target = min(LONGEST, max(SHORTEST, fixed + 1, round(rng.lognormvariate(np.log(MEAN) - 0.15, 0.75))))
             text, encoding = rng.choice([known for known in pool if len(known[1]) >= target - fixed])
             documents.append(text[: encoding.offsets[target - fixed - 1][1]])
         workload.append((query, documents))
