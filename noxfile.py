@@ -1,6 +1,6 @@
 """Every check and every command of the repository; the sessions follow from the distributions found here.
 
-nox                  lint, types, tests, isolation, docs and build: what has to pass
+nox                  lint, types, tests, tests_torch, isolation, docs and build: what has to pass
 nox -s demo          install the light half and rank the example file
 nox -s benchmark     tables under benchmarks/results (minutes)
 nox -l               all of them
@@ -81,7 +81,7 @@ def run_tests(session: nox.Session, distributions: list[Distribution]) -> None:
     session.run("pytest", "-n", "auto", *(session.posargs or folders))
 
 
-@nox.session(python=TORCH_PYTHON)
+@nox.session
 def lint(session: nox.Session) -> None:
     """Style and formatting."""
     session.install("-q", "ruff")
@@ -89,7 +89,7 @@ def lint(session: nox.Session) -> None:
     session.run("ruff", "format", "--check")
 
 
-@nox.session(python=TORCH_PYTHON)
+@nox.session
 def types(session: nox.Session) -> None:
     """Strict types of every distribution."""
     install(session, list(ALL.values()), "mypy", *TEST_TOOLS)
@@ -111,7 +111,7 @@ def tests_torch(session: nox.Session) -> None:
     run_tests(session, [*HEAVY, ALL["rerank-onnx"]])
 
 
-@nox.session(python=TORCH_PYTHON)
+@nox.session
 def bounds(session: nox.Session) -> None:
     """The tests once more, with the oldest release that each distribution says it supports."""
     oldest = {
@@ -121,7 +121,7 @@ def bounds(session: nox.Session) -> None:
     run_tests(session, LIGHT)
 
 
-@nox.session(python=TORCH_PYTHON)
+@nox.session
 def isolation(session: nox.Session) -> None:
     """Each distribution's wheel, alone in a fresh environment: the command runs and lists its backends."""
     wheels = Path(session.create_tmp()) / "wheels"
@@ -148,14 +148,14 @@ sys.exit(f"unhealthy: {unhealthy}, missing: {missing}" if unhealthy or missing e
 """
 
 
-@nox.session(python=TORCH_PYTHON)
+@nox.session
 def docs(session: nox.Session) -> None:
     """Every snippet of the documentation and the template of a plugin, run."""
     install(session, list(ALL.values()), "nox", "build", "hatchling", "cookiecutter", *TEST_TOOLS)
     session.run("pytest", "-n", "auto", *(session.posargs or ["tests/docs", "tests/template"]))
 
 
-@nox.session(python=TORCH_PYTHON)
+@nox.session
 def build(session: nox.Session) -> None:
     """All wheels and source archives into dist/, checked."""
     session.install("-q", "twine", "check-wheel-contents")
@@ -166,7 +166,7 @@ def build(session: nox.Session) -> None:
     session.run("check-wheel-contents", *map(str, sorted(wheels.glob("*.whl"))))
 
 
-@nox.session(python=TORCH_PYTHON)
+@nox.session
 def reference(session: nox.Session) -> None:
     """The reference of the public API, from its docstrings, as pages under dist/reference."""
     install(session, LIGHT, "pdoc")
@@ -174,7 +174,7 @@ def reference(session: nox.Session) -> None:
     session.run("pdoc", "--docformat", "google", "--output-directory", "dist/reference", *modules, "rerank.testing")
 
 
-@nox.session(python=TORCH_PYTHON)
+@nox.session
 def demo(session: nox.Session) -> None:
     """The README's first command, in an environment of its own."""
     session.install("-q", *(ALL[name].folder for name in ("rerank-core", "rerank-onnx", "rerank-nano")))
@@ -184,11 +184,11 @@ def demo(session: nox.Session) -> None:
         "what lifts a sourdough loaf when no yeast is added?",
         "examples/passages.jsonl",
         "--top-k",
-        "5",
+        "3",
     )
 
 
-@nox.session(python=TORCH_PYTHON)
+@nox.session
 def benchmark(session: nox.Session) -> None:
     """The tables under benchmarks/results; name benchmarks to run only those."""
     install(session, list(ALL.values()), "onnxscript", "sentence-transformers", *TEST_TOOLS)

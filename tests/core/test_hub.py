@@ -165,7 +165,7 @@ def test_a_wrong_digest_is_told_and_the_file_is_not_kept(hub: Hub, file: str) ->
 def test_force_repairs_a_damaged_copy(published: Hub) -> None:
     path = ModelRef(NAME).fetch("onnx/model.onnx")
     path.resolve().write_bytes(b"rotten")
-    assert ModelRef(NAME).fetch("onnx/model.onnx", force=True).read_bytes() == FILES["onnx/model.onnx"]
+    assert ModelRef(NAME).fetch("onnx/model.onnx", repair=True).read_bytes() == FILES["onnx/model.onnx"]
 
 
 @pytest.mark.parametrize("content", ["{", "[1]", b"\xff\xfe{}", ""])

@@ -290,7 +290,7 @@ def test_a_file_damaged_in_the_cache_is_repaired(hub, tmp_path, toy, right, file
     blob = path.resolve()
     blob.write_bytes(blob.read_bytes()[:kept])
     right(Reranker("someone/reranker", cache_dir=tmp_path / "cache"), model)
-    assert "fetching it again" in caplog.text
+    assert "fetching what is damaged again" in caplog.text
 
 
 def test_a_file_damaged_in_the_cache_offline_is_a_typed_error(hub, tmp_path, cross_encoder):

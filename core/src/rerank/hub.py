@@ -53,12 +53,12 @@ class Repository:
                     raise error from unreachable
             return files_below(Path(snapshot))
 
-    def download(self, file: str, *, force: bool = False) -> Path:
+    def download(self, file: str, *, repair: bool = False) -> Path:
         """One file as a local path; a fresh download is checked against the hub's own digest.
 
         Args:
             file: Relative path inside the repository.
-            force: Download again although the cache has it.
+            repair: Download again where the cached copy is not known to be what the hub has.
 
         Raises:
             ModelLoadError: It does not exist, is not open to this token, or did not arrive whole.
@@ -66,18 +66,19 @@ class Repository:
         hub = _import_hub(self.name)
         where = {"revision": self.revision, "cache_dir": self.cache_dir}
         with self._failures_told(file):
-            cached = isinstance(hub.try_to_load_from_cache(self.name, file, **where), str)
+            cached = hub.try_to_load_from_cache(self.name, file, **where)
+            known = isinstance(cached, str) and (not repair or _is_intact(Path(cached)) is True)
             path = Path(
                 hub.hf_hub_download(
                     self.name,
                     file,
                     token=self.token,
                     local_files_only=self.local_files_only,
-                    force_download=force,
+                    force_download=repair and not known,
                     **where,
                 )
             )
-        if (force or not cached) and not _intact(path):
+        if not known and _is_intact(path) is False:
             path.resolve().unlink(missing_ok=True)
             raise ModelLoadError(
                 f"{file} of {self.name} arrived damaged (its digest is not the hub's) and was removed: try again"
@@ -135,15 +136,15 @@ def files_below(folder: Path) -> frozenset[str]:
     return frozenset(path.relative_to(folder).as_posix() for path in found if path.is_file())
 
 
-def _intact(path: Path) -> bool:
-    """Whether a cached file's content has the digest that the cache names its blob after."""
+def _is_intact(path: Path) -> bool | None:
+    """Whether a cached file's content has the digest that the cache names its blob after; None where it names none."""
     blob = path.resolve()
     if len(blob.name) == 64:
         content = hashlib.sha256()
     elif len(blob.name) == 40:
         content = hashlib.sha1(f"blob {blob.stat().st_size}\0".encode(), usedforsecurity=False)  # git's own digest
     else:
-        return True  # a file system without symlinks, or an etag that is no digest: only the size could be checked
+        return None  # a file system without symlinks, or an etag that is no digest
     with blob.open("rb") as stream:
         while part := stream.read(1 << 20):
             content.update(part)

@@ -110,21 +110,21 @@ class ModelRef:
         if not self.is_local and not self.local_files_only:
             logger.warning("%s of %s is damaged in the cache (%s); fetching it again", file, self.name, damage)
             with suppress(ValueError):
-                return _read_json(self.fetch(file, force=True))
+                return _read_json(self.fetch(file, repair=True))
         raise ModelLoadError(f"{file} of {self.name} is no JSON object ({damage}): fetch the checkpoint again")
 
-    def fetch(self, file: str, *, force: bool = False) -> Path:
+    def fetch(self, file: str, *, repair: bool = False) -> Path:
         """The local path of one file, downloaded if need be.
 
         Args:
             file: Relative path inside the checkpoint.
-            force: Download again although the cache has it, to repair a damaged copy.
+            repair: Download again where the cached copy is not known to be what the hub has.
 
         Raises:
             ModelLoadError: The file does not exist or cannot be downloaded whole.
         """
         if self._path is None or not self._path.is_dir():
-            return self._repository.download(file, force=force)
+            return self._repository.download(file, repair=repair)
         path = self._path / file
         if not path.is_file():
             raise ModelLoadError(f"{self.name} has no file {file!r}: fetch the checkpoint again")

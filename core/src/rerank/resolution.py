@@ -136,7 +136,7 @@ class _UnreadModelRef(ModelRef):
     def files(self) -> frozenset[str]:
         raise ModelLoadError(f"the files of {self.name} are not read while its name is asked about")
 
-    def fetch(self, file: str, *, force: bool = False) -> Path:
+    def fetch(self, file: str, *, repair: bool = False) -> Path:
         raise ModelLoadError(f"the files of {self.name} are not read while its name is asked about")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import mmap
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -12,7 +12,10 @@ from rerank_onnx.options import FLASHRANK, OnnxOptions
 
 logger = logging.getLogger(__name__)
 
-_TORCH_WEIGHTS = (".safetensors", ".bin", ".pt")
+_TORCH_WEIGHTS = re.compile(r"(.*/)?(pytorch_model|model)[^/]*\.(safetensors|bin)")
+
+_NODES = 8 << 20
+"""Bytes of a graph's file that are searched for an operator: its nodes stand ahead of its weights."""
 
 
 def resolve(model: ModelRef) -> Claim:
@@ -30,7 +33,7 @@ def resolve(model: ModelRef) -> Claim:
         return Claim(
             Confidence.POSSIBLE, f"{found}; {architectures[0]} is an encoder that could rank by late interaction"
         )
-    if any(file.endswith(_TORCH_WEIGHTS) for file in model.files):
+    if any(_TORCH_WEIGHTS.fullmatch(file) for file in model.files):
         return Claim(Confidence.LIKELY, f"{found}, with torch weights beside")
     return Claim(Confidence.CERTAIN, f"{found}, and no torch weights")
 
@@ -53,10 +56,7 @@ def _batch_dependence(model: ModelRef, graphs: Sequence[str]) -> str:
 
 def _mentions(file: Path, operator: bytes) -> bool:
     with file.open("rb") as stream:
-        if file.stat().st_size == 0:
-            return False
-        with mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            return content.find(operator) >= 0
+        return operator in stream.read(_NODES)
 
 
 def load(model: ModelRef, options: OnnxOptions) -> Scorer:
@@ -72,10 +72,10 @@ def load(model: ModelRef, options: OnnxOptions) -> Scorer:
     try:
         return build_scorer(find_checkpoint(model, options), options)
     except DamagedCheckpointError as error:
-        if model.is_local:
+        if model.is_local or model.local_files_only:
             raise
-        logger.warning("%s; fetching it again", error)
-        return build_scorer(find_checkpoint(model, options, force=True), options)
+        logger.warning("%s; fetching what is damaged again", error)
+        return build_scorer(find_checkpoint(model, options, repair=True), options)
 
 
 @hookimpl

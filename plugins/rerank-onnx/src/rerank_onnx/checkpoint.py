@@ -41,34 +41,34 @@ class Checkpoint:
     tokenizer_config: Mapping[str, Any]
 
 
-def find_checkpoint(model: ModelRef, options: OnnxOptions, *, force: bool = False) -> Checkpoint:
+def find_checkpoint(model: ModelRef, options: OnnxOptions, *, repair: bool = False) -> Checkpoint:
     """Find, and download if need be, what a graph needs.
 
     Args:
         model: Its name and where to look.
         options: ``file_name`` and ``quantized`` choose among several graphs.
-        force: Download again although the cache has it.
+        repair: Download again, or unpack again, what may be damaged.
 
     Raises:
         ModelLoadError: A file is missing or cannot be fetched.
         InvalidOptionsError: ``file_name`` names no graph of the checkpoint.
     """
-    if model.name in FLASHRANK and not model.is_local:
-        model = replace(model, name=str(_unpacked(model, force=force)))
+    if model.name in FLASHRANK:
+        model = replace(model, name=str(_unpacked(model, repair=repair)))
     graph = _choose_graph(model, options)
     for file in model.files:
         if file.startswith((f"{graph}_data", f"{graph}.data")):
-            model.fetch(file, force=force)
+            model.fetch(file, repair=repair)
     return Checkpoint(
-        graph=model.fetch(graph, force=force),
-        tokenizer=model.fetch(_beside(model, graph, "tokenizer.json"), force=force),
+        graph=model.fetch(graph, repair=repair),
+        tokenizer=model.fetch(_beside(model, graph, "tokenizer.json"), repair=repair),
         config=model.config,
         tokenizer_config=model.read_json("tokenizer_config.json") if "tokenizer_config.json" in model.files else {},
     )
 
 
 def _choose_graph(model: ModelRef, options: OnnxOptions) -> str:
-    graphs = sorted((file for file in model.files if file.endswith(".onnx")), key=lambda file: (len(file), file))
+    graphs = sorted(filter(lambda file: file.endswith(".onnx"), model.files), key=_rank_graph)
     if options.file_name is not None:
         matches = [graph for graph in graphs if graph in (options.file_name, f"onnx/{options.file_name}")]
         if not matches:
@@ -84,6 +84,11 @@ def _choose_graph(model: ModelRef, options: OnnxOptions) -> str:
     return (preferred or graphs)[0]
 
 
+def _rank_graph(graph: str) -> tuple[bool, int, str]:
+    """The plainest name first, and 4 bits after 8."""
+    return bool(re.search(r"q4|bnb4", graph)), len(graph), graph
+
+
 def _runs_here(graph: str) -> bool:
     """Whether a quantised file made for one processor family, as its name says, suits this machine."""
     arm = platform.machine().lower() in ("arm64", "aarch64")
@@ -97,13 +102,13 @@ def _beside(model: ModelRef, graph: str, file: str) -> str:
     raise ModelLoadError(f"{model.name} has no {file} beside {graph}: save its fast tokenizer there")
 
 
-def _unpacked(model: ModelRef, *, force: bool) -> Path:
+def _unpacked(model: ModelRef, *, repair: bool) -> Path:
     """The folder of one of FlashRank's models, unpacked from its archive whole or not at all."""
     root = Path(model.cache_dir).expanduser() if model.cache_dir else _default_cache()
-    folder = root / model.name
-    if not force and _is_whole(folder):
+    folder = root / (model.name if model.revision is None else f"{model.name}@{model.revision}")
+    if not repair and _is_whole(folder):
         return folder
-    archive = replace(model, name=_FLASHRANK_REPOSITORY).fetch(f"{model.name}.zip", force=force)
+    archive = replace(model, name=_FLASHRANK_REPOSITORY).fetch(f"{model.name}.zip", repair=repair)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{model.name}-") as scratch:
@@ -111,7 +116,7 @@ def _unpacked(model: ModelRef, *, force: bool) -> Path:
             with zipfile.ZipFile(archive) as content:
                 content.extractall(unpacked)  # checks each member's CRC, and keeps to the folder
             whole = next(path for path in (unpacked / model.name, unpacked) if _is_whole(path))
-            _move(whole, folder, aside=Path(scratch) / "old", force=force)
+            _move(whole, folder, aside=Path(scratch) / "old", repair=repair)
     except (zipfile.BadZipFile, zlib.error, EOFError, StopIteration) as error:
         raise DamagedCheckpointError(f"{archive} is no whole archive of {model.name}: fetch it again") from error
     except OSError as error:
@@ -121,9 +126,9 @@ def _unpacked(model: ModelRef, *, force: bool) -> Path:
     return folder
 
 
-def _move(source: Path, target: Path, *, aside: Path, force: bool) -> None:
+def _move(source: Path, target: Path, *, aside: Path, repair: bool) -> None:
     """Rename a folder to where another may stand: one that a faster process put there whole stays."""
-    if force:
+    if repair:
         with suppress(FileNotFoundError):
             target.replace(aside)
     try:

@@ -40,7 +40,10 @@ class Graph:
         try:
             self.session = onnxruntime.InferenceSession(str(file), session_options, providers=providers)
         except Exception as error:  # onnxruntime's exceptions share no narrower type
-            raise DamagedCheckpointError(f"{file} cannot be read as a graph ({error}): fetch it again") from error
+            raise DamagedCheckpointError(
+                f"{file} cannot be read as a graph by onnxruntime {onnxruntime.__version__} ({error}): fetch it again, "
+                "upgrade onnxruntime, or check session_options"
+            ) from error
         self.inputs = {i.name: np.int32 if i.type == "tensor(int32)" else np.int64 for i in self.session.get_inputs()}
         if unknown := sorted(set(self.inputs) - set(_INPUTS)):
             raise ModelLoadError(

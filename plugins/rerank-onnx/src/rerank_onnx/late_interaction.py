@@ -44,7 +44,8 @@ class OnnxLateInteraction(GroupScorer):
         options = requests[0].options
         assert isinstance(options, OnnxOptions)
         whole_queries = self.tokens([request.query for request in requests])
-        room = (options.query_max_length or self.query_tokens) - len(self.layout)
+        specials = len(self.layout)
+        room = self.tokens.check((options.query_max_length or self.query_tokens - specials) + specials) - specials
         queries = self._run(
             [self.layout.row((), query[: max(0, room)]) for query in whole_queries], options, lambda vectors, _: vectors
         )

@@ -24,8 +24,10 @@ class OnnxOptions(Options):
     """Options of the backend ``onnx``, beside core's own.
 
     Args:
-        max_length: Tokens a row may have, specials included; None is the model's own limit, at most 1,024.
-        query_max_length: Tokens a query may have; None is three quarters of ``max_length``.
+        max_length: Tokens a row may have, specials included; None is the model's own limit, at most 1,024 (for late
+            interaction the checkpoint's own ``document_tokens``).
+        query_max_length: Tokens a query may have, specials left out; None is three quarters of ``max_length`` (for
+            late interaction what the checkpoint's own ``query_tokens`` leave).
         file_name: Which graph of the checkpoint, such as ``onnx/model_quint8_avx2.onnx``.
         quantized: Prefer a quantised graph where the checkpoint has one.
         threads: Threads within one operator; None leaves it to onnxruntime.

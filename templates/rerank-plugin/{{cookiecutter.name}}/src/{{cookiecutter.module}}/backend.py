@@ -1,24 +1,13 @@
-"""The backend ``{{ cookiecutter.backend }}``: what it runs, its options, and how a model is loaded. Nothing heavy is imported here."""
+"""The backend ``{{ cookiecutter.backend }}``: what it runs, and how a model is loaded. Nothing heavy is imported here."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from pydantic import Field
-
-from rerank import Alias, Backend, Claim, Confidence, ModelRef, Options, Scorer, hookimpl
+from rerank import Alias, Backend, Claim, Confidence, ModelRef, Scorer, hookimpl
+from {{ cookiecutter.module }}.options import {{ cookiecutter.backend.title().replace('-', '') }}Options
 
 MODEL = "{{ cookiecutter.backend }}-default"
-
-
-class {{ cookiecutter.backend.title().replace('-', '') }}Options(Options):
-    """Options of this backend, beside core's own.
-
-    Args:
-        exponent: How strongly repeated words count.
-    """
-
-    exponent: float = Field(default=0.5, gt=0)
 
 
 def resolve(model: ModelRef) -> Claim:

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 
 from rerank import Request, Scores
+from {{ cookiecutter.module }}.options import {{ cookiecutter.backend.title().replace('-', '') }}Options
 
 
 class WordScorer:
@@ -13,12 +14,13 @@ class WordScorer:
 
     def score(self, request: Request) -> Scores:
         """One number a document, in input order, higher is better."""
-        exponent: float = getattr(request.options, "exponent", 0.5)
+        options = request.options
+        assert isinstance(options, {{ cookiecutter.backend.title().replace('-', '') }}Options)
         query = set(_words(request.query))
         values = []
         for document in request.documents:
             counts = Counter(_words(document.text))
-            values.append(sum(counts[word] ** exponent for word in query))
+            values.append(sum(counts[word] ** options.exponent for word in query))
         return Scores(values=values, scale="similarity")
 
 
