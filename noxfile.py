@@ -78,7 +78,7 @@ def install(session: nox.Session, distributions: list[Distribution], *tools: str
 def run_tests(session: nox.Session, distributions: list[Distribution]) -> None:
     """Run the distributions' own tests on all cores, or what the command line names instead."""
     folders = [d.tests for d in distributions if any((ROOT / d.tests).glob("test_*.py"))]
-    session.run("pytest", "-n", "auto", *(session.posargs or folders))
+    session.run("pytest", "-n", "auto", *(session.posargs or [*folders, "tests/hardening"]))
 
 
 @nox.session
@@ -114,11 +114,21 @@ def tests_torch(session: nox.Session) -> None:
 @nox.session
 def bounds(session: nox.Session) -> None:
     """The tests once more, with the oldest release that each distribution says it supports."""
-    oldest = {
-        d.replace(">=", "==").split(",")[0] for dist in LIGHT for d in dist.dependencies if not d.startswith("rerank")
-    }
-    install(session, LIGHT, *TEST_TOOLS, *sorted(oldest))
+    install(session, LIGHT, *TEST_TOOLS, *oldest(LIGHT))
     run_tests(session, LIGHT)
+
+
+@nox.session(python=TORCH_PYTHON)
+def bounds_torch(session: nox.Session) -> None:
+    """The torch plugins' tests with the oldest transformers that they support; torch is that of the constraints."""
+    install(session, list(ALL.values()), *TEST_TOOLS, *(r for r in oldest(HEAVY) if not r.startswith("torch")))
+    run_tests(session, HEAVY)
+
+
+def oldest(distributions: list[Distribution]) -> list[str]:
+    """The lowest release of each dependency that distributions of ours allow."""
+    theirs = {d for dist in distributions for d in dist.dependencies if not d.startswith("rerank")}
+    return sorted(dependency.replace(">=", "==").split(",")[0] for dependency in theirs)
 
 
 @nox.session
@@ -151,8 +161,8 @@ sys.exit(f"unhealthy: {unhealthy}, missing: {missing}" if unhealthy or missing e
 @nox.session
 def docs(session: nox.Session) -> None:
     """Every snippet of the documentation and the template of a plugin, run."""
-    install(session, list(ALL.values()), "nox", "build", "hatchling", "cookiecutter", *TEST_TOOLS)
-    session.run("pytest", "-n", "auto", *(session.posargs or ["tests/docs", "tests/template"]))
+    install(session, list(ALL.values()), "nox", "build", "hatchling", "cookiecutter", "pdoc", *TEST_TOOLS)
+    session.run("pytest", "-n", "auto", *(session.posargs or ["tests/docs", "tests/template", "tests/release"]))
 
 
 @nox.session
@@ -169,9 +179,23 @@ def build(session: nox.Session) -> None:
 @nox.session
 def reference(session: nox.Session) -> None:
     """The reference of the public API, from its docstrings, as pages under dist/reference."""
-    install(session, LIGHT, "pdoc")
-    modules = [d.module for d in LIGHT]
+    install(session, list(ALL.values()), "pdoc")
+    modules = [d.module for d in ALL.values()]
     session.run("pdoc", "--docformat", "google", "--output-directory", "dist/reference", *modules, "rerank.testing")
+
+
+@nox.session
+def release(session: nox.Session) -> None:
+    """Build and check what would be published; without ``--check``, also tag the version and upload with twine."""
+    build(session)
+    session.run("python", "tests/release/check.py", "dist")
+    if changed := session.run("git", "status", "--porcelain", silent=True, external=True):
+        session.error(f"the working tree is not clean:\n{changed}commit or remove these first")
+    if "--check" in session.posargs:
+        return
+    version = next((ROOT / "dist").glob("*.whl")).name.split("-")[1]
+    session.run("git", "tag", "-a", f"v{version}", "-m", version, external=True)
+    session.run("twine", "upload", *(str(p) for p in sorted((ROOT / "dist").iterdir()) if p.is_file()))
 
 
 @nox.session

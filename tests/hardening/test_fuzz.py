@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rerank import Document, RankedResults, RerankError, Reranker
+from rerank import Document, RankedResults, Reranker, RerankError
 
 quick = settings(
     max_examples=60,

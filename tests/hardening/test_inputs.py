@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from rerank import InvalidInputError, InvalidOptionsError, RankedResults, RerankError, Reranker
+from rerank import InvalidInputError, InvalidOptionsError, RankedResults, Reranker, RerankError
 
 QUERY = "how do bees find flowers?"
 PLAIN = ["A bee finds flowers by their colour.", "Shares rose on Friday."]
