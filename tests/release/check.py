@@ -38,7 +38,9 @@ def check(folder: Path, changelog: str) -> list[str]:
                 problems += [f"{wheel.name}: {p}" for p in _dead_entry_points(archive.read(name).decode(), names)]
     for source in sources:
         with tarfile.open(source) as archive:
-            files = {name.split("/", 1)[-1] for name in archive.getnames()}
+            files = {
+                file.name.split("/", 1)[-1] for file in archive if file.isfile()
+            }  # a link leads out of the archive
         problems += [f"{source.name} has no {name}" for name in ("LICENSE", "NOTICE") if name not in files]
     if len(versions) > 1:
         problems.append(f"the versions {', '.join(sorted(versions))} differ: give all distributions one")

@@ -15,6 +15,7 @@ sys.path.append(str(Path(__file__).parent))
 
 from check import check
 
+ROOT = Path(__file__).parents[2]
 CHANGELOG = "# Changelog\n\n## 0.1.0 (unreleased)\n"
 
 
@@ -74,6 +75,14 @@ def test_a_wheel_without_its_source_is_named(tmp_path: Path) -> None:
     make(tmp_path)
     next(tmp_path.glob("*.tar.gz")).unlink()
     assert check(tmp_path, CHANGELOG) == ["a wheel or source archive is missing of rerank_acme-0.1.0"]
+
+
+@pytest.mark.parametrize("name", ["LICENSE", "NOTICE"])
+def test_every_distribution_has_the_licence_as_a_file(name: str) -> None:
+    """A link would leave the source archive with nothing behind it."""
+    for project in [ROOT / "core", *(path.parent for path in ROOT.glob("plugins/*/pyproject.toml"))]:
+        assert not (project / name).is_symlink(), project
+        assert (project / name).read_bytes() == (ROOT / name).read_bytes(), project
 
 
 def test_an_empty_folder_is_named(tmp_path: Path) -> None:
