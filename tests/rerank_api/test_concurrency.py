@@ -212,9 +212,8 @@ def test_a_forked_child_asks_on_its_own_connection(server: Loopback) -> None:
 def test_rank_many_is_concurrent_and_in_order(server: Loopback) -> None:
     server.handler = slow(0.1)
     with make(server) as reranker:
-        started = time.monotonic()
         many = list(reranker.rank_many((str(i), DOCUMENTS) for i in range(16)))
-        assert time.monotonic() - started < 1
+    assert server.busiest > 4
     assert [results.query for results in many] == [str(i) for i in range(16)]
 
 

@@ -17,7 +17,7 @@ def test_every_call_ends_well_or_typed(provider: str) -> None:
             outcomes, _ = await run_calls(reranker, calls=200, concurrency=32)
         assert set(outcomes) <= {"succeeded", "typed failures"}, outcomes
         assert sum(outcomes.values()) == 200
-        assert outcomes["succeeded"] > 140, outcomes
+        assert outcomes["succeeded"] > 100, outcomes
 
     try:
         asyncio.run(calls())
