@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 from rerank.errors import InvalidInputError
 from rerank.results import Document
 
-DocumentLike: TypeAlias = "str | Mapping[str, Any] | Document"
+DocumentLike: TypeAlias = str | Mapping[str, Any] | Document
 
 _ID_KEYS = ("id", "doc_id", "_id")
 _METADATA_KEYS = ("meta", "metadata")

@@ -31,7 +31,7 @@ logger = logging.getLogger("rerank")
 DEFAULT_MODEL: Final = "nano"
 """What `Reranker()` runs: the embedded model of ``rerank-nano``."""
 
-RankRequest: TypeAlias = "tuple[str, Iterable[DocumentLike]] | Mapping[str, Any]"
+RankRequest: TypeAlias = tuple[str, Iterable[DocumentLike]] | Mapping[str, Any]
 """A query with its documents, or a mapping of `Reranker.rank`'s own arguments."""
 
 _NOTHING = Scores(values=(), scale="logit")
