@@ -226,3 +226,8 @@ def test_groups_are_lazy() -> None:
 
     assert len(next(group_requests(endless(), 6))) == 3
     assert len(taken) == 3
+
+
+def test_lengths_that_do_not_fit_the_items_are_named() -> None:
+    with pytest.raises(ScoringError, match="2 items came with 1 lengths"):
+        map_batches([1, 2], [1], lambda batch: batch, max_tokens=8)

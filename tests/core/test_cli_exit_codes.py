@@ -120,3 +120,13 @@ def test_a_plugins_command_exits_with_its_own_code(run: Callable[..., Any], run_
     assert run("greet") == (0, "hello\n", "")
     assert run("greet", "--code", "7") == (7, "hello\n", "")
     assert run_apart("greet", "--code", "7").code == 7
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize(("redirected", "code"), [(">/dev/full", 1), ("<&-", 2)])
+def test_streams_that_are_full_or_closed(redirected: str, code: int) -> None:
+    command = f"{shlex.join(RERANK)} rank cat -m good {'a-cat b' if code == 1 else ''} {redirected}"
+    ran = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert ran.returncode == code, ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert ran.stderr.startswith("rerank: ")

@@ -101,7 +101,7 @@ def test_an_absent_backend_of_ours_says_what_to_install(name: str) -> None:
 
 
 def test_an_absent_backend_of_another_lists_what_there_is() -> None:
-    with pytest.raises(BackendNotFoundError, match="called 'none': choose one of fake, or install the plugin"):
+    with pytest.raises(BackendNotFoundError, match="called 'none': choose one of fake, or pip install"):
         Reranker("m", backend="none", registry=fake_registry())
 
 
@@ -283,3 +283,17 @@ def test_without_a_model_a_backend_runs_its_own_default() -> None:
 def test_a_model_of_another_type_is_named() -> None:
     with pytest.raises(InvalidInputError, match="model is of type int"):
         Reranker(123, registry=fake_registry())  # type: ignore[arg-type]
+
+
+def test_a_name_of_an_absent_backend_says_what_to_install() -> None:
+    with pytest.raises(BackendNotFoundError, match=r"rerank-llm \(t5"):
+        Reranker("some/model", model_type="rankgpt", registry=fake_registry())
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"name": None}, {"summary": None}, {"options": dict}, {"aliases": {"a": {"en": "model"}}}, {"aliases": ["a"]}],
+)
+def test_a_malformed_backend_is_refused_when_it_registers(fields: dict[str, Any]) -> None:
+    with pytest.raises(PluginError):
+        Registry().register(fake_backend(**{"name": "fake", **fields}))

@@ -75,6 +75,6 @@ class Backend:
     def read_notes(self) -> list[str]:
         """What ``notes`` says; if it cannot, why."""
         try:
-            return [] if self.notes is None else list(self.notes())
-        except Exception as error:
+            return [] if self.notes is None else [str(note) for note in self.notes()]
+        except (Exception, SystemExit) as error:
             return [f"its notes cannot be told: {type(error).__name__}: {error}"]

@@ -64,8 +64,10 @@ def map_batches(
 
     Raises:
         OutOfMemoryError: One item alone does not fit.
-        ScoringError: ``forward`` returned another number of results than it got items.
+        ScoringError: There are not as many ``lengths`` as items, or ``forward`` returned not as many results.
     """
+    if len(lengths) != len(items):
+        raise ScoringError(f"{len(items)} items came with {len(lengths)} lengths: give one for each")
     results: dict[int, R] = {}
     pending = plan_batches(lengths, max_tokens, max_items)[::-1]
     with _progress_bar(len(items), shown=progress) as advance:

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import pluggy
 
 from rerank import hookspecs
-from rerank.backend import PROTOCOL, Backend
+from rerank.backend import PROTOCOL, Alias, Backend
 from rerank.errors import BackendNotFoundError, PluginError
+from rerank.options import Options
 
 if TYPE_CHECKING:
     import click
@@ -75,8 +76,11 @@ class Plugin:
     def failures_noted(self, doing: str) -> Iterator[None]:
         """Turn whatever the plugin raises into its status and reason."""
         try:
-            yield
-        except (Exception, SystemExit) as error:
+            with redirect_stdout(sys.stderr):  # standard output is the command's own
+                yield
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # also SystemExit, and the panics of extensions
             told = str(error) if isinstance(error, PluginError) else f"{type(error).__name__}: {error}"
             self.status, self.reason = "failed", f"{doing}{' '.join(told.split())}"  # one line of a table
             logger.info("plugin %s of %s cannot be used: %s", self.name, self.distribution, self.reason)
@@ -145,6 +149,7 @@ class Registry:
                 f"backend {backend.name!r} speaks plugin protocol {backend.protocol}, this core {PROTOCOL}: "
                 f"upgrade {upgrade}"
             )
+        _check_fields(backend)
         taken = {backend.name, *backend.aliases} & self._names()
         if taken:
             raise PluginError(f"the name {min(taken)!r} is taken by another plugin: uninstall one of the two")
@@ -197,7 +202,7 @@ class Registry:
         hint = (
             f"pip install {DISTRIBUTIONS[name]}"
             if name in DISTRIBUTIONS
-            else f"choose one of {', '.join(sorted(self._names())) or 'none'}, or install the plugin that brings it"
+            else f"choose one of {', '.join(sorted(self._names())) or 'none'}, or {self.to_install()}"
         )
         raise BackendNotFoundError(f"no installed backend is called {name!r}{self._failed(name)}: {hint}")
 
@@ -222,6 +227,19 @@ def _identity(distribution: Any) -> tuple[str, str]:
         return distribution.name or "?", distribution.version or "?"
     except Exception:
         return "?", "?"
+
+
+def _check_fields(backend: Backend) -> None:
+    """Refuse what would only fail later, in a listing or in somebody else's resolution."""
+    texts = {"name": backend.name, "summary": backend.summary}
+    for field_name, text in texts.items():
+        if not isinstance(text, str) or not text:
+            raise PluginError(f"a backend's {field_name} is {text!r}: give some text")
+    if not (isinstance(backend.options, type) and issubclass(backend.options, Options)):
+        raise PluginError(f"the options of backend {backend.name!r} are no subclass of rerank.Options: make them one")
+    models = backend.aliases.values() if isinstance(backend.aliases, Mapping) else [None]
+    if not all(isinstance(own, Mapping) and all(isinstance(a, Alias) for a in own.values()) for own in models):
+        raise PluginError(f"the aliases of backend {backend.name!r} are no {{name: {{language: Alias}}}}: mend them")
 
 
 @contextmanager

@@ -124,7 +124,7 @@ def _ask(backend: Backend, model: ModelRef) -> Answer:
         return Answer(backend, Claim(Confidence(confidence), reason))
     except ModelLoadError as error:
         return Answer(backend, Claim(Confidence.NONE, str(error)), error)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         logger.warning("backend %s cannot say whether %s is its own", backend.name, model.name, exc_info=True)
         return Answer(backend, Claim(Confidence.NONE, f"its resolve raised {type(error).__name__}: {error}"))
 

@@ -87,6 +87,9 @@ def _run(arguments: list[str] | None) -> int:
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return 130
+    except OSError as error:
+        click.echo(f"rerank: the output cannot be written ({error}): free some space, or write elsewhere", err=True)
+        return 1
     except RerankError as error:
         click.echo(f"rerank: {error}", err=True)
         return 2 if isinstance(error, (InvalidInputError, InvalidOptionsError)) else 1

@@ -34,6 +34,8 @@ def read_documents(
         InvalidInputError: The file is missing or no UTF-8, or a line is bad.
     """
     if not sources or list(sources) == ["-"]:
+        if sys.stdin is None:
+            raise InvalidInputError("standard input is closed: name a file, or give several texts")
         if sys.stdin.isatty():
             click.echo("reading documents from standard input, one a line; Ctrl-D ends them", err=True)
         return _parse(_decode(sys.stdin.buffer.read(), "standard input"), given_format, "standard input", on_bad_line)

@@ -28,7 +28,7 @@ def resolve(model: ModelRef) -> Claim:
     if not any(file.endswith("tokenizer.json") for file in model.files):
         return Claim(Confidence.NONE, f"{graphs[0]} has no tokenizer.json beside it")
     found = f"{', '.join(graphs)}{_batch_dependence(model, graphs)}"
-    architectures = model.config.get("architectures") or []
+    architectures = [str(name) for name in _listed(model.config.get("architectures"))]
     if architectures and not _is_reranker(model, architectures):
         return Claim(
             Confidence.POSSIBLE, f"{found}; {architectures[0]} is an encoder that could rank by late interaction"
@@ -36,6 +36,10 @@ def resolve(model: ModelRef) -> Claim:
     if any(_TORCH_WEIGHTS.fullmatch(file) for file in model.files):
         return Claim(Confidence.LIKELY, f"{found}, with torch weights beside")
     return Claim(Confidence.CERTAIN, f"{found}, and no torch weights")
+
+
+def _listed(value: object) -> Sequence[object]:
+    return value if isinstance(value, list) else []
 
 
 def _is_reranker(model: ModelRef, architectures: Sequence[str]) -> bool:

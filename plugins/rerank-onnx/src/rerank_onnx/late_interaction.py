@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from rerank import GroupScorer, Request, Scores, aggregate, map_batches, pair_rows
+from rerank import GroupScorer, ModelLoadError, Request, Scores, aggregate, map_batches, pair_rows
 from rerank_onnx.graph import Array, Graph
 from rerank_onnx.options import OnnxOptions
 from rerank_onnx.tokens import Tokens
@@ -30,14 +30,25 @@ class OnnxLateInteraction(GroupScorer):
         graph: From token ids to token vectors.
         settings: ``query_tokens`` and ``document_tokens`` (limits, specials included) and ``pooled_weight``, as
             ``config.json`` has them under ``late_interaction``; by default those of the embedded model.
+
+    Raises:
+        ModelLoadError: The settings are no numbers, or leave no room for words.
     """
 
     def __init__(self, tokens: Tokens, graph: Graph, settings: Mapping[str, Any]) -> None:
         self.tokens, self.graph = tokens, graph
         self.layout = tokens.single_layout()
-        self.query_tokens = int(settings.get("query_tokens", 48))
-        self.document_tokens = min(int(settings.get("document_tokens", 256)), tokens.limit)
-        self.pooled_weight = float(settings.get("pooled_weight", 0.5))
+        try:
+            self.query_tokens = int(settings.get("query_tokens", 48))
+            self.document_tokens = min(int(settings.get("document_tokens", 256)), tokens.limit)
+            self.pooled_weight = float(settings.get("pooled_weight", 0.5))
+        except (AttributeError, TypeError, ValueError) as error:
+            raise ModelLoadError(f"late_interaction in config.json is {settings!r}: give it numbers") from error
+        if min(self.query_tokens, self.document_tokens) <= len(self.layout):
+            raise ModelLoadError(
+                f"late_interaction in config.json leaves no room for words ({settings!r}): its token counts include "
+                f"the {len(self.layout)} special tokens"
+            )
 
     def score_group(self, requests: Sequence[Request]) -> Iterator[Scores]:
         """Score requests that share their options, in one go."""

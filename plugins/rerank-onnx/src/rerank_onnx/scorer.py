@@ -21,7 +21,7 @@ def build_scorer(checkpoint: Checkpoint, options: OnnxOptions) -> Scorer:
     graph = Graph(checkpoint.graph, options, tokens.pad_id)
     shape = graph.output.shape  # sizes, or names where a size is free
     if len(shape) == 3:  # (rows, tokens, dimensions)
-        return OnnxLateInteraction(tokens, graph, checkpoint.config.get("late_interaction", {}))
+        return OnnxLateInteraction(tokens, graph, checkpoint.config.get("late_interaction") or {})
     if len(shape) in (1, 2) and (len(shape) == 1 or not isinstance(shape[1], int) or shape[1] in (1, 2)):
         return OnnxCrossEncoder(tokens, graph)
     raise ModelLoadError(

@@ -100,5 +100,5 @@ def _find_positions(config: Mapping[str, Any], pad_id: int) -> int | None:
 def _find_limit(tokenizer_config: Mapping[str, Any], positions: int | None) -> int:
     """Tokens that the model was made for, by its tokenizer's word and its positions."""
     stated = tokenizer_config.get("model_max_length")
-    limits = [int(stated)] if isinstance(stated, (int, float)) and stated < _MODEL_LIMIT else []
+    limits = [int(stated)] if isinstance(stated, (int, float)) and 0 < stated < _MODEL_LIMIT else []
     return min([*limits, *([positions] if positions else [])], default=512)
