@@ -214,3 +214,21 @@ def test_a_truncation_saved_in_the_tokenizer_cuts_nothing(checkpoint, tmp_path, 
     tokenizer.save(str(folder / "tokenizer.json"))
     with Reranker(folder, device="cpu") as reranker:
         assert reranker.score(QUERY, LONG) == pytest.approx(bert.score(QUERY, LONG), abs=1e-5)
+
+
+def test_a_batch_that_does_not_fit_is_halved(checkpoint, monkeypatch):
+    reranker = Reranker(checkpoint("bert"))
+    whole = reranker.rank(QUERY, DOCUMENTS)
+    encoder = reranker._loaded().encoder
+    forward, sizes = encoder.network.forward, []
+
+    def cramped(**inputs):
+        sizes.append(len(inputs["input_ids"]))
+        if sizes[-1] > 2:
+            raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
+        return forward(**inputs)
+
+    monkeypatch.setattr(encoder.network, "forward", cramped)
+    cramped_results = reranker.rank(QUERY, DOCUMENTS, max_batch_tokens=100_000)
+    assert max(sizes) > 2
+    assert {r.index: r.score for r in cramped_results} == pytest.approx({r.index: r.score for r in whole}, abs=1e-5)

@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch")
 
 from rerank import InvalidOptionsError  # noqa: E402
 from rerank_torch import TorchOptions  # noqa: E402
-from rerank_torch.device import OUT_OF_MEMORY, choose_devices, choose_dtype  # noqa: E402
+from rerank_torch.device import OUT_OF_MEMORY, choose_devices, choose_dtype, memory_errors_told  # noqa: E402
 
 
 def test_the_first_device_there_is_chosen():
@@ -34,3 +34,10 @@ def test_a_cpu_gets_fp32_and_others_what_was_saved():
 def test_out_of_memory_is_no_plain_runtime_error():
     assert torch.cuda.OutOfMemoryError in OUT_OF_MEMORY or torch.OutOfMemoryError in OUT_OF_MEMORY
     assert RuntimeError not in OUT_OF_MEMORY
+
+
+def test_the_cpu_running_out_of_memory_is_told_as_such():
+    with pytest.raises(MemoryError), memory_errors_told():
+        torch.empty(1 << 60, dtype=torch.uint8)
+    with pytest.raises(RuntimeError, match="shape"), memory_errors_told():
+        torch.ones(2, 3) @ torch.ones(2, 3)

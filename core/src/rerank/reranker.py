@@ -362,7 +362,7 @@ class Reranker:
         except Exception as error:
             raise kind(
                 f"backend {self.backend!r} could not {action} {self.model}: {type(error).__name__}: {error}; "
-                "the cause is above, and `rerank explain` tells what the backend makes of the model"
+                "check the input and the options, and report it to the backend's authors if both are right"
             ) from error
 
     def close(self) -> None:

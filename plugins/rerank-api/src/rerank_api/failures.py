@@ -15,7 +15,8 @@ import httpx
 from rerank.errors import AuthenticationError, ProviderError, ProviderTimeoutError, RateLimitError
 from rerank_api.address import shown
 from rerank_api.keys import Secrets, how_to_set
-from rerank_api.provider import Provider, Reply
+from rerank_api.provider import Provider
+from rerank_api.wire import Reply
 
 TRANSIENT: Final = frozenset({408, 409, 429, *range(500, 600)}) - {501}
 """Statuses worth another attempt."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from rerank.results import ScoreScale
 from rerank_api.options import ApiOptions
+from rerank_api.wire import Reply, as_reply, encode
 
 if TYPE_CHECKING:
     import httpx
@@ -30,23 +31,6 @@ class Question:
     model: str | None
     top_k: int | None
     options: ApiOptions
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
-    """What came back over the wire.
-
-    Args:
-        status: The HTTP status.
-        headers: Lower-case names.
-        body: The parsed JSON; None where it was none.
-        text: The body as it came, where it was no JSON.
-    """
-
-    status: int
-    headers: Mapping[str, str]
-    body: Any = None
-    text: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,8 +78,6 @@ def bearer(key: str) -> Mapping[str, str]:
 
 def post_json(link: Link) -> Sender:
     """The usual way: a POST of JSON through the pool."""
-    from rerank_api.transport import as_reply, encode
-
     headers = {**link.headers, "Content-Type": "application/json"}
 
     async def send(body: Mapping[str, Any]) -> Reply:

@@ -19,9 +19,10 @@ from rerank_api.failures import AttemptError, Failure, of_answer, of_exception, 
 from rerank_api.keys import Secrets, find_key
 from rerank_api.options import SPECIFIC, ApiOptions
 from rerank_api.pace import Pace, estimate_tokens
-from rerank_api.provider import Answer, Link, Provider, Question, Reply, Sender
+from rerank_api.provider import Answer, Link, Provider, Question, Sender
 from rerank_api.retries import RetryBudget, retrying
-from rerank_api.transport import as_reply, open_pool
+from rerank_api.transport import open_pool
+from rerank_api.wire import Reply, as_reply
 
 T = TypeVar("T")
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import ssl
 import time
 import urllib.request
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import cache
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit
 
 import httpx
 
 from rerank.errors import InvalidOptionsError
 from rerank_api.options import ApiOptions
-from rerank_api.provider import Reply
 
 _IDLE: Final = 30.0
 """Seconds that an idle connection is kept."""
@@ -133,18 +131,3 @@ def _proxy_of_environment(url: str) -> str | None:
         return None
     found = proxies.get(parts.scheme) or proxies.get("all")
     return f"http://{found}" if found and "://" not in found else found
-
-
-def encode(body: Mapping[str, Any]) -> bytes:
-    """A body as UTF-8 JSON."""
-    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
-
-
-def as_reply(response: httpx.Response) -> Reply:
-    """A response with its JSON parsed, or its text where it is none."""
-    headers = dict(response.headers)
-    try:
-        return Reply(status=response.status_code, headers=headers, body=json.loads(response.content))
-    except (ValueError, RecursionError):
-        text = response.content.decode("utf-8", "replace")
-        return Reply(status=response.status_code, headers=headers, text=text)

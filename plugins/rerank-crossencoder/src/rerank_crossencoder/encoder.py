@@ -14,7 +14,7 @@ import torch
 from rerank import ModelRef, PairLayout, map_batches
 from rerank_crossencoder.first_token import shorten_last_layer
 from rerank_crossencoder.options import CrossEncoderOptions
-from rerank_torch.device import OUT_OF_MEMORY
+from rerank_torch.device import OUT_OF_MEMORY, memory_errors_told
 from rerank_torch.loading import load_model
 
 CPU_BATCH_TOKENS: Final = 768
@@ -114,7 +114,8 @@ class Encoder:
             before = len(self.layout.before) + len(self.layout.between)
             first = places < np.array([before + row.query_len for row in rows])[:, None]  # (rows, tokens)
             inputs["token_type_ids"] = self._on_device(np.where(first, *self.layout.types))
-        logits = self.network(**inputs).logits.float()  # (rows, 1 or 2)
+        with memory_errors_told():
+            logits = self.network(**inputs).logits.float()  # (rows, 1 or 2)
         return relevance(logits).unbind()
 
     def _on_device(self, array: np.ndarray[Any, Any]) -> torch.Tensor:

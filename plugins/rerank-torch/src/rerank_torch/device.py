@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Final
 
 import torch
@@ -13,7 +15,22 @@ OUT_OF_MEMORY: Final[tuple[type[BaseException], ...]] = (
     getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError),  # its name before torch 2.5
     MemoryError,
 )
-"""The exceptions that say just that, for `rerank.map_batches`."""
+"""The exceptions that say just that, for `rerank.map_batches`; on a CPU they take `memory_errors_told`."""
+
+
+@contextmanager
+def memory_errors_told() -> Iterator[None]:
+    """Raise ``MemoryError`` where torch's CPU allocator, which has no exception of its own, ran out.
+
+    Raises:
+        MemoryError: The allocator said so.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if "DefaultCPUAllocator" in str(error):
+            raise MemoryError(str(error)) from error
+        raise
 
 
 def choose_devices(options: TorchOptions) -> tuple[str, ...]:

@@ -17,7 +17,8 @@ from typing import Any, Final
 from rerank.errors import AuthenticationError, InvalidOptionsError
 from rerank_api.answers import read_list
 from rerank_api.options import ApiOptions
-from rerank_api.provider import Link, Provider, Question, Reply, Sender
+from rerank_api.provider import Link, Provider, Question, Sender
+from rerank_api.wire import Reply, as_reply, encode
 
 
 def region(options: ApiOptions) -> str:
@@ -53,8 +54,6 @@ def request(question: Question) -> Mapping[str, Any]:
 
 def connect(link: Link) -> Sender:
     """A sender that signs with the machine's own AWS credentials."""
-    from rerank_api.transport import as_reply, encode
-
     try:
         session = importlib.import_module("botocore.session").get_session()
         auth = importlib.import_module("botocore.auth")

@@ -12,7 +12,8 @@ from contextvars import ContextVar
 from typing import Any, Final
 
 from rerank_api.answers import read_list
-from rerank_api.provider import Link, Provider, Question, Reply, Sender
+from rerank_api.provider import Link, Provider, Question, Sender
+from rerank_api.wire import Reply, as_reply
 
 _PATH: Final = "/v2/rerank"
 _OWN: Final = ("model", "query", "documents", "top_n", "max_tokens_per_doc")
@@ -36,8 +37,6 @@ def connect(link: Link) -> Sender:
     """
     import cohere
     import httpx
-
-    from rerank_api.transport import as_reply
 
     client = cohere.AsyncClientV2(
         api_key=link.key or "",

@@ -17,7 +17,8 @@ from typing import Any, Final
 from rerank.errors import AuthenticationError, InvalidOptionsError
 from rerank_api.answers import read_list
 from rerank_api.options import ApiOptions
-from rerank_api.provider import Link, Provider, Question, Reply, Sender, bearer, post_json
+from rerank_api.provider import Link, Provider, Question, Sender, bearer, post_json
+from rerank_api.wire import Reply
 
 _SCOPE: Final = "https://www.googleapis.com/auth/cloud-platform"
 
