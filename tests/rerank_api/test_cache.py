@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -79,22 +80,23 @@ def test_the_file_stays_within_its_bounds(tmp_path: Path) -> None:
     cache.close()
 
 
-def put_many(file: Path, start: int) -> None:
-    cache = AnswerCache(file, 2**22)
-    for i in range(start, start + 100):
-        cache.put(str(i), [float(i)])
-    cache.close()
+PUT_MANY = """
+import sys
+from pathlib import Path
+from rerank_api.cache import AnswerCache
+
+cache, start = AnswerCache(Path(sys.argv[1]), 2**22), int(sys.argv[2])
+for i in range(start, start + 100):
+    cache.put(str(i), [float(i)])
+cache.close()
+"""
 
 
 def test_processes_share_the_file(tmp_path: Path) -> None:
     file = tmp_path / "answers"
-    context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=put_many, args=(file, 100 * i)) for i in range(3)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(60)
-        assert process.exitcode == 0
+    commands = [[sys.executable, "-c", PUT_MANY, str(file), str(100 * i)] for i in range(3)]
+    processes = [subprocess.Popen(command) for command in commands]
+    assert [process.wait(60) for process in processes] == [0, 0, 0]
     cache = AnswerCache(file, 2**22)
     assert [cache.get(str(i), 1) for i in range(300)] == [[float(i)] for i in range(300)]
     cache.close()
