@@ -124,6 +124,29 @@ def test_a_damaged_file_costs_its_answers_only(
     assert "cannot be written: no such table" in caplog.text
 
 
+@pytest.mark.parametrize("kept", ["oops", '["a", "b", "c"]', "[NaN, 0.5, 0.5]", "[true, 0.5, 0.5]", "{}"])
+def test_a_damaged_answer_is_asked_for_again(server: Loopback, tmp_path: Path, kept: str) -> None:
+    file = tmp_path / "answers"
+    with make(server, file) as reranker:
+        first = reranker.rank("q", DOCUMENTS)
+        with closing(sqlite3.connect(file, isolation_level=None)) as other:
+            other.execute("UPDATE answers SET scores = ?", (kept,))
+        assert reranker.rank("q", DOCUMENTS).results == first.results
+    assert server.count == 2
+
+
+def test_an_answer_with_the_first_k_is_none_with_all(server: Loopback, tmp_path: Path) -> None:
+    from api_loopback import Response
+
+    from rerank import ProviderError
+
+    server.script([Response({"results": [{"index": 1, "relevance_score": 0.5}, {"index": 0, "relevance_score": 0.4}]})])
+    with make(server, tmp_path / "answers", "generic", top_k_field="") as reranker:
+        assert len(reranker.rank("q", DOCUMENTS, top_k=2)) == 2
+        with pytest.raises(ProviderError, match="2 results where 3"):
+            reranker.rank("q", DOCUMENTS)
+
+
 def test_wrong_answers_are_not_kept(server: Loopback, tmp_path: Path) -> None:
     from api_loopback import Response, rerank
 

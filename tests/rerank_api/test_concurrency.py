@@ -13,10 +13,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from api_loopback import Hit, Loopback, Response, rerank, score
 
-from rerank import ProviderError, ProviderTimeoutError, Reranker, RerankError
+from rerank import Document, ProviderError, ProviderTimeoutError, Request, Reranker, RerankError
+from rerank_api.loop_thread import LoopThread
+from rerank_api.transport import Lanes
 
 DOCUMENTS = [f"document {i}" for i in range(10)]
 both = pytest.mark.parametrize("provider", ["jina", "cohere"])
@@ -339,3 +342,64 @@ def test_nothing_is_asked_after_close(server: Loopback) -> None:
     with pytest.raises(RerankError, match="closed"):
         reranker.rank("q", DOCUMENTS)
     assert server.count == 0
+
+
+def test_a_scorer_asked_after_close_starts_nothing(server: Loopback) -> None:
+    reranker = make(server)
+    scorer: Any = reranker._loaded()
+    request = Request(query="q", documents=[Document(text="x", doc_id=0)], options=reranker.options)
+    reranker.close()
+    with pytest.raises(RerankError, match="is closed: build another"):
+        scorer.score(request)
+    assert server.accepted == 0
+
+
+def test_closing_amid_rank_many_is_a_typed_error(server: Loopback) -> None:
+    reranker = make(server, max_concurrency=2)
+    many = reranker.rank_many((str(i), DOCUMENTS) for i in range(9))
+    next(many)
+    reranker.close()
+    with pytest.raises(RerankError, match="closed") as caught:
+        list(many)
+    assert caught.value.__cause__ is None
+
+
+def test_a_call_beside_close_ends_typed() -> None:
+    closing, told = threading.Event(), threading.Event()
+    thread = LoopThread()
+
+    async def last() -> None:
+        closing.set()
+        await asyncio.to_thread(told.wait, 5)  # what is submitted now came after the last task was cancelled
+
+    thread.submit(asyncio.sleep(0)).result(5)
+    with ThreadPoolExecutor(1) as pool:
+        closed = pool.submit(thread.close, last)
+        assert closing.wait(5)
+        with pytest.raises(RerankError, match="closed"):
+            thread.submit(asyncio.sleep(0))
+        told.set()
+        closed.result(5)
+
+
+def test_idle_connections_are_closed_while_others_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[httpx.Response] = []
+
+    class Lane(httpx.AsyncBaseTransport):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            return httpx.Response(200, stream=httpx.ByteStream(b""))
+
+        async def aclose(self) -> None:
+            if not taken:  # another call takes the connection just given back
+                taken.append(await lanes.handle_async_request(httpx.Request("POST", "http://h")))
+
+    async def used() -> None:
+        monkeypatch.setattr("rerank_api.transport._IDLE", 0.05)
+        first, second = [await lanes.handle_async_request(httpx.Request("POST", "http://h")) for _ in range(2)]
+        await second.aclose()
+        await asyncio.sleep(0.1)
+        await first.aclose()
+
+    lanes = Lanes(Lane)
+    asyncio.run(used())
+    assert len(taken) == 1

@@ -137,6 +137,8 @@ def test_a_wait_beyond_the_deadline_is_not_waited_for(server: Loopback, provider
         ({"retry-after-ms": "1500", "retry-after": "9"}, 1.5),
         ({"retry-after": "Sun, 06 Nov 1994 08:49:37 GMT"}, 37),
         ({"retry-after": "Sun, 06 Nov 1994 08:48:00 GMT"}, 0),
+        ({"retry-after": "Sun Nov  6 08:49:37 1994"}, 37),
+        ({"retry-after": "Sunday, 06-Nov-94 08:49:37 GMT"}, 37),
         ({"retry-after": "soon"}, None),
         ({"retry-after": "-3"}, None),
         ({"x-ratelimit-reset": "784111787"}, 47),
@@ -156,9 +158,16 @@ def test_a_wait_beyond_the_deadline_is_not_waited_for(server: Loopback, provider
         ({}, None),
     ],
 )
-def test_waits_are_read(headers: dict[str, str], seconds: float | None) -> None:
+def test_waits_are_read(headers: dict[str, str], seconds: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    if hasattr(time, "tzset"):
+        monkeypatch.setenv("TZ", "Asia/Tokyo")  # a date without a zone is UTC wherever we are
+        time.tzset()
     now = datetime(1994, 11, 6, 8, 49, 0, tzinfo=timezone.utc).timestamp()
-    assert wait_of(headers, now) == pytest.approx(seconds)
+    waited = wait_of(headers, now)
+    monkeypatch.undo()
+    if hasattr(time, "tzset"):
+        time.tzset()
+    assert waited == pytest.approx(seconds)
 
 
 def test_rate_limit_reset_is_honoured(server: Loopback) -> None:
@@ -221,6 +230,13 @@ def test_wrong_answers_are_named_and_not_tried_again(server: Loopback, provider:
         reranker.rank("q", DOCUMENTS)
     assert server.count == 1
     assert (caught.value.status, caught.value.request_id) == (200, "r-1")
+
+
+def test_a_wrong_answer_of_any_size_is_a_short_message(server: Loopback) -> None:
+    server.script([Response({f"field {i}": i for i in range(5000)})])
+    with make(server) as reranker, pytest.raises(ProviderError, match="no 'results', only 'field 0'") as caught:
+        reranker.rank("q", DOCUMENTS)
+    assert len(str(caught.value)) < 1000
 
 
 def test_only_the_first_k_are_handled_as_such(server: Loopback) -> None:
@@ -320,3 +336,13 @@ def test_headers_are_sent(server: Loopback) -> None:
             reranker.rank("q", DOCUMENTS)
         assert server.hits[-1].headers["x-team"] == "search"
         assert server.hits[-1].headers["authorization"] == "Bearer secret-key"
+
+
+@both
+def test_ones_own_header_replaces_ours_whatever_its_case(server: Loopback, provider: str) -> None:
+    own = {"authorization": "Bearer other-key", "CONTENT-TYPE": "application/json; charset=utf-8"}
+    with make(server, provider, headers=own) as reranker:
+        reranker.rank("q", DOCUMENTS)
+    sent = {name: server.hits[-1].named.count(name) for name in ("authorization", "content-type")}
+    assert sent == {"authorization": 1, "content-type": 1}
+    assert server.hits[-1].headers["authorization"] == "Bearer other-key"

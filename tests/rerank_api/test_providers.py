@@ -182,6 +182,13 @@ def test_address_may_hold_part_of_the_path(given: str, server: Loopback) -> None
     assert server.hits[-1].path == ("/gateway/v1/rerank" if "gateway" in given else "/v1/rerank")
 
 
+@pytest.mark.parametrize("path", ["/rank", "/rank/", "/"])
+def test_an_address_without_a_path_of_the_provider_is_kept(path: str, server: Loopback) -> None:
+    with Reranker("m", api_provider="generic", url=server.url + path) as reranker:
+        reranker.rank(QUERY, TEXTS)
+    assert server.hits[-1].path == path
+
+
 @pytest.mark.parametrize("name", ["jinaai/jina-reranker-v2-base-multilingual", "cohere/rerank", "rerank-v3.5", "mxbai"])
 def test_names_of_models_are_not_claimed(name: str) -> None:
     from rerank import Confidence, ModelRef
@@ -220,6 +227,7 @@ def test_foreign_options_are_refused(server: Loopback) -> None:
         ({"proxy": "http://me:secret@host"}, "HTTPS_PROXY"),
         ({"url": "http://a", "base_url": "http://b"}, "differ"),
         ({"headers": {"X": "a\nb"}}, "no header can carry"),
+        ({"headers": {"X": " secret"}}, "white space"),
         ({"headers": {"X Y": "a"}}, "no name of a header"),
         ({"api_key": "bad\nkey"}, "no header can carry"),
         ({"ca_file": "/no/such.pem", "url": "http://h"}, "PEM"),

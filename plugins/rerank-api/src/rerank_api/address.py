@@ -36,7 +36,8 @@ def join(base: str, path: str) -> str:
     shared = next(
         size for size in range(len(added), -1, -1) if size <= len(own) and own[len(own) - size :] == added[:size]
     )
-    return urlunsplit(parts._replace(path="/" + "/".join(own + added[shared:]), fragment=""))
+    end = "/" if own and not added and parts.path.endswith("/") else ""  # the user's whole path is kept as it is
+    return urlunsplit(parts._replace(path="/" + "/".join(own + added[shared:]) + end, fragment=""))
 
 
 def sibling(url: str, path: str, other: str) -> str:

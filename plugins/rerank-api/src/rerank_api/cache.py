@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import sqlite3
 import threading
 from collections.abc import Mapping, Sequence
@@ -78,8 +79,12 @@ class AnswerCache:
             return None
         if row is None:
             return None
-        scores = json.loads(row[0])
-        return scores if isinstance(scores, list) and len(scores) == count else None
+        try:
+            scores = json.loads(row[0])
+        except (ValueError, TypeError) as error:
+            logger.warning("cache %s holds no answer under a key: %s", self._path, error)
+            return None
+        return scores if isinstance(scores, list) and len(scores) == count and all(map(_is_score, scores)) else None
 
     def put(self, key: str, scores: Sequence[float | None]) -> None:
         """Keep scores under a key, dropping the oldest where the file is full."""
@@ -108,3 +113,7 @@ class AnswerCache:
         """Close the file."""
         with self._lock:
             self._connection.close()
+
+
+def _is_score(value: Any) -> bool:
+    return value is None or (type(value) in (int, float) and math.isfinite(value))

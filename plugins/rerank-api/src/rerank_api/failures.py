@@ -7,6 +7,7 @@ import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timezone
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
@@ -99,7 +100,7 @@ def of_answer(problem: str, reply: Reply, secrets: Secrets) -> Failure:
     """An answer that cannot be used: what is wrong with it, and the provider's own message where it sent one."""
     message = told_by(reply, secrets) if isinstance(reply.body, Mapping) else ""
     return Failure(
-        what=f"answered {reply.status}, but {secrets.hide(problem)}{f'; it says: {message}' if message else ''}",
+        what=f"answered {reply.status}, but {secrets.hide(problem)[:_LONGEST]}{f'; it says: {message}' if message else ''}",
         step="check the model and the options, and that url= and the provider belong together",
         status=reply.status,
         request_id=_request_id(reply, secrets),
@@ -231,7 +232,8 @@ def _number(text: str | None) -> float | None:
 
 def _until(date: str, now: float) -> float | None:
     try:
-        return max(0.0, parsedate_to_datetime(date).timestamp() - now)
+        then = parsedate_to_datetime(date)
+        return max(0.0, (then if then.tzinfo else then.replace(tzinfo=timezone.utc)).timestamp() - now)
     except (ValueError, TypeError, OverflowError):
         return None
 

@@ -13,6 +13,8 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from rerank.errors import RerankError
+
 T = TypeVar("T")
 
 
@@ -24,10 +26,18 @@ class LoopThread:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self._closed = False
 
     def submit(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
-        """Start a coroutine; cancelling the future cancels it."""
+        """Start a coroutine; cancelling the future cancels it.
+
+        Raises:
+            RerankError: `close` was called.
+        """
         with self._lock:
+            if self._closed:
+                work.close()
+                raise RerankError("this reranker is closed: build another")
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
                 self._thread = threading.Thread(target=_run, args=(self._loop,), name="rerank-api", daemon=True)
@@ -36,9 +46,11 @@ class LoopThread:
 
     def close(self, last: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Cancel what is under way, run ``last`` where the thread ever started, and end the thread; called once."""
-        with self._lock:
-            loop, thread = self._loop, self._thread
-        if loop is None or thread is None or self.pid != os.getpid():
+        if self.pid != os.getpid():  # after a fork: the lock may be another thread's, the loop runs nowhere
+            return
+        with self._lock:  # whatever was submitted before is under way by then, and nothing can be after
+            self._closed, loop, thread = True, self._loop, self._thread
+        if loop is None or thread is None:
             return
         loop.call_soon_threadsafe(lambda: loop.create_task(_finish(loop, last)))
         if thread is not threading.current_thread():  # the garbage collector may call from anywhere

@@ -132,8 +132,10 @@ class ApiOptions(Options):
             text = value.get_secret_value()
             if not name.isascii() or not name.replace("-", "").replace("_", "").isalnum():
                 raise ValueError(f"{name!r} is no name of a header")
-            if not text.isascii() or not text.isprintable():
-                raise ValueError(f"the value of {name} has characters that no header can carry")
+            if not text.isascii() or not text.isprintable() or text != text.strip():
+                raise ValueError(
+                    f"the value of {name} has white space at its ends, or characters that no header can carry"
+                )
         return dict(given)
 
     @field_validator("api_key")

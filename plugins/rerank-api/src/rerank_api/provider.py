@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from rerank.results import ScoreScale
 from rerank_api.options import ApiOptions
-from rerank_api.wire import Reply, as_reply, encode
+from rerank_api.wire import Reply, as_reply, encode, merge_headers
 
 if TYPE_CHECKING:
     import httpx
@@ -53,7 +53,7 @@ class Link:
     Args:
         client: The connection pool, with the user's timeouts, proxy and certificates.
         url: Where to post.
-        headers: Of every request: the key's and the user's own.
+        headers: Of every request: the key's and the user's own, with lower-case names.
         key: The key, or None.
         options: The construction's options.
         keep_secret: To be called with every further secret, such as a token fetched: no message will show it.
@@ -78,7 +78,7 @@ def bearer(key: str) -> Mapping[str, str]:
 
 def post_json(link: Link) -> Sender:
     """The usual way: a POST of JSON through the pool."""
-    headers = {**link.headers, "Content-Type": "application/json"}
+    headers = merge_headers({"Content-Type": "application/json"}, link.headers)
 
     async def send(body: Mapping[str, Any]) -> Reply:
         return as_reply(await link.client.post(link.url, content=encode(body), headers=headers))

@@ -22,7 +22,7 @@ from rerank_api.pace import Pace, estimate_tokens
 from rerank_api.provider import Answer, Link, Provider, Question, Sender
 from rerank_api.retries import RetryBudget, retrying
 from rerank_api.transport import open_pool
-from rerank_api.wire import Reply, as_reply
+from rerank_api.wire import Reply, as_reply, merge_headers
 
 T = TypeVar("T")
 
@@ -71,7 +71,7 @@ class Service:
         self._url = endpoint(provider, model, options)
         self._cache = None if options.cache is None else AnswerCache(options.cache, options.cache_max_bytes)
         self._pool = open_pool(options, self._url)
-        self._headers = {**({} if key is None else provider.authorize(key)), **provider.headers, **own}
+        self._headers = merge_headers({} if key is None else provider.authorize(key), provider.headers, own)
         self._send = provider.connect(
             Link(
                 client=self._pool,
@@ -193,12 +193,13 @@ class Service:
         return values
 
     def _cache_key(self, question: Question, body: Mapping[str, Any]) -> str:
-        headers = {name.lower(): value for name, value in {**self._provider.headers, **self._own_headers}.items()}
+        headers = merge_headers(self._provider.headers, self._own_headers)
         return cache_key(
             {
                 "provider": self._provider.name,
                 "url": self._url,
                 "body": body,
+                "top_k": question.top_k,  # how many scores are enough, even where the body does not tell
                 "headers": {
                     name: value for name, value in headers.items() if not any(word in name for word in _CREDENTIALS)
                 },

@@ -47,7 +47,7 @@ class Lanes(httpx.AsyncBaseTransport):
         async def give_back() -> None:
             now = time.monotonic()
             self._free.append((now, lane))
-            while now - self._free[0][0] > _IDLE:
+            while self._free and now - self._free[0][0] > _IDLE:  # others take from it while one is closed
                 await self._free.popleft()[1].aclose()
 
         return httpx.Response(

@@ -28,6 +28,11 @@ class Reply:
     text: str | None = None
 
 
+def merge_headers(*several: Mapping[str, str]) -> dict[str, str]:
+    """Headers with lower-case names, of which a later one replaces an earlier one of the same name in any case."""
+    return {name.lower(): value for headers in several for name, value in headers.items()}
+
+
 def encode(body: Mapping[str, Any]) -> bytes:
     """A body as UTF-8 JSON."""
     return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()

@@ -18,7 +18,7 @@ from rerank.errors import AuthenticationError, InvalidOptionsError
 from rerank_api.answers import read_list
 from rerank_api.options import ApiOptions
 from rerank_api.provider import Link, Provider, Question, Sender
-from rerank_api.wire import Reply, as_reply, encode
+from rerank_api.wire import Reply, as_reply, encode, merge_headers
 
 
 def region(options: ApiOptions) -> str:
@@ -79,8 +79,9 @@ def connect(link: Link) -> Sender:
 
     async def post(body: Mapping[str, Any]) -> Reply:
         content = encode(body)
-        headers = await asyncio.to_thread(sign, content)  # credentials may be fetched or refreshed over the network
-        return as_reply(await link.client.post(link.url, content=content, headers={**link.headers, **headers}))
+        signed = await asyncio.to_thread(sign, content)  # credentials may be fetched or refreshed over the network
+        headers = merge_headers(link.headers, signed)
+        return as_reply(await link.client.post(link.url, content=content, headers=headers))
 
     async def send(body: Mapping[str, Any]) -> Reply:
         reply, results = await post(body), []

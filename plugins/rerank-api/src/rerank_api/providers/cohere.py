@@ -50,12 +50,12 @@ def connect(link: Link) -> Sender:
     async def remember(response: httpx.Response) -> None:
         responses.get().append(response)
 
-    async def without_empty_key(request: httpx.Request) -> None:
-        if request.headers.get("Authorization", "").strip() == "Bearer":  # the SDK always sends one
-            del request.headers["Authorization"]
+    async def with_our_headers(request: httpx.Request) -> None:
+        request.headers.pop("Authorization", None)  # the SDK always sends one, even without a key
+        request.headers.update(link.headers)  # given to the SDK, one in another case would be sent beside its own
 
     hooks = link.client.event_hooks
-    link.client.event_hooks = {"request": [*hooks["request"], without_empty_key], "response": [remember]}
+    link.client.event_hooks = {"request": [*hooks["request"], with_our_headers], "response": [remember]}
 
     async def send(body: Mapping[str, Any]) -> Reply:
         own: dict[str, Any] = {name: value for name, value in body.items() if name in _OWN}
@@ -65,11 +65,7 @@ def connect(link: Link) -> Sender:
         try:
             await client.rerank(
                 **own,
-                request_options={
-                    "max_retries": 0,
-                    "additional_headers": dict(link.headers),
-                    "additional_body_parameters": more,
-                },
+                request_options={"max_retries": 0, "additional_body_parameters": more},
             )
         except httpx.HTTPError:
             raise

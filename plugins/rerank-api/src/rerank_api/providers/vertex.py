@@ -18,7 +18,7 @@ from rerank.errors import AuthenticationError, InvalidOptionsError
 from rerank_api.answers import read_list
 from rerank_api.options import ApiOptions
 from rerank_api.provider import Link, Provider, Question, Sender, bearer, post_json
-from rerank_api.wire import Reply
+from rerank_api.wire import Reply, merge_headers
 
 _SCOPE: Final = "https://www.googleapis.com/auth/cloud-platform"
 
@@ -68,7 +68,7 @@ def connect(link: Link) -> Sender:
                 except auth.exceptions.GoogleAuthError as error:
                     raise _unauthorized(error) from error
                 link.keep_secret(credentials.token)
-        headers = {**bearer(credentials.token), **link.headers}
+        headers = merge_headers(bearer(credentials.token), link.headers)
         return await post_json(replace(link, headers=headers))(body)
 
     return send
