@@ -57,7 +57,7 @@ REFUSED = {
     ),
     "ids too few": Refused({"doc_ids": ["a"]}, "doc_ids has 1 entries for 2 documents: give one for each"),
     "ids too many": Refused({"doc_ids": [1, 2, 3]}, "doc_ids has 3 entries for 2 documents: give one for each"),
-    "ids equal": Refused({"doc_ids": [1, 1]}, "documents 0 and 1 have the same id 1: give each document its own"),
+    "ids equal": Refused({"doc_ids": [1, 1]}, "documents 0 and 1 have the same id 1"),
     "ids text": Refused({"doc_ids": "ab"}, r"doc_ids must be a list, not of type str: put it in \[ \]"),
     "id float": Refused({"doc_ids": [1.5, 2]}, "the id of document 0 is of type float: give a str or an int"),
     "id surrogate": Refused({"doc_ids": ["a", "\udfff"]}, r"the id of document 1 holds the lone surrogate U\+DFFF"),
@@ -167,7 +167,7 @@ def test_async_refuses_the_same(subject_of: Callable[..., Any], name: str) -> No
         ),
         ([QUERY], '{"text": "a"}\n[["nested"]]\n', "line 2: the document is of type list: give a str"),
         ([QUERY], '{"text": "a"}\nnull\n', "line 2: the document is None: give a str"),
-        ([QUERY], '{"text": "a", "id": 1}\n{"text": "b", "id": 1}\n', "have the same id 1: give each document its own"),
+        ([QUERY], '{"text": "a", "id": 1}\n{"text": "b", "id": 1}\n', "line 2: the id 1 is that of line 1 too"),
     ],
 )
 def test_the_command_refuses_with_code_2(
