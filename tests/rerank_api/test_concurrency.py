@@ -288,6 +288,36 @@ def test_teis_limit_may_be_unreadable(server: Loopback, status: int) -> None:
         assert len(reranker.rank("q", DOCUMENTS)) == 10
 
 
+def test_teis_limit_is_read_as_patiently_as_the_reranker_is(server: Loopback) -> None:
+    asked = 0
+
+    async def handler(hit: Hit) -> Response:
+        nonlocal asked
+        if hit.method == "POST":
+            return rerank(hit)
+        asked += 1
+        await asyncio.sleep(0.2)
+        return rerank(hit) if asked > 2 else Response({"error": "starting"}, 503)
+
+    server.handler = handler
+
+    async def both_calls() -> list[Any]:
+        async with Reranker("tei", url=server.url, backoff=0.01) as reranker:
+            hasty = asyncio.ensure_future(reranker.arank("q", DOCUMENTS, deadline=0.3, max_retries=0))
+            return await asyncio.gather(hasty, reranker.arank("q", DOCUMENTS), return_exceptions=True)
+
+    hasty, patient = asyncio.run(both_calls())
+    assert isinstance(hasty, ProviderTimeoutError)
+    assert len(patient) == 10
+
+
+@pytest.mark.parametrize("told", [True, "4", 0, None])
+def test_a_limit_that_is_no_number_is_none(server: Loopback, told: Any) -> None:
+    server.handler = lambda hit: Response({"max_client_batch_size": told}) if hit.method == "GET" else rerank(hit)
+    with Reranker("tei", url=server.url) as reranker:
+        assert "split" not in reranker.rank("q", DOCUMENTS).diagnostics
+
+
 def test_concurrency_is_bounded(server: Loopback) -> None:
     server.handler = slow(0.02)
 

@@ -32,7 +32,16 @@ _CREDENTIALS: Final = ("auth", "key", "token", "secret", "cookie", "password", "
 
 @dataclass(slots=True)
 class Tally:
-    """What one call cost, summed over its requests."""
+    """What one call cost, summed over its requests.
+
+    Args:
+        until: Its deadline, by the monotonic clock.
+        requests: Attempts sent.
+        retries: Those of them that were not a request's first.
+        cached: Requests answered by the cache.
+        usage: What the provider bills, by name.
+        last: How the latest attempt failed; None where it did not.
+    """
 
     until: float
     requests: int = 0
@@ -40,11 +49,6 @@ class Tally:
     cached: int = 0
     usage: dict[str, float] = field(default_factory=dict)
     last: Failure | None = None
-
-    @property
-    def seconds_left(self) -> float:
-        """Seconds until the call's deadline."""
-        return self.until - time.monotonic()
 
 
 class Service:
@@ -64,7 +68,7 @@ class Service:
         refuse_foreign_options(provider, options)
         key = find_key(provider, options)
         own = {name: value.get_secret_value() for name, value in options.headers.items()}
-        self._provider, self._model, self._own_headers = provider, model, own
+        self._provider, self._model, self._options, self._own_headers = provider, model, options, own
         self._secrets = Secrets()
         for secret in (*own.values(), key or ""):
             self._secrets.add(secret)
@@ -113,7 +117,7 @@ class Service:
     async def _split(self, request: Request, options: ApiOptions, tally: Tally) -> Scores:
         """Ask for as many documents at a time as the provider takes, and put the scores together."""
         texts = [document.text for document in request.documents]
-        limits = [await self._max_documents(options, tally), options.batch_size, len(texts)]
+        limits = [await self._max_documents(tally), options.batch_size, len(texts)]
         size = min(limit for limit in limits if limit is not None)
         questions = [
             Question(
@@ -146,29 +150,31 @@ class Service:
             diagnostics["scale"] = "scores outside [0, 1], so they are no probabilities as documented"
         return Scores(values=values, scale=scale, diagnostics=diagnostics)
 
-    async def _max_documents(self, options: ApiOptions, tally: Tally) -> int | None:
-        """The provider's documented limit, or what a running server tells, asked once."""
+    async def _max_documents(self, tally: Tally) -> int | None:
+        """The provider's documented limit, or what a running server tells, asked once for all calls."""
         if self._provider.limit_from is None:
             return self._provider.max_documents
         if self._limit is None or (self._limit.done() and (self._limit.cancelled() or self._limit.exception())):
-            self._limit = asyncio.ensure_future(self._read_limit(*self._provider.limit_from, options, tally))
+            self._limit = asyncio.ensure_future(self._read_limit(*self._provider.limit_from, tally))
             self._limit.add_done_callback(lambda task: task.cancelled() or task.exception())  # if nobody waits any more
         return await asyncio.shield(self._limit)
 
-    async def _read_limit(self, path: str, name: str, options: ApiOptions, tally: Tally) -> int | None:
+    async def _read_limit(self, path: str, name: str, tally: Tally) -> int | None:
+        """A server's own limit; as patient as the construction's options, whatever the call that happens to be first."""
+        options = self._options
         url = sibling(self._url, path_of(self._provider, self._model, options), path)
 
         async def get(body: Mapping[str, Any]) -> Reply:
             return as_reply(await self._pool.get(url, headers=self._headers))
 
         try:
-            reply = await self._attempts(get, {}, options, tally)
+            reply = await self._attempts(get, {}, options, tally, until=time.monotonic() + options.deadline)
         except ProviderError as error:
             if error.status in (404, 405):  # behind a gateway that knows only the ranking: its own error will tell
                 return None
             raise
         found = reply.body.get(name) if isinstance(reply.body, Mapping) else None
-        return found if isinstance(found, int) and found > 0 else None
+        return found if isinstance(found, int) and not isinstance(found, bool) and found > 0 else None
 
     async def _ask(self, question: Question, tally: Tally) -> Sequence[float | None]:
         """The checked scores of one request, from the cache where they are known."""
@@ -182,7 +188,7 @@ class Service:
                 tally.cached += 1
                 return kept
         estimate = estimate_tokens(question.query, question.texts) if question.options.tokens_per_minute else 0.0
-        reply = await self._attempts(self._send, body, question.options, tally, estimate)
+        reply = await self._attempts(self._send, body, question.options, tally, until=tally.until, tokens=estimate)
         answer, values = self._checked(reply, question)
         for name, value in answer.usage.items():
             tally.usage[name] = tally.usage.get(name, 0) + value
@@ -208,14 +214,21 @@ class Service:
         )
 
     async def _attempts(
-        self, send: Sender, body: Mapping[str, Any], options: ApiOptions, tally: Tally, tokens: float = 0.0
+        self,
+        send: Sender,
+        body: Mapping[str, Any],
+        options: ApiOptions,
+        tally: Tally,
+        *,
+        until: float,
+        tokens: float = 0.0,
     ) -> Reply:
         """Send a body until a usable reply comes or the policy says stop; every attempt waits for its turn."""
         attempts = 0
 
         async def attempt() -> Reply:
             nonlocal attempts
-            await self._wait_for_pace(tokens, tally, options)
+            await self._wait_for_pace(tokens, tally, options, until)
             async with self._turns:
                 attempts += 1
                 tally.requests += 1
@@ -232,14 +245,14 @@ class Service:
 
         self._budget.earn()
         try:
-            return await retrying(options, self._budget, tally.seconds_left)(attempt)
+            return await retrying(options, self._budget, until - time.monotonic())(attempt)
         except AttemptError as error:
             raise error.failure.error(self._provider.name, attempts) from error.__cause__
 
-    async def _wait_for_pace(self, tokens: float, tally: Tally, options: ApiOptions) -> None:
+    async def _wait_for_pace(self, tokens: float, tally: Tally, options: ApiOptions, until: float) -> None:
         async with self._queue:  # first come, first served
             wait = max(self._requests.wait(), self._tokens.wait())
-            if wait >= tally.seconds_left:
+            if wait >= until - time.monotonic():
                 raise self._too_late(tally, options, f"its turn comes in {wait:.1f} s by the limit set a minute")
             if wait > 0:
                 await asyncio.sleep(wait)
