@@ -349,7 +349,9 @@ def test_rank_many_sends_no_further_ahead_than_the_deadline_allows(server: Loopb
         assert len(list(reranker.rank_many((str(i), DOCUMENTS) for i in range(10)))) == 10
 
 
-def test_tokens_a_minute_are_spread_by_the_usage_told(server: Loopback) -> None:
+@pytest.mark.parametrize("name", ["total_tokens", "input_tokens"])
+def test_tokens_a_minute_are_spread_by_the_usage_told(server: Loopback, name: str) -> None:
+    server.handler = lambda hit: Response({**rerank(hit).body, "usage": {name: 100}})
     with make(server, tokens_per_minute=12_000) as reranker:  # 100 tokens a call by its usage: half a second
         started = time.monotonic()
         for i in range(3):

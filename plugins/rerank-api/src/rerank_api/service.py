@@ -192,8 +192,9 @@ class Service:
         answer, values = self._checked(reply, question)
         for name, value in answer.usage.items():
             tally.usage[name] = tally.usage.get(name, 0) + value
-        if "total_tokens" in answer.usage:
-            self._tokens.take(answer.usage["total_tokens"] - estimate)
+        tokens = answer.usage.get("total_tokens", answer.usage.get("input_tokens"))
+        if tokens is not None:
+            self._tokens.take(tokens - estimate)
         if self._cache is not None:
             await asyncio.to_thread(self._cache.put, key, values)
         return values
