@@ -22,6 +22,8 @@ def test_the_first_device_there_is_chosen():
 def test_a_device_that_is_not_there_is_an_error(device):
     with pytest.raises(InvalidOptionsError, match="choose"):
         choose_devices(TorchOptions(devices=[device]))
+    with pytest.raises(InvalidOptionsError, match="choose"):
+        choose_devices(TorchOptions(device=device))
 
 
 def test_a_cpu_gets_fp32_and_others_what_was_saved():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import threading
 import time
@@ -65,6 +66,27 @@ def test_an_error_in_a_task_comes_back_and_the_pool_goes_on():
     with pytest.raises(TypeError, match="bad operand"):
         pool.map([1, "no number", 3])
     assert pool.map([1, 2, 3]) == [-1, -2, -3]
+    pool.close()
+
+
+def test_a_call_cut_short_leaves_no_answer_for_the_next():
+    """Python runs a signal's handler in the main thread, where the pool waits: as Ctrl-C does."""
+    pool = DevicePool(resolve_name, ["time.sleep", "time.sleep"])
+    pool.map([0, 0])
+    killer = threading.Timer(0.3, signal.raise_signal, [signal.SIGINT])
+    killer.start()
+    with pytest.raises(KeyboardInterrupt):
+        pool.map([60, 60])
+    killer.join()
+    assert pool._children == []
+    pool.close()
+
+
+def test_a_task_that_cannot_be_sent_is_an_error_and_the_next_call_starts_anew():
+    pool = DevicePool(resolve_name, ["operator.not_", "operator.not_"])
+    with pytest.raises((pickle.PicklingError, AttributeError)):
+        pool.map([1, lambda: None, 3])
+    assert pool.map([1, 0]) == [False, True]
     pool.close()
 
 

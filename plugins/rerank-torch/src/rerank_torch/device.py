@@ -39,7 +39,7 @@ def choose_devices(options: TorchOptions) -> tuple[str, ...]:
     Raises:
         InvalidOptionsError: This machine or this build of torch has no such device.
     """
-    asked = options.devices or ((options.device,) if options.device else (_first_device(),))
+    asked = options.devices or ((_first_device(),) if options.device is None else (options.device,))
     for name in asked:
         _check_device(name)
     return asked

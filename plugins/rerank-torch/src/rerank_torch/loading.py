@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,8 @@ SAFE_WEIGHTS: Final = ("model.safetensors", "model.safetensors.index.json")
 PICKLED_WEIGHTS: Final = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 _SIDE_FILES: Final = (".json", ".txt", ".model", ".jinja", ".tiktoken", ".bpe", ".vocab")
 _DTYPE_ARGUMENT: Final = "dtype" if int(transformers.__version__.split(".")[0]) >= 5 else "torch_dtype"
+_LOADING: Final = threading.Lock()
+"""One load at a time: transformers' verbosity and torch's default dtype, which a load sets, are the process's own."""
 
 
 def load_config(model: ModelRef, options: TorchOptions) -> Any:
@@ -125,19 +128,20 @@ def _fetch_weights(model: ModelRef) -> bool:
 def _failures_told(model: ModelRef) -> Iterator[None]:
     """Keep transformers quiet, and turn whatever it raises into a `ModelLoadError` that says what to do."""
     log: Any = transformers.utils.logging
-    level, bars = log.get_verbosity(), log.is_progress_bar_enabled()
-    log.set_verbosity_error()
-    log.disable_progress_bar()
-    try:
-        yield
-    except Exception as error:
-        raise ModelLoadError(
-            f"{model.name} cannot be loaded ({type(error).__name__}: {str(error).strip()[:500]}): {_advise(error)}"
-        ) from error
-    finally:
-        log.set_verbosity(level)
-        if bars:
-            log.enable_progress_bar()
+    with _LOADING:
+        level, bars = log.get_verbosity(), log.is_progress_bar_enabled()
+        log.set_verbosity_error()
+        log.disable_progress_bar()
+        try:
+            yield
+        except Exception as error:
+            raise ModelLoadError(
+                f"{model.name} cannot be loaded ({type(error).__name__}: {str(error).strip()[:500]}): {_advise(error)}"
+            ) from error
+        finally:
+            log.set_verbosity(level)
+            if bars:
+                log.enable_progress_bar()
 
 
 def _advise(error: BaseException) -> str:

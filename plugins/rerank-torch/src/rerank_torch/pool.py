@@ -22,7 +22,8 @@ R = TypeVar("R")
 class DevicePool(Generic[T, R]):
     """Runs tasks on several devices, each the same callable in a process of its own.
 
-    Safe to use from several threads; their calls take turns. After a child died or `close`, the next call starts anew.
+    Safe to use from several threads; their calls take turns. After a child died, a call was cut short (Ctrl-C) or
+    `close`, the next call starts anew.
 
     Args:
         start: Called in each child with its device; returns what runs a task there. It, the tasks and the results
@@ -55,7 +56,11 @@ class DevicePool(Generic[T, R]):
             for child in self._children:
                 if not child.process.is_alive():  # since the last call
                     raise self._death_of(child)
-            return self._map(tasks)
+            try:
+                return self._map(tasks)
+            finally:
+                if any(child.busy for child in self._children):  # cut short, and the next call would take their answers
+                    self._stop()
 
     def _map(self, tasks: Sequence[T]) -> list[R]:
         results: dict[int, R] = {}
