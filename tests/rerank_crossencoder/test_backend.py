@@ -61,6 +61,18 @@ def test_onnx_alone_is_left_to_others_and_beside_torch_weights_is_not(tmp_path):
     assert resolution.resolve(installed(), ModelRef(name=str(tmp_path))).name == "cross-encoder"
 
 
+def test_weights_are_certain_only_by_the_names_that_loading_reads(tmp_path):
+    pytest.importorskip("torch")
+    from rerank_crossencoder.backend import _WEIGHTS
+    from rerank_torch.loading import PICKLED_WEIGHTS, SAFE_WEIGHTS
+
+    assert {*SAFE_WEIGHTS, *PICKLED_WEIGHTS} == _WEIGHTS
+    config = {"architectures": ["BertForSequenceClassification"], "num_labels": 1}
+    found = claim(tmp_path, config, "training_args.bin", "onnx/model.onnx", "tokenizer.json")
+    assert found.confidence == Confidence.LIKELY  # not a tie with the backend of the graph
+    assert "of another name" in found.reason
+
+
 @pytest.mark.parametrize(
     ("name", "lang", "model", "options"),
     [

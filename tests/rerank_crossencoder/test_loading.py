@@ -125,6 +125,17 @@ def test_a_checkpoint_without_weights_says_what_it_needs(copy):
         load(copy)
 
 
+def test_a_classifier_of_texts_is_refused_whoever_asks(checkpoint):
+    with pytest.raises(ModelLoadError, match="3 outputs"):
+        load(checkpoint("bert", num_labels=3), backend="cross-encoder")
+
+
+def test_a_config_that_asks_for_tuples_changes_nothing(checkpoint, copy):
+    write_config(copy, return_dict=False)
+    with load(copy) as reranker, load(checkpoint("bert")) as plain:
+        assert reranker.score(QUERY, DOCUMENTS[0]) == pytest.approx(plain.score(QUERY, DOCUMENTS[0]), abs=1e-6)
+
+
 CODE = """
 from pathlib import Path
 Path(__file__).with_name("ran").touch()

@@ -93,6 +93,19 @@ def test_a_head_that_reads_every_token_keeps_its_last_layer(checkpoint):
     assert network.bert.encoder.layer[-1] is layer
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_a_layer_that_only_looks_like_berts_stays_whole_in_every_dtype(checkpoint, dtype):
+    """RoFormer's layer has BERT's parts and turns queries and keys besides: little in a few tokens of half precision."""
+    from rerank_crossencoder.first_token import shorten_last_layer
+
+    torch.manual_seed(1)
+    sizes = {"hidden_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 128}
+    config = transformers.RoFormerConfig(**sizes, vocab_size=200, num_labels=1, initializer_range=0.2)
+    assert not shorten_last_layer(transformers.RoFormerForSequenceClassification(config).eval().to(dtype))
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(checkpoint("bert"))
+    assert shorten_last_layer(model.eval().to(dtype))
+
+
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 def test_attention_implementations_agree(checkpoint, bare, attention):
     folder = checkpoint("bert")

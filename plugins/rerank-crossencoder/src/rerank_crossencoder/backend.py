@@ -9,6 +9,9 @@ from rerank import Alias, Backend, Claim, Confidence, ModelRef, Scorer, hookimpl
 from rerank_crossencoder.options import CrossEncoderOptions
 
 _HEAD: Final = "ForSequenceClassification"
+_WEIGHTS: Final = frozenset(  # what `rerank_torch.loading` reads, which imports torch
+    ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+)
 _DECODERS: Final = (
     "Llama",
     "Qwen",
@@ -53,6 +56,8 @@ def resolve(model: ModelRef) -> Claim:
     found = f"{head} with {outputs} output{'s' * (outputs - 1)}, and torch weights"
     if head.startswith(_DECODERS):
         return Claim(Confidence.POSSIBLE, f"{found}; a decoder's recipe is in its prompt, and this backend gives none")
+    if _WEIGHTS.isdisjoint(model.files):  # such as training_args.bin, beside the ONNX graph of another backend
+        return Claim(Confidence.LIKELY, f"{found} of another name than transformers reads")
     return Claim(Confidence.CERTAIN, found)
 
 

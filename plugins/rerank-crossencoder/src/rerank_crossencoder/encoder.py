@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-from rerank import ModelRef, PairLayout, map_batches
+from rerank import ModelLoadError, ModelRef, PairLayout, map_batches
 from rerank_crossencoder.first_token import shorten_last_layer
 from rerank_crossencoder.options import CrossEncoderOptions
 from rerank_torch.device import OUT_OF_MEMORY, memory_errors_told
@@ -60,13 +60,20 @@ class Encoder:
         device: A torch device's name.
         layout: Where the model expects query and document.
         pad_id: What fills short rows.
+
+    Raises:
+        ModelLoadError: The checkpoint cannot be loaded, or its head has more than two outputs.
     """
 
     def __init__(
         self, model: ModelRef, options: CrossEncoderOptions, device: str, layout: PairLayout, pad_id: int
     ) -> None:
         self.network = load_model("AutoModelForSequenceClassification", model, options, device)
-        if self.network.config.pad_token_id is None:
+        if (outputs := self.network.config.num_labels) > 2:
+            raise ModelLoadError(
+                f"{model.name} has {outputs} outputs and sorts texts into classes: give a reranker, with 1 or 2 outputs"
+            )
+        if getattr(self.network.config, "pad_token_id", None) is None:
             self.network.config.pad_token_id = pad_id
         shorten_last_layer(self.network)
         self.device = torch.device(device)
@@ -115,7 +122,7 @@ class Encoder:
             first = places < np.array([before + row.query_len for row in rows])[:, None]  # (rows, tokens)
             inputs["token_type_ids"] = self._on_device(np.where(first, *self.layout.types))
         with memory_errors_told():
-            logits = self.network(**inputs).logits.float()  # (rows, 1 or 2)
+            logits = self.network(**inputs, return_dict=True).logits.float()  # (rows, 1 or 2)
         return relevance(logits).unbind()
 
     def _on_device(self, array: np.ndarray[Any, Any]) -> torch.Tensor:

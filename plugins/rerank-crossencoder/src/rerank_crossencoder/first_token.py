@@ -6,7 +6,9 @@ everything else of one. For 6 layers that leaves out about an eighth of the mult
 
 from __future__ import annotations
 
+import copy
 import logging
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import torch
@@ -56,8 +58,8 @@ class FirstTokenLayer(nn.Module):
 def shorten_last_layer(network: Any) -> bool:
     """Replace the last layer where that changes nothing but the time.
 
-    Only layers of transformers' own that are built like BERT's are touched, and the change stays only if the logits of
-    two probe rows, one of them padded, stay what they were.
+    Only layers of transformers' own that are built like BERT's are touched, and the change stays only if, for two probe
+    rows, one of them padded, the layer's first vectors in fp32 and the model's logits stay what they were.
 
     Args:
         network: A sequence-classification model of transformers, in evaluation mode; changed in place.
@@ -69,14 +71,15 @@ def shorten_last_layer(network: Any) -> bool:
     if not isinstance(layers, nn.ModuleList) or not _is_like_bert(network, layers[-1]):
         return False
     layer = layers[-1]
-    before = _probe(network)
     seen: list[Any] = []
-    hook = layer.register_forward_hook(lambda module, inputs, output: seen.append(output))
-    _probe(network)
+    hook = layer.register_forward_hook(lambda module, *call: seen.append(call), with_kwargs=True)
+    before = _probe(network)
     hook.remove()
-    layers[-1] = FirstTokenLayer(layer, returns_tuple=isinstance(seen[0], tuple)).eval()
+    args, kwargs, output = seen[0]
+    short = FirstTokenLayer(layer, returns_tuple=isinstance(output, tuple)).eval()
+    layers[-1] = short
     try:
-        same = torch.allclose(
+        same = _equals_whole_layer(short, args, kwargs) and torch.allclose(
             _probe(network), before, rtol=0, atol=_tolerance(network) * (1 + before.abs().max().item())
         )
     except Exception as error:  # a layer that only looked the part
@@ -101,6 +104,28 @@ def _is_like_bert(network: Any, layer: nn.Module) -> bool:
     )
 
 
+@torch.inference_mode()
+def _equals_whole_layer(short: FirstTokenLayer, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    """Whether it computes the whole layer's first vectors; compared in fp32, as half precision would hide a difference.
+
+    Args:
+        short: The shortened layer, in the model's own dtype.
+        args: What the model calls its last layer with: hidden states (rows, tokens, width), the mask …
+        kwargs: The same, by name.
+    """
+    exact = copy.deepcopy(short).float()
+    args = [_as_fp32(value) for value in args]
+    kwargs = {name: _as_fp32(value) for name, value in kwargs.items()}
+    whole, first = exact.layer(*args, **kwargs), exact(*args, **kwargs)  # (rows, tokens, width), (rows, 1, width)
+    if short.returns_tuple:
+        whole, first = whole[0], first[0]
+    return torch.allclose(first, whole[:, :1], rtol=0, atol=1e-5 * (1 + whole.abs().max().item()))
+
+
+def _as_fp32(value: Any) -> Any:
+    return value.float() if isinstance(value, torch.Tensor) and value.is_floating_point() else value
+
+
 def _tolerance(network: Any) -> float:
     return 1e-5 if network.dtype == torch.float32 else 3e-2
 
@@ -111,5 +136,6 @@ def _probe(network: Any) -> torch.Tensor:
     longest = max(_PROBE_LENGTHS)
     ids = (torch.arange(2 * longest).view(2, -1) * 37 + 11) % (network.config.vocab_size - 4) + 4  # (2, tokens)
     mask = (torch.arange(longest) < torch.tensor(_PROBE_LENGTHS)[:, None]).long()  # (2, tokens)
-    logits: torch.Tensor = network(input_ids=ids.to(network.device), attention_mask=mask.to(network.device)).logits
+    inputs = {"input_ids": ids.to(network.device), "attention_mask": mask.to(network.device)}
+    logits: torch.Tensor = network(**inputs, return_dict=True).logits  # (rows, 1 or 2)
     return logits.float()
