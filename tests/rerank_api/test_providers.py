@@ -138,11 +138,12 @@ def test_short_names_have_models_by_language(server: Loopback) -> None:
 def test_every_name_is_an_alias(provider: Any, monkeypatch: pytest.MonkeyPatch, server: Loopback) -> None:
     if provider.name == "bedrock":
         pytest.importorskip("botocore")
-    options = {"vertex": {"project": "p"}, "bedrock": {"region": "eu-west-1"}}.get(provider.name, {})
+    own = {"vertex": {"project": "p", "api_key": "k-123456"}, "bedrock": {"region": "eu-west-1"}}
+    options = own.get(provider.name, {"api_key": "k-123456"})
     for name in provider.names:
         for lang in ("en", "fr"):
             if lang in provider.models or "other" in provider.models or not provider.models or lang == "en":
-                with Reranker(name, lang=lang, url=server.url, api_key="k-123456", **options) as reranker:
+                with Reranker(name, lang=lang, url=server.url, **options) as reranker:
                     assert reranker.backend == "api"
                     assert reranker.model == (
                         provider.models.get(lang) or provider.models.get("other") or provider.name
@@ -293,3 +294,21 @@ def test_bedrock_reads_every_page(server: Loopback, monkeypatch: pytest.MonkeyPa
     with reranker(example, server, monkeypatch) as model:
         assert len(model.rank(QUERY, TEXTS)) == 3
     assert server.count == 3
+
+
+def test_bedrock_takes_no_key(server: Loopback) -> None:
+    with pytest.raises(InvalidOptionsError, match="leave api_key out"):
+        Reranker("bedrock", region="us-west-2", url=server.url, api_key="k-123456")
+
+
+def test_bedrocks_session_token_is_not_logged(
+    server: Loopback, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "token-of-a-session")
+    example = next(example for example in EXAMPLES if example.provider == "bedrock")
+    server.handler = answering(Response(example.response))
+    with reranker(example, server, monkeypatch) as model:
+        model.rank(QUERY, TEXTS, top_k=2)
+    assert server.hits[-1].headers["x-amz-security-token"] == "token-of-a-session"
+    assert "token-of-a-session" not in caplog.text

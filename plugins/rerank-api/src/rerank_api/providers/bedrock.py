@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import replace
@@ -53,7 +54,17 @@ def request(question: Question) -> Mapping[str, Any]:
 
 
 def connect(link: Link) -> Sender:
-    """A sender that signs with the machine's own AWS credentials."""
+    """A sender that signs with the machine's own AWS credentials.
+
+    Raises:
+        AuthenticationError: botocore is not installed.
+        InvalidOptionsError: A key was given, which nothing would send.
+    """
+    if link.key is not None:
+        raise InvalidOptionsError(
+            "bedrock signs with AWS credentials: leave api_key out, and set AWS_PROFILE or their variables"
+        )
+    logging.getLogger("botocore.auth").addFilter(_tells_no_token)
     try:
         session = importlib.import_module("botocore.session").get_session()
         auth = importlib.import_module("botocore.auth")
@@ -93,6 +104,11 @@ def connect(link: Link) -> Sender:
         return reply
 
     return send
+
+
+def _tells_no_token(record: logging.LogRecord) -> bool:
+    """Drop what botocore logs of a request it signs, where that holds a session token."""
+    return "x-amz-security-token:" not in record.getMessage().lower()
 
 
 BEDROCK: Final = Provider(
