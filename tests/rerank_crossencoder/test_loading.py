@@ -166,6 +166,21 @@ def test_code_of_the_checkpoint_runs_when_asked(checkpoint, copy, monkeypatch, t
         assert reranker.score(QUERY, DOCUMENTS[0]) == pytest.approx(plain.score(QUERY, DOCUMENTS[0]), abs=1e-5)
 
 
+def test_code_in_another_repository_is_looked_for_as_the_model_is(copy, monkeypatch, tmp_path):
+    asked = {}
+
+    def fetch(name, file, **how):
+        asked.update(how, name=name)
+        raise OSError("not here")
+
+    monkeypatch.setattr("transformers.dynamic_module_utils.cached_file", fetch)
+    write_config(copy, auto_map={"AutoModelForSequenceClassification": "owner/code--modeling_own.Own"})
+    where = {"cache_dir": str(tmp_path), "token": "hf_own", "local_files_only": True}
+    with pytest.raises(ModelLoadError, match="not here"):
+        load(copy, trust_remote_code=True, **where)
+    assert asked.items() >= {**where, "name": "owner/code"}.items()
+
+
 def test_model_and_tokenizer_kwargs_arrive(copy):
     with load(copy, model_kwargs={"hidden_dropout_prob": 0.5}, tokenizer_kwargs={"model_max_length": 77}) as reranker:
         scorer = reranker._loaded()

@@ -34,7 +34,7 @@ def load_config(model: ModelRef, options: TorchOptions) -> Any:
     """
     folder = _side_files(model, options)
     with _failures_told(model):
-        return transformers.AutoConfig.from_pretrained(folder, trust_remote_code=options.trust_remote_code)
+        return transformers.AutoConfig.from_pretrained(folder, **_code_from(model, options))
 
 
 def load_tokenizer(model: ModelRef, options: TorchOptions) -> Any:
@@ -46,7 +46,7 @@ def load_tokenizer(model: ModelRef, options: TorchOptions) -> Any:
     folder = _side_files(model, options)
     with _failures_told(model):
         return transformers.AutoTokenizer.from_pretrained(
-            folder, trust_remote_code=options.trust_remote_code, **options.tokenizer_kwargs
+            folder, **_code_from(model, options), **options.tokenizer_kwargs
         )
 
 
@@ -77,7 +77,7 @@ def load_model(kind: str, model: ModelRef, options: TorchOptions, device: str) -
     with _failures_told(model):
         network, info = getattr(transformers, kind).from_pretrained(
             folder,
-            trust_remote_code=options.trust_remote_code,
+            **_code_from(model, options),
             output_loading_info=True,
             **{**arguments, **options.model_kwargs, "weights_only": True},
         )
@@ -88,6 +88,16 @@ def load_model(kind: str, model: ModelRef, options: TorchOptions, device: str) -
             "them, and random ones would score at random: take a checkpoint that was trained as this kind of model"
         )
     return network
+
+
+def _code_from(model: ModelRef, options: TorchOptions) -> dict[str, Any]:
+    """Whether a checkpoint's Python code may run, and how to reach it where it lies in another repository (as gte's)."""
+    return {
+        "trust_remote_code": options.trust_remote_code,
+        "cache_dir": model.cache_dir,
+        "token": model.token,
+        "local_files_only": model.local_files_only,
+    }
 
 
 def _side_files(model: ModelRef, options: TorchOptions) -> str:
