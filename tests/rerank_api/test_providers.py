@@ -312,3 +312,9 @@ def test_bedrocks_session_token_is_not_logged(
         model.rank(QUERY, TEXTS, top_k=2)
     assert server.hits[-1].headers["x-amz-security-token"] == "token-of-a-session"
     assert "token-of-a-session" not in caplog.text
+
+
+def test_a_provider_without_a_model_runs_its_default_of_the_language() -> None:
+    for lang, model in (("en", "Salesforce/Llama-Rank-V1"), ("fr", "mixedbread-ai/Mxbai-Rerank-Large-V2")):
+        with Reranker(api_provider="together", lang=lang, api_key="key-1234") as reranker:
+            assert reranker.model == model

@@ -50,7 +50,7 @@ def select(registry: Registry, asked: ModelRef, backend: str | None, lang: str) 
     if chosen is not None and backend is not None and backend in chosen.aliases:
         defaults.update(_in_language(chosen.aliases[backend], backend, lang).options)
     for holder in registry.backends.values() if chosen is None else [chosen]:
-        if asked.name in holder.aliases and asked.provider is None:
+        if asked.name in holder.aliases and asked.provider in (None, asked.name):
             alias = _in_language(holder.aliases[asked.name], asked.name, lang)
             found = replace(asked, name=alias.model, alias=asked.name)
             return Choice(holder, found, {**defaults, **alias.options})

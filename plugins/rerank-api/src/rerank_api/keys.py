@@ -36,6 +36,8 @@ def find_key(provider: Provider, options: ApiOptions) -> str | None:
 
 def how_to_set(provider: Provider) -> str:
     """The next step where a key is missing or refused."""
+    if not provider.keys and not provider.key_required:
+        return f"check the credentials that {provider.name}'s own library finds on this machine"
     return f"set {provider.keys[0]} or pass api_key=" if provider.keys else "pass api_key="
 
 
