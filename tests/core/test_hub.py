@@ -323,3 +323,9 @@ def _run(code: str, **env: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", code], env={**os.environ, **env}, capture_output=True, text=True, check=True
     )
+
+
+def test_a_file_is_asked_for_once(published: Hub) -> None:
+    model = ModelRef(NAME)
+    assert model.fetch("config.json") == model.fetch("config.json")
+    assert published.count("/config.json", "HEAD") == 1

@@ -87,3 +87,9 @@ def test_describing_imports_no_torch():
     code = "import sys, rerank_torch; print([m for m in ('torch', 'transformers', 'numpy') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", ["dtype", "torch_dtype", "trust_remote_code"])
+def test_arguments_of_the_model_do_not_shadow_options(name):
+    with pytest.raises(InvalidOptionsError, match="may not hold"):
+        parse_options(TorchOptions, {"model_kwargs": {name: True}}, "cross-encoder")

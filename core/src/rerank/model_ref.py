@@ -84,6 +84,10 @@ class ModelRef:
         except ModelLoadError as error:
             return error
 
+    @cached_property
+    def _fetched(self) -> dict[str, Path]:
+        return {}
+
     @property
     def _repository(self) -> Repository:
         return Repository(self.name, self.revision, self.token, self.cache_dir, self.local_files_only)
@@ -114,7 +118,7 @@ class ModelRef:
         raise ModelLoadError(f"{file} of {self.name} is no JSON object ({damage}): fetch the checkpoint again")
 
     def fetch(self, file: str, *, repair: bool = False) -> Path:
-        """The local path of one file, downloaded if need be.
+        """The local path of one file, downloaded if need be; the hub is asked once a file.
 
         Args:
             file: Relative path inside the checkpoint.
@@ -124,7 +128,9 @@ class ModelRef:
             ModelLoadError: The file does not exist or cannot be downloaded whole.
         """
         if self._path is None or not self._path.is_dir():
-            return self._repository.download(file, repair=repair)
+            if repair or file not in self._fetched:
+                self._fetched[file] = self._repository.download(file, repair=repair)
+            return self._fetched[file]
         path = self._path / file
         if not path.is_file():
             raise ModelLoadError(f"{self.name} has no file {file!r}: fetch the checkpoint again")

@@ -76,6 +76,19 @@ class TorchOptions(Options):
             raise ValueError(f"{value!r} is no number format: choose fp32, fp16 or bf16")
         return DTYPES[name]
 
+    @field_validator("model_kwargs", "tokenizer_kwargs")
+    @classmethod
+    def _leave_our_own(cls, value: Mapping[str, Any]) -> Mapping[str, Any]:
+        own = {
+            "dtype": "dtype",
+            "torch_dtype": "dtype",
+            "trust_remote_code": "trust_remote_code",
+            "revision": "revision",
+        }
+        if taken := next((own[name] for name in value if name in own), None):
+            raise ValueError(f"it may not hold what {taken}= says: give that option")
+        return value
+
     @model_validator(mode="after")
     def _agree(self) -> TorchOptions:
         asked = {
