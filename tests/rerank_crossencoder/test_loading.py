@@ -237,3 +237,13 @@ def test_a_private_model_needs_its_token(hub, checkpoint):
     with load("owner/private", token="secret") as reranker:
         assert len(reranker.rank(QUERY, DOCUMENTS)) == len(DOCUMENTS)
         assert "secret" not in repr(reranker)
+
+
+def test_a_checkpoint_without_a_tokenizer_is_refused(checkpoint, tmp_path):
+    folder = tmp_path / "bare"
+    shutil.copytree(checkpoint("bert"), folder)
+    for path in folder.iterdir():
+        if path.name not in ("config.json", "model.safetensors"):
+            path.unlink()
+    with pytest.raises(ModelLoadError):
+        Reranker(folder, device="cpu")

@@ -61,8 +61,9 @@ def parse_options(kind: type[O], given: Mapping[str, Any], backend: str) -> O:
         return kind.model_validate(dict(given))
     except ValidationError as error:
         problems = [_describe(problem, kind) for problem in error.errors(include_input=False, include_url=False)]
+    told = "; ".join(problems)
     raise InvalidOptionsError(
-        f"backend {backend!r} cannot use these options: {'; '.join(problems)}. "
+        f"backend {backend!r} cannot use these options: {told}{'' if told.endswith('?') else '.'} "
         f"Its options are: {', '.join(sorted(kind.model_fields))}"
     )
 

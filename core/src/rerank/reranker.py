@@ -81,6 +81,10 @@ class Reranker:
     ) -> None:
         if backend is not None and model_type is not None and backend != model_type:
             raise InvalidOptionsError(f"backend={backend!r} and model_type={model_type!r} differ: give one of them")
+        if registry is not None and not isinstance(registry, Registry):
+            raise InvalidInputError(
+                f"registry is of type {type(registry).__name__}: give a rerank.Registry, or leave it out"
+            )
         names = {"backend": backend, "lang": lang, "revision": revision, "token": token}
         for name, value in {**names, "model_type": model_type, "api_provider": api_provider}.items():
             if value is not None and not isinstance(value, str):

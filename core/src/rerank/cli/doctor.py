@@ -30,6 +30,8 @@ _LIBRARIES: Final = (
     "tokenizers",
     "torch",
     "transformers",
+    "safetensors",
+    "numpy",
 )
 _KEYS: Final = ("HF_TOKEN",)
 
@@ -93,7 +95,7 @@ def _distributions() -> Section:
         except importlib_metadata.PackageNotFoundError:
             return "not installed"
 
-    ours = dict.fromkeys(["rerank-core", *DISTRIBUTIONS.values()])
+    ours = dict.fromkeys(["rerank-core", *DISTRIBUTIONS.values(), "rerank-torch"])
     return {name: version(name) for name in [*ours, *_LIBRARIES]}
 
 

@@ -45,9 +45,13 @@ def load_tokenizer(model: ModelRef, options: TorchOptions) -> Any:
     """
     folder = _side_files(model, options)
     with _failures_told(model):
-        return transformers.AutoTokenizer.from_pretrained(
+        tokenizer = transformers.AutoTokenizer.from_pretrained(
             folder, **_code_from(model, options), **options.tokenizer_kwargs
         )
+    wanted = {"tokenizer.json", *getattr(tokenizer, "vocab_files_names", {}).values()}
+    if not wanted & model.files:  # transformers 5 makes up an empty one, to which every word is unknown
+        raise ModelLoadError(f"{model.name} has no tokenizer ({', '.join(sorted(wanted))}): save it beside the weights")
+    return tokenizer
 
 
 def load_model(kind: str, model: ModelRef, options: TorchOptions, device: str) -> Any:
