@@ -4,11 +4,7 @@
 milliseconds; `rerank_torch.device` and `rerank_torch.loading` are imported when a model loads.
 """
 
-from importlib.metadata import version
-
 from rerank_torch.options import TorchOptions
 from rerank_torch.pool import DevicePool
-
-__version__ = version("rerank-torch")
 
 __all__ = ["DevicePool", "TorchOptions"]
