@@ -36,6 +36,8 @@ from rerank.protocols import Request, Scorer, Scores
 from rerank.registry import Registry
 from rerank.reranker import Reranker
 from rerank.results import Document, RankedResults, Result, ScoreScale
+from rerank.streams import Streams, available_cores
+from rerank.tokens import FastTokens, TokenLimits, Tokens, find_pad_id, query_limit, reads_segments
 
 __version__ = "0.1.0"
 
@@ -49,6 +51,7 @@ __all__ = [
     "Claim",
     "Confidence",
     "Document",
+    "FastTokens",
     "GroupScorer",
     "InvalidInputError",
     "InvalidOptionsError",
@@ -74,7 +77,12 @@ __all__ = [
     "Scorer",
     "Scores",
     "ScoringError",
+    "Streams",
+    "TokenLimits",
+    "Tokens",
     "aggregate",
+    "available_cores",
+    "find_pad_id",
     "fit_pair",
     "group_requests",
     "hookimpl",
@@ -82,4 +90,6 @@ __all__ = [
     "pair_rows",
     "plan_batches",
     "plan_windows",
+    "query_limit",
+    "reads_segments",
 ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -9,6 +11,7 @@ from typing import ClassVar, TypeVar
 
 from rerank.errors import OutOfMemoryError, ScoringError
 from rerank.protocols import Request, Scores
+from rerank.streams import Streams
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -45,22 +48,25 @@ def map_batches(
     max_items: int | None = None,
     out_of_memory: tuple[type[BaseException], ...] = (),
     progress: bool = False,
+    streams: Streams | None = None,
 ) -> list[R]:
-    """Run ``forward`` over all items in batches.
+    """Run ``forward`` over all items in batches; equal items run once, and get equal results to the last bit.
 
     When a batch runs out of memory, it and all that is left are planned anew with half its tokens.
 
     Args:
-        items: What ``forward`` takes, one a row.
-        lengths: Tokens an item.
-        forward: From a batch to one result an item.
+        items: What ``forward`` takes, one per row; hashable.
+        lengths: Token count per item.
+        forward: From a batch to one result per item.
         max_tokens: Budget of one batch, padding included.
-        max_items: At most this many items a batch.
+        max_items: At most this many items per batch.
         out_of_memory: The exceptions that mean just that, such as ``torch.OutOfMemoryError``; others propagate.
         progress: Show a bar on standard error once the work has taken a second, if that is a terminal.
+        streams: Threads that run batches at the same time, longest first, each batch in whichever is free; None runs
+            one batch after another in the caller's thread.
 
     Returns:
-        One result an item, in input order.
+        One result per item, in input order.
 
     Raises:
         OutOfMemoryError: One item alone does not fit.
@@ -68,30 +74,76 @@ def map_batches(
     """
     if len(lengths) != len(items):
         raise ScoringError(f"{len(items)} items came with {len(lengths)} lengths: give one for each")
-    results: dict[int, R] = {}
-    pending = plan_batches(lengths, max_tokens, max_items)[::-1]
-    with _progress_bar(len(items), shown=progress) as advance:
-        while pending:
-            batch = pending.pop()
+    distinct = dict(zip(items, lengths))
+    work, lengths = list(distinct), list(distinct.values())
+    if streams is not None and streams.count > 1:  # something to do for each of them
+        max_tokens = min(max_tokens, max(1, math.ceil(sum(lengths) / streams.count)))
+    plan = _Plan(lengths, max_tokens, max_items)
+    results: dict[T, R] = {}
+    with _progress_bar(len(work), shown=progress) as advance:
+
+        def run_next() -> bool:
+            batch = plan.take()
+            if batch is None:
+                return False
+            rows = [work[i] for i in batch]
             try:
-                outputs = forward([items[i] for i in batch])
+                outputs = forward(rows)
             except out_of_memory as error:
-                if len(batch) == 1:
-                    raise OutOfMemoryError(
-                        f"one row of {lengths[batch[0]]} tokens does not fit into memory: "
-                        "lower max_length, or use a smaller dtype or model"
-                    ) from error
-            else:
-                if len(outputs) != len(batch):
-                    raise ScoringError(f"a forward pass over {len(batch)} rows returned {len(outputs)}: report it")
-                results.update(zip(batch, outputs))
-                advance(len(batch))
-                continue
-            left = [i for rows in [*pending, batch] for i in rows]
-            half = max(lengths[i] for i in batch) * len(batch) // 2
-            replanned = plan_batches([lengths[i] for i in left], half, max(1, len(batch) // 2))
-            pending = [[left[i] for i in rows] for rows in reversed(replanned)]
-    return [results[i] for i in range(len(items))]
+                plan.halve(batch, error)
+                return True
+            if len(outputs) != len(batch):
+                raise ScoringError(f"a forward pass over {len(batch)} rows returned {len(outputs)}: report it")
+            results.update(zip(rows, outputs))
+            advance(len(batch))
+            return True
+
+        if streams is None:
+            while run_next():
+                pass
+        else:
+            streams.run(run_next, at_most=len(plan))
+    return [results[item] for item in items]
+
+
+class _Plan:
+    """The batches of one call that are left, longest first; any thread may take the next.
+
+    Args:
+        lengths: Token count per item.
+        max_tokens: Budget of one batch, padding included.
+        max_items: At most this many items per batch.
+    """
+
+    def __init__(self, lengths: Sequence[int], max_tokens: int, max_items: int | None) -> None:
+        self._lengths = lengths
+        self._lock = threading.Lock()
+        self._pending = plan_batches(lengths, max_tokens, max_items)[::-1]
+
+    def __len__(self) -> int:
+        return len(self._pending)
+
+    def take(self) -> list[int] | None:
+        """The next batch; None where none is left."""
+        with self._lock:
+            return self._pending.pop() if self._pending else None
+
+    def halve(self, batch: list[int], error: BaseException) -> None:
+        """Plan a batch that ran out of memory anew, with all that is left, at half its tokens.
+
+        Raises:
+            OutOfMemoryError: It is a single row.
+        """
+        if len(batch) == 1:
+            raise OutOfMemoryError(
+                f"one row of {self._lengths[batch[0]]} tokens does not fit into memory: "
+                "lower max_length, or use a smaller dtype or model"
+            ) from error
+        with self._lock:
+            left = [i for rows in [*self._pending, batch] for i in rows]
+            half = max(self._lengths[i] for i in batch) * len(batch) // 2
+            replanned = plan_batches([self._lengths[i] for i in left], half, max(1, len(batch) // 2))
+            self._pending = [[left[i] for i in rows] for rows in reversed(replanned)]
 
 
 def group_requests(requests: Iterable[Request], max_documents: int) -> Iterator[list[Request]]:

@@ -1,0 +1,137 @@
+"""Threads that take turns at the work of every caller: on a CPU one per core, each computing on its own."""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final
+
+from rerank.errors import ScoringError
+
+_CGROUPS: Final = Path("/sys/fs/cgroup")
+_MEMBERSHIP: Final = Path("/proc/self/cgroup")
+
+
+class Streams:
+    """A fixed number of threads, shared by all callers.
+
+    An operation that is spread over all cores ends with a barrier, where one core that is busy with something else
+    holds up the rest. Threads that compute on one core each, every one with its own batches, have no barrier. The
+    threads start on first use, and again in a forked child.
+
+    Args:
+        count: How many threads, at least 1.
+        start: Called once in each thread before its first work, such as to make its arithmetic single-threaded.
+    """
+
+    def __init__(self, count: int, start: Callable[[], object] | None = None) -> None:
+        self.count = count
+        self._start = start
+        self._closed = False
+        self._renew()
+
+    def run(self, step: Callable[[], bool], *, at_most: int | None = None) -> None:
+        """Call ``step`` over and over, in several threads at once, until it returns False in each of them.
+
+        Callers share the threads evenly: after every step a thread goes on with the work that has waited longest.
+
+        Args:
+            step: Does one piece of work and returns whether to go on.
+            at_most: Use no more than this many threads; None uses all.
+
+        Raises:
+            ScoringError: The streams are closed.
+            BaseException: What ``step`` raised first, or what interrupted the wait (Ctrl-C); no thread runs ``step``
+                any more by then.
+        """
+        pool = self._open()
+        stopped = threading.Event()
+        finished = threading.Semaphore(0)
+        failures: list[BaseException] = []
+
+        def take_turn() -> None:
+            try:
+                if not stopped.is_set() and step():
+                    _submit(pool, take_turn)
+                    return
+            except BaseException as error:
+                failures.append(error)
+                stopped.set()
+            finished.release()
+
+        running = 0
+        try:
+            for _ in range(self.count if at_most is None else min(self.count, at_most)):
+                _submit(pool, take_turn)
+                running += 1
+            while running:
+                finished.acquire()
+                running -= 1
+        finally:
+            stopped.set()
+            for _ in range(running):
+                finished.acquire()
+        if failures:
+            raise failures[0]
+
+    def _open(self) -> ThreadPoolExecutor:
+        if self._pid != os.getpid():  # no thread survives a fork
+            self._renew()
+        if self._closed:
+            raise ScoringError("the model is closed: build another Reranker")
+        return self._pool
+
+    def _renew(self) -> None:
+        self._pid = os.getpid()
+        self._pool = ThreadPoolExecutor(self.count, "rerank stream", initializer=self._start)
+
+    def close(self) -> None:
+        """End the threads once they have done the piece of work at hand."""
+        self._closed = True
+        self._pool.shutdown()
+
+
+def _submit(pool: ThreadPoolExecutor, turn: Callable[[], None]) -> None:
+    try:
+        pool.submit(turn)
+    except RuntimeError as error:  # shut down in the meantime
+        raise ScoringError("the model was closed while it ranked: close it after its last call") from error
+
+
+def available_cores() -> int:
+    """How many cores this process may use: those of its affinity mask, within its container's limit."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min([cores, *map(math.ceil, _quotas())]))
+
+
+def _quotas() -> Iterator[float]:
+    """The limits of the control groups that this process is in, in cores (Linux; versions 1 and 2)."""
+    try:
+        memberships = _MEMBERSHIP.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return
+    for membership in memberships:
+        _, controllers, path = membership.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        root = _CGROUPS / "cpu" if controllers else _CGROUPS
+        group = root / path.lstrip("/")
+        for folder in (group, *group.parents):
+            if folder.is_relative_to(root) and (quota := _read_quota(folder)) is not None:
+                yield quota
+
+
+def _read_quota(folder: Path) -> float | None:
+    """The limit that one control group sets, in cores; None where it sets none."""
+    both = folder / "cpu.max"
+    files = [both] if both.is_file() else [folder / "cpu.cfs_quota_us", folder / "cpu.cfs_period_us"]
+    try:
+        quota, period = " ".join(file.read_text(encoding="ascii") for file in files).split()
+        cores = float(quota) / float(period)
+    except (OSError, ValueError):  # version 2 writes "max" for no limit
+        return None
+    return cores if cores > 0 else None  # and version 1 writes -1

@@ -1,0 +1,243 @@
+"""A tokenizer as plain token ids: the layout in which it joins texts, its padding, and how many tokens a model reads."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from rerank.errors import InvalidOptionsError, ModelLoadError
+from rerank.pairs import PairLayout
+
+LONGEST_DEFAULT: Final = 1024
+"""Tokens per row by default, where the model reads more: attention costs the square of a row's length."""
+
+UNSTATED_LIMIT: Final = 512
+"""Tokens per row, where neither the model nor its tokenizer states a limit."""
+
+_PROBES: Final = (("query", "document"), ("how do bees find flowers?", "Foragers dance. Others follow, and fly."))
+_PAD_TOKENS: Final = ("[PAD]", "<pad>", "<|padding|>", "<|endoftext|>")
+_NO_LIMIT: Final = 1_000_000  # tokenizers without a limit state a far larger number
+_POSITIONS_BEHIND_PADDING: Final = frozenset(
+    (
+        "camembert",
+        "data2vec-text",
+        "ibert",
+        "lilt",
+        "longformer",
+        "luke",
+        "markuplm",
+        "mpnet",
+        "roberta",
+        "roberta-prelayernorm",
+        "xlm-roberta",
+        "xlm-roberta-xl",
+        "xmod",
+    )
+)
+"""Model types whose first position is ``pad_token_id + 1``: so many fewer are left (transformers 5.24)."""
+
+
+class Tokens(ABC):
+    """Texts to token ids. Safe to share between threads: no truncation or padding state is ever set."""
+
+    @abstractmethod
+    def __call__(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text, without special tokens, from one batched call."""
+
+    @abstractmethod
+    def join(self, text: str, other: str | None = None) -> tuple[list[int], list[int]]:
+        """One text or a pair as the tokenizer itself encodes it: token ids with special tokens, and segment ids."""
+
+    @abstractmethod
+    def find(self, token: str) -> int | None:
+        """The id of a token by its name; None where the vocabulary lacks it."""
+
+    @property
+    @abstractmethod
+    def pad_id(self) -> int | None:
+        """The id that the tokenizer itself pads with; None where it states none."""
+
+    def single_layout(self) -> PairLayout:
+        """Where the special tokens of one text stand: in ``before`` and ``after``.
+
+        Raises:
+            ModelLoadError: The tokenizer encodes a text in a way that no fixed layout describes.
+        """
+        layouts = {self._learn_single(text) for probe in _PROBES for text in probe}
+        layout = layouts.pop()
+        if layout is None or layouts:
+            raise ModelLoadError(
+                "the tokenizer puts special tokens around a text in no fixed layout: use a backend made for this model"
+            )
+        return layout
+
+    def pair_layout(self) -> PairLayout:
+        """Where the special tokens of a pair stand, learnt from one pair and checked on another.
+
+        Raises:
+            ModelLoadError: The tokenizer joins pairs in a way that no fixed layout describes.
+        """
+        layout = self._learn_pair(*_PROBES[0])
+        if layout is None or not all(self._explains(layout, *probe) for probe in _PROBES):
+            raise ModelLoadError(
+                "the tokenizer joins a pair in no fixed layout of query and document: use a backend made for this model"
+            )
+        return layout
+
+    def _learn_single(self, text: str) -> PairLayout | None:
+        whole, _ = self.join(text)
+        (plain,) = self([text])
+        at = _find(plain, whole, 0)
+        return None if at is None else PairLayout(before=tuple(whole[:at]), after=tuple(whole[at + len(plain) :]))
+
+    def _learn_pair(self, query: str, document: str) -> PairLayout | None:
+        whole, types = self.join(query, document)
+        first, second = self([query, document])
+        at = _find(first, whole, 0)
+        then = None if at is None else _find(second, whole, at + len(first))
+        if at is None or then is None:
+            return None
+        return PairLayout(
+            before=tuple(whole[:at]),
+            between=tuple(whole[at + len(first) : then]),
+            after=tuple(whole[then + len(second) :]),
+            types=(types[at], types[then]),
+        )
+
+    def _explains(self, layout: PairLayout, query: str, document: str) -> bool:
+        first, second = self([query, document])
+        row = layout.row(first, second)
+        return (row, layout.type_ids(len(first), len(row))) == self.join(query, document)
+
+
+def _find(part: Sequence[int], whole: Sequence[int], start: int) -> int | None:
+    places = range(start, len(whole) - len(part) + 1)
+    return next((at for at in places if whole[at : at + len(part)] == part), None)
+
+
+class FastTokens(Tokens):
+    """A tokenizer of the library ``tokenizers``, such as a ``tokenizer.json`` holds.
+
+    Args:
+        tokenizer: The ``tokenizers.Tokenizer``; its truncation and padding are switched off.
+        segments: Whether the model was trained with the tokenizer's segment ids; False makes them all 0.
+    """
+
+    def __init__(self, tokenizer: Any, *, segments: bool = True) -> None:
+        self.tokenizer, self.segments = tokenizer, segments
+        self._pad_id = (tokenizer.padding or {}).get("pad_id")
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+
+    def __call__(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text, without special tokens, from one batched call."""
+        return [encoding.ids for encoding in self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+    def join(self, text: str, other: str | None = None) -> tuple[list[int], list[int]]:
+        """One text or a pair as the tokenizer itself encodes it: token ids with special tokens, and segment ids."""
+        encoding = self.tokenizer.encode(text, other)
+        return encoding.ids, encoding.type_ids if self.segments else [0] * len(encoding.ids)
+
+    def find(self, token: str) -> int | None:
+        """The id of a token by its name; None where the vocabulary lacks it."""
+        found: int | None = self.tokenizer.token_to_id(token)
+        return found
+
+    @property
+    def pad_id(self) -> int | None:
+        """The id that the tokenizer itself pads with; None where it states none."""
+        return self._pad_id
+
+
+def reads_segments(tokenizer_config: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint's ``tokenizer_config.json`` lets its model read segment ids."""
+    return "token_type_ids" in (tokenizer_config.get("model_input_names") or ("token_type_ids",))
+
+
+def find_pad_id(tokens: Tokens, config: Mapping[str, Any], tokenizer_config: Mapping[str, Any]) -> int:
+    """The id that fills short rows.
+
+    Any id would do under the mask, but some models compute positions or lengths from it: so the model's own word comes
+    first, then the tokenizer's, then a token that is called so.
+
+    Args:
+        tokens: The tokenizer.
+        config: The checkpoint's ``config.json``.
+        tokenizer_config: Its ``tokenizer_config.json``.
+    """
+    named = tokenizer_config.get("pad_token")
+    name = named.get("content") if isinstance(named, Mapping) else named
+    candidates = [config.get("pad_token_id"), tokens.pad_id]
+    candidates += [tokens.find(token) for token in (name, *_PAD_TOKENS) if isinstance(token, str)]
+    return next((value for value in candidates if isinstance(value, int) and value >= 0), 0)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLimits:
+    """How many tokens a model reads.
+
+    Args:
+        positions: Tokens that it has positions for, special tokens included; None where it states none.
+        trained: Tokens that it was made for, by its tokenizer's word and its positions; None where neither says.
+    """
+
+    positions: int | None
+    trained: int | None
+
+    @classmethod
+    def read(cls, config: Mapping[str, Any], tokenizer_config: Mapping[str, Any], pad_id: int) -> TokenLimits:
+        """The limits that a checkpoint states.
+
+        Args:
+            config: Its ``config.json``.
+            tokenizer_config: Its ``tokenizer_config.json``.
+            pad_id: What fills short rows.
+        """
+        stated = config.get("max_position_embeddings")
+        rows = stated if isinstance(stated, int) and stated > 0 else None
+        if rows is not None and config.get("model_type") in _POSITIONS_BEHIND_PADDING:
+            rows -= pad_id + 1
+        longest = tokenizer_config.get("model_max_length")
+        limits = [int(longest)] if isinstance(longest, (int, float)) and 0 < longest < _NO_LIMIT else []
+        return cls(
+            positions=rows if config.get("position_biased_input", True) else None,  # DeBERTa's are relative without it
+            trained=min([*limits, *([] if rows is None else [rows])], default=None),
+        )
+
+    @property
+    def longest(self) -> int:
+        """Tokens per row that the model was made for, or what is safe where nothing says."""
+        return self.trained or UNSTATED_LIMIT
+
+    @property
+    def default(self) -> int:
+        """Tokens per row where the user sets no ``max_length``."""
+        return min(self.longest, LONGEST_DEFAULT)
+
+    def check(self, max_length: int) -> int:
+        """``max_length`` itself.
+
+        Raises:
+            InvalidOptionsError: The model has no positions for so many tokens.
+        """
+        if self.positions is not None and max_length > self.positions:
+            raise InvalidOptionsError(
+                f"max_length={max_length} is beyond the {self.positions} tokens that the model has positions for: "
+                "lower it, or let long_documents='chunk' read all of a document in windows"
+            )
+        return max_length
+
+    def of_row(self, max_length: int | None) -> int:
+        """Tokens per row: ``max_length`` if it is set and fits, else the default.
+
+        Raises:
+            InvalidOptionsError: The model has no positions for so many tokens.
+        """
+        return self.default if max_length is None else self.check(max_length)
+
+
+def query_limit(query_max_length: int | None, max_length: int) -> int:
+    """Tokens that a query may have beside a document: as set, else three quarters of a row (FlagEmbedding 1.4.2)."""
+    return query_max_length or max_length * 3 // 4

@@ -1,0 +1,55 @@
+"""How many tokens a model reads, by what its checkpoint states."""
+
+from __future__ import annotations
+
+import pytest
+
+from rerank import InvalidOptionsError, TokenLimits, query_limit, reads_segments
+
+CASES = [
+    ({}, {}, 512),
+    ({"max_position_embeddings": 512}, {}, 512),
+    ({"max_position_embeddings": 8192}, {"model_max_length": 1024}, 1024),
+    ({"max_position_embeddings": 512}, {"model_max_length": 10**30}, 512),
+    ({"max_position_embeddings": 512}, {"model_max_length": 1e30}, 512),
+    ({}, {"model_max_length": 1000000000000000019884624838656}, 512),
+    ({"max_position_embeddings": 514, "model_type": "roberta"}, {}, 512),
+    ({"max_position_embeddings": 8194, "model_type": "xlm-roberta"}, {"model_max_length": 8192}, 8192),
+    ({"max_position_embeddings": 514, "model_type": "camembert"}, {"model_max_length": 10**30}, 512),
+    ({"max_position_embeddings": -1, "model_type": "deberta-v2"}, {"model_max_length": 300}, 300),
+    ({"max_position_embeddings": None}, {"model_max_length": None}, 512),
+    ({"max_position_embeddings": 4098, "model_type": "longformer"}, {}, 4096),
+    ({"max_position_embeddings": 514, "model_type": "ibert"}, {}, 512),
+    ({"max_position_embeddings": 514, "model_type": "xmod"}, {}, 512),
+    ({"max_position_embeddings": 514, "model_type": "data2vec-text"}, {}, 512),
+]
+
+
+@pytest.mark.parametrize(("config", "tokenizer_config", "longest"), CASES)
+def test_how_long_a_row_may_be(config, tokenizer_config, longest):
+    limits = TokenLimits.read(config, tokenizer_config, pad_id=1)
+    assert limits.longest == longest
+    assert limits.of_row(None) == min(longest, 1024)
+
+
+def test_rows_beyond_the_positions_are_refused():
+    limits = TokenLimits.read({"max_position_embeddings": 514, "model_type": "roberta"}, {}, pad_id=1)
+    assert limits.of_row(512) == 512
+    with pytest.raises(InvalidOptionsError, match="beyond the 512 tokens"):
+        limits.of_row(513)
+
+
+def test_relative_positions_have_no_end():
+    limits = TokenLimits.read({"max_position_embeddings": 512, "position_biased_input": False}, {}, pad_id=0)
+    assert limits.of_row(None) == 512
+    assert limits.of_row(5000) == 5000
+
+
+def test_a_query_has_three_quarters_of_a_row_by_default():
+    assert (query_limit(None, 512), query_limit(40, 512)) == (384, 40)
+
+
+def test_segments_are_read_unless_the_checkpoint_says_otherwise():
+    assert reads_segments({})
+    assert reads_segments({"model_input_names": ["input_ids", "token_type_ids", "attention_mask"]})
+    assert not reads_segments({"model_input_names": ["input_ids", "attention_mask"]})
