@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch")
 
 from rerank import InvalidOptionsError  # noqa: E402
 from rerank_torch import TorchOptions  # noqa: E402
-from rerank_torch.device import OUT_OF_MEMORY, choose_devices, choose_dtype, memory_errors_told  # noqa: E402
+from rerank_torch.device import OUT_OF_MEMORY, choose_devices, choose_dtype, memory_errors_raised  # noqa: E402
 
 
 def test_the_first_device_there_is_chosen():
@@ -39,7 +39,7 @@ def test_out_of_memory_is_no_plain_runtime_error():
 
 
 def test_the_cpu_running_out_of_memory_is_told_as_such():
-    with pytest.raises(MemoryError), memory_errors_told():
+    with pytest.raises(MemoryError), memory_errors_raised():
         torch.empty(1 << 60, dtype=torch.uint8)
-    with pytest.raises(RuntimeError, match="shape"), memory_errors_told():
+    with pytest.raises(RuntimeError, match="shape"), memory_errors_raised():
         torch.ones(2, 3) @ torch.ones(2, 3)

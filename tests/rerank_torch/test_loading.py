@@ -10,7 +10,7 @@ import pytest
 transformers = pytest.importorskip("transformers")
 
 from rerank import ModelRef  # noqa: E402
-from rerank_torch.loading import _failures_told  # noqa: E402
+from rerank_torch.loading import _load_errors  # noqa: E402
 
 
 def test_loads_in_several_threads_leave_transformers_as_it_was():
@@ -19,7 +19,7 @@ def test_loads_in_several_threads_leave_transformers_as_it_was():
     entered = threading.Event()
 
     def load(seconds):
-        with _failures_told(ModelRef(name="owner/model")):
+        with _load_errors(ModelRef(name="owner/model")):
             entered.set()
             time.sleep(seconds)
 

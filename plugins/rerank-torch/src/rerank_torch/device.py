@@ -15,11 +15,11 @@ OUT_OF_MEMORY: Final[tuple[type[BaseException], ...]] = (
     getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError),  # its name before torch 2.5
     MemoryError,
 )
-"""The exceptions that say just that, for `rerank.map_batches`; on a CPU they take `memory_errors_told`."""
+"""The exceptions that say just that, for `rerank.map_batches`; on a CPU they take `memory_errors_raised`."""
 
 
 @contextmanager
-def memory_errors_told() -> Iterator[None]:
+def memory_errors_raised() -> Iterator[None]:
     """Raise ``MemoryError`` where torch's CPU allocator, which has no exception of its own, ran out.
 
     Raises:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import pickle
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+import torch
 import transformers
+from safetensors.torch import load_file
 
 from rerank import ModelLoadError, ModelRef
 from rerank_torch.device import choose_dtype
@@ -33,7 +35,7 @@ def load_config(model: ModelRef, options: TorchOptions) -> Any:
         ModelLoadError: It cannot be found or read, or needs code that was not trusted.
     """
     folder = _side_files(model, options)
-    with _failures_told(model):
+    with _load_errors(model):
         return transformers.AutoConfig.from_pretrained(folder, **_code_from(model, options))
 
 
@@ -44,7 +46,7 @@ def load_tokenizer(model: ModelRef, options: TorchOptions) -> Any:
         ModelLoadError: It cannot be found or read, or needs code that was not trusted.
     """
     folder = _side_files(model, options)
-    with _failures_told(model):
+    with _load_errors(model):
         tokenizer = transformers.AutoTokenizer.from_pretrained(
             folder, **_code_from(model, options), **options.tokenizer_kwargs
         )
@@ -54,7 +56,7 @@ def load_tokenizer(model: ModelRef, options: TorchOptions) -> Any:
     return tokenizer
 
 
-def load_model(kind: str, model: ModelRef, options: TorchOptions, device: str) -> Any:
+def load_model(kind: str, model: ModelRef, options: TorchOptions, device: str, *, unread: tuple[str, ...] = ()) -> Any:
     """A model on its device, in its dtype, ready to run.
 
     Args:
@@ -62,6 +64,7 @@ def load_model(kind: str, model: ModelRef, options: TorchOptions, device: str) -
         model: Where the checkpoint is.
         options: ``dtype``, ``attn_implementation``, ``trust_remote_code`` and ``model_kwargs`` are read.
         device: A torch device's name.
+        unread: Beginnings of names of tensors that nothing will read, and that may therefore be missing.
 
     Raises:
         ModelLoadError: Weights are missing, damaged, of another shape, or would need a pickle run in full; or the
@@ -78,7 +81,7 @@ def load_model(kind: str, model: ModelRef, options: TorchOptions, device: str) -
     arguments: dict[str, Any] = {_DTYPE_ARGUMENT: choose_dtype(options, device), "use_safetensors": safe}
     if options.attn_implementation is not None:
         arguments["attn_implementation"] = options.attn_implementation
-    with _failures_told(model):
+    with _load_errors(model):
         network, info = getattr(transformers, kind).from_pretrained(
             folder,
             **_code_from(model, options),
@@ -86,12 +89,31 @@ def load_model(kind: str, model: ModelRef, options: TorchOptions, device: str) -
             **{**arguments, **options.model_kwargs, "weights_only": True},
         )
         network = network.to(device).eval()
-    if absent := sorted([*info["missing_keys"], *(key[0] for key in info["mismatched_keys"])]):
+    absent = [*info["missing_keys"], *(key[0] for key in info["mismatched_keys"])]
+    if absent := sorted(key for key in absent if not key.startswith(unread)):
         raise ModelLoadError(
             f"{model.name} has no weights for {len(absent)} tensors of {type(network).__name__}, {absent[0]!r} among "
             "them, and random ones would score at random: take a checkpoint that was trained as this kind of model"
         )
     return network
+
+
+def load_weights(model: ModelRef, folder: str) -> Mapping[str, torch.Tensor]:
+    """The tensors of one module folder of a checkpoint, by name, on the CPU.
+
+    Raises:
+        ModelLoadError: There are none, they are damaged, or reading them would need a pickle run in full.
+    """
+    files = [f"{folder}/{name}" for name in ("model.safetensors", "pytorch_model.bin")]
+    found = next((file for file in files if file in model.files), None)
+    if found is None:
+        raise ModelLoadError(f"{model.name} has none of {', '.join(files)}: fetch the checkpoint again")
+    path = model.fetch(found)
+    with _load_errors(model):
+        weights: Mapping[str, torch.Tensor] = (
+            load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)
+        )
+    return weights
 
 
 def _code_from(model: ModelRef, options: TorchOptions) -> dict[str, Any]:
@@ -139,7 +161,7 @@ def _fetch_weights(model: ModelRef) -> bool:
 
 
 @contextmanager
-def _failures_told(model: ModelRef) -> Iterator[None]:
+def _load_errors(model: ModelRef) -> Iterator[None]:
     """Keep transformers quiet, and turn whatever it raises into a `ModelLoadError` that says what to do."""
     log: Any = transformers.utils.logging
     with _LOADING:

@@ -26,12 +26,14 @@ class TorchOptions(Options):
     """Options of a torch backend, beside core's own.
 
     Args:
-        max_length: Tokens a row may have, specials included; None is the backend's choice within the model's limit.
-        query_max_length: Tokens a query may have; None is the backend's choice within ``max_length``.
+        max_length: Tokens that a row may have, special tokens included; None is the backend's choice within the model's limit.
+        query_max_length: Tokens that a query may have; None is the backend's choice within ``max_length``.
         device: ``cuda``, ``cuda:1``, ``mps``, ``npu`` or ``cpu``; None takes the first of cuda, mps, npu and cpu that
             this machine has.
         devices: Several devices, each with a process and a copy of the model; a str is one device. The processes start
             on the first call, so a script keeps its calls below ``if __name__ == "__main__":``.
+        threads: At most this many CPU threads for the model; None is one per core that this process may use, within
+            what torch is set to (``OMP_NUM_THREADS``, ``torch.set_num_threads``).
         dtype: ``fp32``, ``fp16`` or ``bf16`` (long names too): the weights load directly in it. None is fp32 on a CPU,
             and elsewhere what the checkpoint was saved in.
         use_fp16: Another way to say ``dtype="fp16"``.
@@ -46,6 +48,7 @@ class TorchOptions(Options):
     query_max_length: int | None = Field(default=None, ge=1)
     device: Reload[str | None] = None
     devices: Reload[tuple[str, ...] | None] = Field(default=None, min_length=1)
+    threads: Reload[int | None] = Field(default=None, ge=1)
     dtype: Reload[str | None] = None
     use_fp16: Reload[bool] = False
     use_bf16: Reload[bool] = False

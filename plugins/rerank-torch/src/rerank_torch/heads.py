@@ -1,0 +1,175 @@
+"""Heads that lie in module folders of a checkpoint, on top of a network of transformers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+import torch
+from torch import nn
+from transformers.modeling_outputs import SequenceClassifierOutput
+
+from rerank import ModelLoadError, ModelRef
+from rerank_torch.loading import load_model, load_weights
+from rerank_torch.modules import Module
+from rerank_torch.options import TorchOptions
+
+_POOLED: Final = "sentence_embedding"
+"""What sentence-transformers calls the vector that goes from module to module."""
+
+_OLD_POOLING: Final = {  # before sentence-transformers 5.4
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_lasttoken": "lasttoken",
+}
+
+
+class ModulesNetwork(nn.Module):
+    """A network of transformers without a head, a pooling of its token vectors, and the modules that follow.
+
+    It is called, answers and is configured as a sequence classifier of transformers.
+
+    Args:
+        base_model: From token ids to token vectors.
+        pooling: One of `POOLINGS`.
+        head: From pooled vectors ``(rows, width)`` to ``(rows, outputs)``.
+        outputs: How many numbers the head returns per row.
+    """
+
+    def __init__(self, base_model: Any, pooling: str, head: nn.Module, outputs: int) -> None:
+        super().__init__()
+        self.base_model, self.pooling, self.head = base_model, pooling, head
+        self.config = base_model.config
+        self.config.num_labels = outputs
+
+    def forward(
+        self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, **inputs: Any
+    ) -> SequenceClassifierOutput:
+        """``input_ids``: (rows, tokens), padded on the right → ``logits``: (rows, outputs)."""
+        hidden = self.base_model(input_ids=input_ids, attention_mask=attention_mask, **inputs).last_hidden_state
+        mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
+        pooled = POOLINGS[self.pooling](hidden, mask)  # (rows, tokens, width) → (rows, width)
+        return SequenceClassifierOutput(logits=self.head(pooled))
+
+
+def _pool_mean(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    weights = mask[..., None].float()  # (rows, tokens, 1)
+    return ((hidden * weights).sum(dim=1) / weights.sum(dim=1)).to(hidden.dtype)  # (rows, width)
+
+
+def _pool_max(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    return hidden.masked_fill(mask[..., None] == 0, float("-inf")).amax(dim=1)  # (rows, width)
+
+
+def _pool_last(hidden: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    return hidden[torch.arange(len(hidden), device=hidden.device), mask.sum(dim=1) - 1]  # (rows, width)
+
+
+POOLINGS: Final[Mapping[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]]] = {
+    "cls": lambda hidden, mask: hidden[:, 0],
+    "mean": _pool_mean,
+    "max": _pool_max,
+    "lasttoken": _pool_last,
+}
+"""From token vectors ``(rows, tokens, width)`` and their mask ``(rows, tokens)`` to one vector ``(rows, width)`` each."""
+
+
+def load_modules(model: ModelRef, modules: Sequence[Module], options: TorchOptions, device: str) -> ModulesNetwork:
+    """A checkpoint of a Transformer, a Pooling, and any Dense and LayerNorm modules, on its device and ready to run.
+
+    Args:
+        model: Where the checkpoint is.
+        modules: What `rerank_torch.modules.read_modules` found in it.
+        options: As for `rerank_torch.loading.load_model`.
+        device: A torch device's name.
+
+    Raises:
+        ModelLoadError: A module is of another kind or set in a way that is not known here, or weights are missing.
+    """
+    kinds = [module.kind for module in modules]
+    if kinds[:2] != ["Transformer", "Pooling"] or modules[0].path:
+        raise ModelLoadError(
+            f"{model.name} runs {' → '.join(kinds)}: a head is built here on a Transformer in the checkpoint's own "
+            "folder and a Pooling; load it with sentence-transformers"
+        )
+    base = load_model("AutoModel", model, options, device, unread=("pooler.",))
+    head = nn.Sequential(*(_build(model, module) for module in modules[2:])).to(device, base.dtype)
+    outputs = int(modules[-1].config.get("out_features", base.config.hidden_size))
+    return ModulesNetwork(base, _read_pooling(model, modules[1]), head, outputs).eval()
+
+
+def _read_pooling(model: ModelRef, module: Module) -> str:
+    stated = module.config.get("pooling_mode")
+    modes = [stated] if stated else [name for key, name in _OLD_POOLING.items() if module.config.get(key)]
+    other = [key for key, on in module.config.items() if key.startswith("pooling_mode_") and on is True]
+    if len(modes) != 1 or modes[0] not in POOLINGS or (not stated and len(other) != 1):
+        raise ModelLoadError(
+            f"{model.name} pools by {stated or ', '.join(other) or 'nothing'}, which is not one of "
+            f"{', '.join(POOLINGS)}: load it with sentence-transformers"
+        )
+    return str(modes[0])
+
+
+class _Dense(nn.Module):
+    def __init__(
+        self, in_features: int, out_features: int, *, bias: bool, activation: nn.Module, use_residual: bool
+    ) -> None:
+        super().__init__()
+        self.linear = nn.Linear(in_features, out_features, bias=bias)
+        self.activation = activation
+        self.use_residual = use_residual
+        if use_residual and in_features != out_features:
+            self.residual = nn.Linear(in_features, out_features, bias=False)
+
+    def forward(self, vectors: torch.Tensor) -> torch.Tensor:
+        """(rows, in_features) → (rows, out_features)."""
+        output: torch.Tensor = self.activation(self.linear(vectors))
+        if not self.use_residual:
+            return output
+        return output + (self.residual(vectors) if hasattr(self, "residual") else vectors)
+
+
+class _LayerNorm(nn.Module):
+    def __init__(self, dimension: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(dimension)
+
+    def forward(self, vectors: torch.Tensor) -> torch.Tensor:
+        """(rows, dimension) → (rows, dimension)."""
+        output: torch.Tensor = self.norm(vectors)
+        return output
+
+
+def _build(model: ModelRef, module: Module) -> nn.Module:
+    """One module with its weights, whose names are those of sentence-transformers."""
+    config = dict(module.config)
+    reads = config.pop("module_input_name", _POOLED)
+    config.pop("module_output_name", None)  # the next module reads it, or it is the result
+    try:
+        if reads != _POOLED:
+            raise ValueError(f"it reads {reads!r}, not {_POOLED!r}")
+        if module.kind == "Dense":
+            activation = _activation(config.pop("activation_function", "torch.nn.modules.activation.Tanh"))
+            options = {"bias": config.pop("bias", True), "use_residual": config.pop("use_residual", False)}
+            built: nn.Module = _Dense(**config, **options, activation=activation)
+        elif module.kind == "LayerNorm":
+            built = _LayerNorm(**config)
+        else:
+            raise ValueError("it is neither Dense nor LayerNorm")
+        built.load_state_dict(load_weights(model, module.path))
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise ModelLoadError(
+            f"the module {module.kind} in {module.path!r} of {model.name} cannot be built ({error}): "
+            "fetch the checkpoint again, or load it with sentence-transformers"
+        ) from error
+    return built
+
+
+def _activation(path: str) -> nn.Module:
+    """An activation of torch's own, by the path of its class."""
+    found = getattr(nn, path.rpartition(".")[2], None) if path.startswith("torch.nn.") else None
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise ValueError(f"its activation {path!r} is not one of torch.nn")  # noqa: TRY004 (a fault of the file)
+    built: nn.Module = found()
+    return built

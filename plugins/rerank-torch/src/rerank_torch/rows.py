@@ -1,0 +1,74 @@
+"""Rows of token ids, and one batch of them as padded tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Literal
+
+import numpy as np
+import torch
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What a model reads at once, such as a query with a document or with a window of it.
+
+    Args:
+        ids: Token ids, special tokens included.
+        first_len: How many of them, from the start, are of the first segment.
+    """
+
+    ids: tuple[int, ...]
+    first_len: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Padding:
+    """How short rows are filled.
+
+    Args:
+        pad_id: With which token.
+        side: On which side; decoders that are read at their last token want the left.
+    """
+
+    pad_id: int
+    side: Literal["right", "left"] = "right"
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Rows of one forward pass.
+
+    Args:
+        ids: ``(rows, tokens)`` token ids, padded.
+        mask: ``(rows, tokens)`` 1 where a token is real; None where all are, since a mask of ones would only keep
+            attention off its fast path.
+        in_first: ``(rows, tokens)`` whether a token is of the first segment.
+    """
+
+    ids: torch.Tensor
+    mask: torch.Tensor | None
+    in_first: torch.Tensor
+
+
+def pad(rows: Sequence[Row], padding: Padding, device: torch.device) -> Batch:
+    """Rows as one batch on a device, padded to the longest of them."""
+    lengths = np.array([len(row.ids) for row in rows])  # (rows,)
+    longest = int(lengths.max())
+    starts = longest - lengths if padding.side == "left" else np.zeros_like(lengths)  # (rows,)
+    places = np.arange(longest) - starts[:, None]  # (rows, tokens), from 0 at the first real token
+    real = (places >= 0) & (places < lengths[:, None])  # (rows, tokens)
+    ids = np.full(real.shape, padding.pad_id, dtype=np.int64)  # (rows, tokens)
+    ids[real] = np.fromiter(chain.from_iterable(row.ids for row in rows), np.int64, lengths.sum())
+    in_first = places < np.array([row.first_len for row in rows])[:, None]  # (rows, tokens)
+
+    def on_device(array: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> torch.Tensor:
+        return torch.from_numpy(array).to(device)
+
+    return Batch(
+        ids=on_device(ids),
+        mask=None if real.all() else on_device(real.astype(np.int64)),
+        in_first=on_device(in_first),
+    )

@@ -1,0 +1,217 @@
+"""Rows through a model of any architecture: rows → batches → streams or devices → values, in the rows' order."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Final, Protocol, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from rerank import Streams, available_cores, map_batches, plan_batches
+from rerank_torch.device import OUT_OF_MEMORY, choose_devices, memory_errors_raised
+from rerank_torch.options import TorchOptions
+from rerank_torch.pool import DevicePool
+from rerank_torch.rows import Batch, Padding, Row, pad
+
+Values: TypeAlias = list[NDArray[np.float32]]
+
+
+class Forward(Protocol):
+    """A model on one device.
+
+    Attributes:
+        network: What runs.
+    """
+
+    network: torch.nn.Module
+
+    def __call__(self, batch: Batch) -> Sequence[torch.Tensor]:
+        """From a padded batch to one tensor per row, such as its score or its token vectors."""
+        ...
+
+
+CPU_BATCH_TOKENS: Final = 768
+"""Token count per batch on a CPU, padding included: few enough for a batch's activations to stay in a core's caches."""
+
+BATCH_TOKENS: Final = 32_768
+"""Token count per batch elsewhere: some hundred rows, enough to keep an accelerator busy; estimated, not measured."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """Rows, and how to batch them.
+
+    Args:
+        rows: What to run.
+        max_tokens: Budget of one batch, padding included.
+        max_items: At most this many rows per batch.
+        progress: Whether long work shows a bar.
+    """
+
+    rows: Sequence[Row]
+    max_tokens: int
+    max_items: int | None
+    progress: bool = False
+
+
+class Runner:
+    """A model on one device, or a copy of it on each of several.
+
+    On a CPU, batches run in as many streams as there are cores, each with one thread; see `rerank.Streams`.
+
+    Args:
+        start: From a device's name to the model on it. With several devices it is called in a process of its own for
+            each, on first use, and must pickle.
+        options: ``device``, ``devices`` and ``threads`` are read.
+        padding: How short rows are filled.
+
+    Attributes:
+        devices: The devices' names.
+        forward: The model on the one device; None with several.
+        pool: The processes of several devices; None with one.
+
+    Raises:
+        InvalidOptionsError: A device is not there.
+    """
+
+    def __init__(self, start: Callable[[str], Forward], options: TorchOptions, padding: Padding) -> None:
+        self.devices = choose_devices(options)
+        on_cpu = sum(torch.device(device).type == "cpu" for device in self.devices)
+        threads = max(1, count_threads(options) // max(1, on_cpu))
+        begin = partial(_start_device, start=start, padding=padding, threads=threads)
+        self.forward: Forward | None = None
+        self.pool: DevicePool[Work, Values] | None = None
+        if len(self.devices) > 1:
+            self.pool = DevicePool(begin, self.devices)
+            self._run: Callable[[Work], Values] = partial(_spread, self.pool)
+            self._close = self.pool.close
+        else:
+            only = begin(self.devices[0])
+            self.forward = only.forward
+            self._run, self._close = only, only.close
+
+    def __call__(self, rows: Sequence[Row], options: TorchOptions, max_tokens: int | None = None) -> Values:
+        """Run rows; equal ones run once.
+
+        Args:
+            rows: In any order and of any lengths.
+            options: ``batch_size``, ``max_batch_tokens`` and ``progress`` are read.
+            max_tokens: Budget of one batch where the options set none; None is the device's own.
+
+        Returns:
+            One array per row, in the rows' order.
+
+        Raises:
+            OutOfMemoryError: One row alone does not fit.
+            ScoringError: A device's process died, or the runner is closed.
+        """
+        on_cpu = torch.device(self.devices[0]).type == "cpu"
+        budget = options.max_batch_tokens or max_tokens or (CPU_BATCH_TOKENS if on_cpu else BATCH_TOKENS)
+        work = Work(rows=rows, max_tokens=budget, max_items=options.batch_size, progress=options.progress)
+        return self._run(work)
+
+    def close(self) -> None:
+        """End the streams or the processes."""
+        self._close()
+
+
+def _spread(pool: DevicePool[Work, Values], work: Work) -> Values:
+    """A batch at a time to whichever device is free."""
+    rows = list(dict.fromkeys(work.rows))
+    batches = plan_batches([len(row.ids) for row in rows], work.max_tokens, work.max_items)
+    parts = [[rows[i] for i in batch] for batch in batches]
+    answers = pool.map([Work(rows=part, max_tokens=work.max_tokens, max_items=work.max_items) for part in parts])
+    values = {row: value for part, answer in zip(parts, answers) for row, value in zip(part, answer)}
+    return [values[row] for row in work.rows]
+
+
+def count_threads(options: TorchOptions) -> int:
+    """Threads that a CPU's work may use: ``threads``, within what this process may use and what torch is set to."""
+    available = min(available_cores(), torch.get_num_threads())
+    return available if options.threads is None else min(options.threads, available)
+
+
+class _Device:
+    """A model on one device, with its streams."""
+
+    def __init__(self, forward: Forward, device: str, padding: Padding, threads: int) -> None:
+        self.forward, self._padding = forward, padding
+        self._device = torch.device(device)
+        on_cpu = self._device.type == "cpu"
+        self._streams: Streams | None = None
+        if _changes_itself(forward.network):
+            self._streams = Streams(1, partial(_set_threads, threads))
+        elif on_cpu:
+            self._streams = Streams(threads, partial(_set_threads, 1))
+
+    def __call__(self, work: Work) -> Values:
+        values = map_batches(
+            work.rows,
+            [len(row.ids) for row in work.rows],
+            self._run,
+            max_tokens=work.max_tokens,
+            max_items=work.max_items,
+            out_of_memory=OUT_OF_MEMORY,
+            progress=work.progress,
+            streams=self._streams,
+        )
+        return _to_host(values)
+
+    @torch.inference_mode()
+    def _run(self, rows: list[Row]) -> Sequence[torch.Tensor]:
+        with memory_errors_raised():
+            return self.forward(pad(rows, self._padding, self._device))
+
+    def close(self) -> None:
+        if self._streams is not None:
+            self._streams.close()
+
+
+def _start_device(device: str, *, start: Callable[[str], Forward], padding: Padding, threads: int) -> _Device:
+    return _Device(start(device), device, padding, threads)
+
+
+def _to_host(values: Sequence[torch.Tensor]) -> Values:
+    """Values of a device as arrays; those of equal shape in one transfer, which waits for the device once."""
+    if len({value.shape for value in values}) == 1:
+        return list(torch.stack(list(values)).float().cpu().numpy())
+    return [value.float().cpu().numpy() for value in values]
+
+
+_OWN_CODE: Final = ("torch.", "transformers.", "rerank")
+_CHANGING_ROPES: Final = ("dynamic", "longrope")
+
+
+def _changes_itself(network: torch.nn.Module) -> bool:
+    """Whether a forward pass may leave its mark on the network, so that two at a time would mix.
+
+    So do rotary embeddings that are scaled by the batch's longest row, and code that a checkpoint brings may.
+    """
+    if not all(type(module).__module__.startswith(_OWN_CODE) for module in network.modules()):
+        return True
+    ropes = [getattr(module, "rope_type", "") for module in network.modules()]
+    return any(
+        kind in _CHANGING_ROPES for rope in ropes for kind in (rope.values() if isinstance(rope, dict) else [rope])
+    )
+
+
+_SETTING_THREADS: Final = threading.Lock()
+
+
+def _set_threads(count: int) -> None:
+    """Let this thread's arithmetic use so many threads.
+
+    torch keeps a number for each thread, but also hands the last one set to every thread that is new: so another thread
+    sets it back.
+    """
+    with _SETTING_THREADS:
+        before = torch.get_num_threads()
+        torch.set_num_threads(count)
+        restoring = threading.Thread(target=torch.set_num_threads, args=(before,))
+        restoring.start()
+        restoring.join()

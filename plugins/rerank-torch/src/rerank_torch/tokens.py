@@ -1,0 +1,83 @@
+"""A checkpoint's tokenizer: its own ``tokenizer.json`` where there is one, else what transformers builds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from rerank import FastTokens, ModelLoadError, ModelRef, Tokens, reads_segments
+from rerank_torch.loading import load_tokenizer
+from rerank_torch.options import TorchOptions
+
+
+def load_tokens(model: ModelRef, options: TorchOptions) -> Tokens:
+    """The checkpoint's tokenizer.
+
+    Its ``tokenizer.json`` is read as it stands: transformers 5 rebuilds fast tokenizers from their class, and drops
+    normalizers, pre-tokenizers and pair templates of the file. transformers builds the tokenizer only where there is no
+    such file, or where ``tokenizer_kwargs`` asks for something else than the file has.
+
+    Raises:
+        ModelLoadError: It cannot be found or read, or needs code that was not trusted.
+    """
+    if "tokenizer.json" not in model.files or options.tokenizer_kwargs:
+        return as_tokens(load_tokenizer(model, options))
+    file = model.fetch("tokenizer.json")
+    try:
+        tokenizer = Tokenizer.from_file(str(file))
+    except Exception as error:  # tokenizers raises nothing narrower
+        raise ModelLoadError(f"{file} is not a tokenizer ({error}): fetch the checkpoint again") from error
+    return FastTokens(tokenizer, segments=reads_segments(read_tokenizer_config(model, options)))
+
+
+def read_tokenizer_config(model: ModelRef, options: TorchOptions) -> Mapping[str, Any]:
+    """The checkpoint's ``tokenizer_config.json``, empty where it has none, with ``tokenizer_kwargs`` on top.
+
+    Raises:
+        ModelLoadError: It cannot be fetched, or is not a JSON object.
+    """
+    file = "tokenizer_config.json"
+    own = model.read_json(file) if file in model.files else {}
+    return {**own, **options.tokenizer_kwargs}
+
+
+def as_tokens(tokenizer: Any) -> Tokens:
+    """A tokenizer of transformers, fast or slow, as `rerank.Tokens`."""
+    segments = "token_type_ids" in tokenizer.model_input_names
+    return FastTokens(tokenizer.backend_tokenizer, segments=segments) if tokenizer.is_fast else SlowTokens(tokenizer)
+
+
+class SlowTokens(Tokens):
+    """A tokenizer of transformers that is written in Python.
+
+    Args:
+        tokenizer: The ``PreTrainedTokenizer``.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+
+    def __call__(self, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each text, without special tokens."""
+        encoded = self.tokenizer(list(texts), add_special_tokens=False, return_attention_mask=False, verbose=False)
+        ids: list[list[int]] = encoded["input_ids"]
+        return ids
+
+    def join(self, text: str, other: str | None = None) -> tuple[list[int], list[int]]:
+        """One text or a pair as the tokenizer itself encodes it: token ids with special tokens, and segment ids."""
+        encoded = self.tokenizer(text, other)
+        ids = encoded["input_ids"]
+        return ids, encoded.get("token_type_ids", [0] * len(ids))
+
+    def find(self, token: str) -> int | None:
+        """The id of a token by its name; None where the vocabulary lacks it."""
+        found: int | None = self.tokenizer.get_vocab().get(token)
+        return found
+
+    @property
+    def pad_id(self) -> int | None:
+        """The id that the tokenizer itself pads with; None where it states none."""
+        stated: int | None = self.tokenizer.pad_token_id
+        return stated
