@@ -110,7 +110,7 @@ def test_weights_beside_the_graph(toy, external):
 def test_the_configurations_of_the_checkpoint_are_read(toy):
     model = toy(config={"max_position_embeddings": 64})
     (model.folder / "tokenizer_config.json").write_text(json.dumps({"model_max_length": 40}))
-    assert Reranker(model.folder)._loaded().tokens.limit == 40
+    assert Reranker(model.folder)._loaded().limits.longest == 40
 
 
 @pytest.mark.parametrize("kept", [0, 0.1, 0.5, 0.99])
@@ -127,7 +127,7 @@ def test_a_damaged_graph_is_named(toy, kept):
 def test_a_damaged_tokenizer_is_named(toy, content):
     model = toy()
     (model.folder / "tokenizer.json").write_text(content)
-    with pytest.raises(ModelLoadError, match=r"tokenizer\.json is no tokenizer"):
+    with pytest.raises(ModelLoadError, match=r"tokenizer\.json is not a tokenizer"):
         Reranker(model.folder)
 
 
@@ -135,7 +135,7 @@ def test_a_truncated_tokenizer_is_named(toy):
     model = toy()
     file = model.folder / "tokenizer.json"
     file.write_text(file.read_text()[:-200])
-    with pytest.raises(ModelLoadError, match=r"tokenizer\.json is no tokenizer"):
+    with pytest.raises(ModelLoadError, match=r"tokenizer\.json is not a tokenizer"):
         Reranker(model.folder)
 
 
@@ -182,7 +182,7 @@ def test_three_labels_that_the_graph_does_not_declare_are_no_reranker(cross_enco
     reranker = Reranker(cross_encoder.folder)
     session = reranker._loaded().graph.session
     monkeypatch.setattr(session, "run", lambda outputs, feed: [np.zeros((len(feed["input_ids"]), 3), np.float32)])
-    with pytest.raises(ScoringError, match="3 numbers a row"):
+    with pytest.raises(ScoringError, match="3 numbers per row"):
         reranker.rank(QUERY, DOCUMENTS)
 
 

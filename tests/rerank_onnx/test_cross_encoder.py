@@ -21,7 +21,16 @@ def scores(ranked):
 
 @pytest.fixture(scope="module")
 def reranker(cross_encoder):
-    return Reranker(cross_encoder.folder)
+    """In one stream, whose batches come in the order of the plan."""
+    return Reranker(cross_encoder.folder, threads=1)
+
+
+def test_streams_score_as_one_does(reranker, cross_encoder):
+    texts = [f"{text} {n}" for text in DOCUMENTS for n in range(12)]
+    with Reranker(cross_encoder.folder) as several:
+        ranked = several.rank(QUERY, texts, max_batch_tokens=200)
+    assert scores(ranked) == pytest.approx(scores(reranker.rank(QUERY, texts)), abs=1e-5)
+    assert scores(ranked) == pytest.approx([cross_encoder.pair(QUERY, text) for text in texts], abs=1e-5)
 
 
 @pytest.fixture
@@ -118,9 +127,9 @@ def test_batches_hold_to_the_token_budget(reranker, cross_encoder, shapes):
 
 
 def test_default_batches_are_bounded(reranker, shapes):
-    reranker.rank(QUERY, DOCUMENTS * 20)
+    reranker.rank(QUERY, [f"{text} {n}" for text in DOCUMENTS for n in range(20)])
     assert len(shapes) > 1
-    assert all(rows * width <= 2048 for rows, width in shapes)
+    assert all(rows * width <= 1024 for rows, width in shapes)
 
 
 def test_short_requests_share_batches(reranker, cross_encoder, shapes):

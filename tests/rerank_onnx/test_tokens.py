@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer, processors
 
-from rerank import ModelLoadError
+from rerank import ModelLoadError, find_pad_id
 from rerank.testing.contract import DOCUMENTS, QUERY
 from rerank_onnx.checkpoint import Checkpoint
-from rerank_onnx.tokens import Tokens
+from rerank_onnx.tokens import load_tokens
 
 REAL = [
     "bert-base-uncased/tokenizer.json",
@@ -23,12 +23,8 @@ REAL = [
 TEXTS = [*DOCUMENTS, "", "\u200b", "[SEP] </s> <s>", " leading and  double spaces ", "word " * 700]
 
 
-def tokens_of(file, config=None, tokenizer_config=None):
-    return Tokens(
-        Checkpoint(
-            graph=Path("unread.onnx"), tokenizer=file, config=config or {}, tokenizer_config=tokenizer_config or {}
-        )
-    )
+def tokens_of(file):
+    return load_tokens(Checkpoint(graph=Path("unread.onnx"), tokenizer=file, config={}, tokenizer_config={}))
 
 
 def assert_layouts_hold(file):
@@ -90,33 +86,15 @@ def test_a_tokenizers_padding_and_truncation_change_nothing(tokenizers, tmp_path
     assert len(tokens.pair_layout()) == 3
 
 
-def test_the_padding_id_is_the_models_own(tokenizers, tmp_path):
+def test_the_padding_id_is_the_models_own_then_the_tokenizers(tokenizers, tmp_path):
     file = tmp_path / "tokenizer.json"
     tokenizers["roberta"].save(str(file))
-    assert tokens_of(file).pad_id == 1
-    assert tokens_of(file, {"pad_token_id": 5}).pad_id == 5
+    assert find_pad_id(tokens_of(file), {}, {}) == 1
+    assert find_pad_id(tokens_of(file), {}, {"pad_token": "</s>"}) == 2
+    assert find_pad_id(tokens_of(file), {}, {"pad_token": {"content": "</s>"}}) == 2
     set_up = Tokenizer.from_str(tokenizers["roberta"].to_str())
     set_up.enable_padding(pad_id=3)
     set_up.save(str(file))
-    assert tokens_of(file, {"pad_token_id": 5}).pad_id == 3
-
-
-@pytest.mark.parametrize(
-    ("config", "tokenizer_config", "limit"),
-    [
-        ({}, {}, 512),
-        ({"max_position_embeddings": 512}, {}, 512),
-        ({"max_position_embeddings": 8192}, {"model_max_length": 1024}, 1024),
-        ({"max_position_embeddings": 512}, {"model_max_length": 10**30}, 512),
-        ({"max_position_embeddings": 512}, {"model_max_length": 1e30}, 512),
-        ({}, {"model_max_length": 1000000000000000019884624838656}, 512),
-        ({"max_position_embeddings": 514, "model_type": "roberta"}, {}, 512),
-        ({"max_position_embeddings": 8194, "model_type": "xlm-roberta"}, {"model_max_length": 8192}, 8192),
-        ({"max_position_embeddings": 514, "model_type": "camembert"}, {"model_max_length": 10**30}, 512),
-        ({"max_position_embeddings": -1, "model_type": "deberta-v2"}, {"model_max_length": 300}, 300),
-        ({"max_position_embeddings": None}, {"model_max_length": None}, 512),
-    ],
-)
-def test_how_long_a_row_may_be(tokenizers, tmp_path, config, tokenizer_config, limit):
-    tokenizers["roberta"].save(str(tmp_path / "tokenizer.json"))
-    assert tokens_of(tmp_path / "tokenizer.json", config, tokenizer_config).limit == limit
+    assert find_pad_id(tokens_of(file), {}, {"pad_token": "</s>"}) == 3
+    assert find_pad_id(tokens_of(file), {"pad_token_id": 5}, {}) == 5
+    assert find_pad_id(tokens_of(file), {"pad_token_id": -1}, {}) == 3

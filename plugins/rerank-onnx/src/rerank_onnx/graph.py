@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from rerank import InvalidOptionsError, ModelLoadError
+from rerank import InvalidOptionsError, ModelLoadError, Streams, available_cores, map_batches
 from rerank_onnx.checkpoint import DamagedCheckpointError
 from rerank_onnx.options import OnnxOptions
 
+K = TypeVar("K")
+T = TypeVar("T")
 Array = NDArray[Any]
 
 _INPUTS: Final = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
@@ -54,6 +56,48 @@ class Graph:
         named = [output for output in outputs if output.name in ("logits", "last_hidden_state", "token_embeddings")]
         self.output = (named or outputs)[0]
         self.pad_id = pad_id
+        threads = min(options.threads or available_cores(), available_cores())
+        self._streams = Streams(threads) if _has_streams(options) else None
+
+    def map(
+        self,
+        items: Sequence[K],
+        lengths: Sequence[int],
+        forward: Callable[[list[K]], Sequence[T]],
+        options: OnnxOptions,
+        *,
+        max_tokens: int,
+    ) -> list[T]:
+        """Run ``forward`` over all items in batches, side by side in streams of one thread each.
+
+        Args:
+            items: What ``forward`` takes, one per row; hashable.
+            lengths: Token count per item.
+            forward: From a batch to one result per item; calls this graph.
+            options: ``batch_size``, ``max_batch_tokens`` and ``progress`` are read.
+            max_tokens: Budget of one batch, padding included, where the options set none.
+
+        Returns:
+            One result per item, in their order.
+
+        Raises:
+            OutOfMemoryError: One item alone does not fit.
+        """
+        return map_batches(
+            items,
+            lengths,
+            forward,
+            max_tokens=options.max_batch_tokens or max_tokens,
+            max_items=options.batch_size,
+            out_of_memory=(MemoryError,),
+            progress=options.progress,
+            streams=self._streams,
+        )
+
+    def close(self) -> None:
+        """End the streams."""
+        if self._streams is not None:
+            self._streams.close()
 
     def __call__(self, rows: Sequence[Sequence[int]], type_ids: Sequence[Sequence[int]]) -> Array:
         """Run rows of token ids, padded on the right to the longest.
@@ -93,13 +137,19 @@ class Graph:
         return np.asarray(output, dtype=np.float32)
 
 
+def _has_streams(options: OnnxOptions) -> bool:
+    """Whether batches run side by side: on a CPU, unless the user has onnxruntime spread each operator over threads."""
+    names = [provider if isinstance(provider, str) else provider[0] for provider in options.providers]
+    return names == ["CPUExecutionProvider"] and "intra_op_num_threads" not in options.session_options
+
+
 def _session_options(options: OnnxOptions) -> onnxruntime.SessionOptions:
     session_options = onnxruntime.SessionOptions()
     attributes = {
         name for name in dir(session_options) if name[0] != "_" and not callable(getattr(session_options, name))
     }
-    if options.threads is not None:
-        session_options.intra_op_num_threads = options.threads
+    if _has_streams(options):
+        session_options.intra_op_num_threads = 1
     for name, value in options.session_options.items():
         if "." not in name and name not in attributes:
             known = ", ".join(sorted(attributes))

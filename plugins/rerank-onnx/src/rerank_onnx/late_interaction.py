@@ -2,45 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
 
 import numpy as np
 
-from rerank import GroupScorer, ModelLoadError, Request, Scores, aggregate, map_batches, pair_rows
+from rerank import GroupScorer, ModelLoadError, Request, Scores, TokenLimits, Tokens, aggregate, pair_rows
 from rerank_onnx.graph import Array, Graph
 from rerank_onnx.options import OnnxOptions
-from rerank_onnx.tokens import Tokens
 
-T = TypeVar("T")
+BATCH_TOKENS: Final = 1024
+"""Token count per batch by default, padding included."""
 
-BATCH_TOKENS = 1024
-"""Tokens a batch by default: the embedded model was fastest there on two cores."""
+_TINY: Final = 1e-9
+"""What lengths of vectors are at least, so that a zero vector divides nothing by zero."""
 
 
 class OnnxLateInteraction(GroupScorer):
-    """Scores documents by their token vectors.
+    """Scores documents by their token vectors, with a formula of this project's own, not ColBERT's.
 
     The score is MaxSim plus a share of the pooled cosine. MaxSim: for each query token its best cosine over the
     document's tokens, averaged over the query's; special tokens are left out, and a side without others gives 0.
-    Pooled: the cosine of the mean token vectors, specials included.
+    Pooled: the cosine of the mean token vectors, special tokens included.
 
     Args:
         tokens: The tokenizer.
+        limits: How many tokens the model reads.
         graph: From token ids to token vectors.
-        settings: ``query_tokens`` and ``document_tokens`` (limits, specials included) and ``pooled_weight``, as
+        settings: ``query_tokens`` and ``document_tokens`` (limits, special tokens included) and ``pooled_weight``, as
             ``config.json`` has them under ``late_interaction``; by default those of the embedded model.
 
     Raises:
-        ModelLoadError: The settings are no numbers, or leave no room for words.
+        ModelLoadError: The settings are not numbers, or leave no room for words.
     """
 
-    def __init__(self, tokens: Tokens, graph: Graph, settings: Mapping[str, Any]) -> None:
-        self.tokens, self.graph = tokens, graph
+    def __init__(self, tokens: Tokens, limits: TokenLimits, graph: Graph, settings: Mapping[str, Any]) -> None:
+        self.tokens, self.limits, self.graph = tokens, limits, graph
         self.layout = tokens.single_layout()
         try:
             self.query_tokens = int(settings.get("query_tokens", 48))
-            self.document_tokens = min(int(settings.get("document_tokens", 256)), tokens.limit)
+            self.document_tokens = min(int(settings.get("document_tokens", 256)), limits.longest)
             self.pooled_weight = float(settings.get("pooled_weight", 0.5))
         except (AttributeError, TypeError, ValueError) as error:
             raise ModelLoadError(f"late_interaction in config.json is {settings!r}: give it numbers") from error
@@ -56,24 +58,21 @@ class OnnxLateInteraction(GroupScorer):
         assert isinstance(options, OnnxOptions)
         whole_queries = self.tokens([request.query for request in requests])
         specials = len(self.layout)
-        room = self.tokens.check((options.query_max_length or self.query_tokens - specials) + specials) - specials
-        queries = self._run(
-            [self.layout.row((), query[: max(0, room)]) for query in whole_queries], options, lambda vectors, _: vectors
-        )
+        room = self.limits.check((options.query_max_length or self.query_tokens - specials) + specials) - specials
+        queries = self._encode([self.layout.row((), query[: max(0, room)]) for query in whole_queries], options)
         encoded = [
             pair_rows(
                 (),
                 self.tokens([document.text for document in request.documents]),
                 self.layout,
                 options,
-                max_length=self.tokens.check(options.max_length or self.document_tokens),
+                max_length=self.limits.check(options.max_length or self.document_tokens),
                 query_max_length=0,
             )
             for request in requests
         ]
-        owners = [query for documents, query in zip(encoded, queries) for _ in documents.rows]
-        rows = [row for documents in encoded for row in documents.rows]
-        values = iter(self._run(rows, options, lambda vectors, i: self._similarity(owners[i], vectors)))
+        rows = [(tuple(row), n) for n, documents in enumerate(encoded) for row in documents.rows]
+        values = iter(self._compare(rows, queries, options))
         for documents, query in zip(encoded, whole_queries):
             yield Scores(
                 values=aggregate([next(values) for _ in documents.rows], documents.owners, options.aggregate),
@@ -81,40 +80,83 @@ class OnnxLateInteraction(GroupScorer):
                 diagnostics={"truncated": documents.truncated, "query_truncated": len(query) > room},
             )
 
-    def _run(self, rows: list[list[int]], options: OnnxOptions, then: Callable[[Array, int], T]) -> list[T]:
-        """Encode rows in batches and keep of each only what ``then`` makes of its token vectors and position."""
+    def _encode(self, rows: Sequence[Sequence[int]], options: OnnxOptions) -> list[_Query]:
+        """The token vectors of queries."""
 
-        def forward(batch: list[int]) -> list[T]:
-            batch_rows = [rows[i] for i in batch]
-            vectors = self.graph(batch_rows, [[0] * len(row) for row in batch_rows])  # (rows, tokens, dimensions)
-            return [then(vectors[n, : len(rows[i])], i) for n, i in enumerate(batch)]
+        def forward(batch: list[tuple[int, ...]]) -> list[_Query]:
+            return [self._query(vectors) for vectors in self._vectors(batch)]
 
-        return map_batches(
-            range(len(rows)),
-            [len(row) for row in rows],
-            forward,
-            max_tokens=options.max_batch_tokens or BATCH_TOKENS,
-            max_items=options.batch_size,
-            out_of_memory=(MemoryError,),
-            progress=options.progress,
-        )
+        items = [tuple(row) for row in rows]
+        return self.graph.map(items, [len(row) for row in rows], forward, options, max_tokens=BATCH_TOKENS)
 
-    def _similarity(self, query: Array, document: Array) -> float:
-        """The score of token vectors ``(query_tokens, dimensions)`` and ``(document_tokens, dimensions)``."""
-        if not len(query) or not len(document):  # no special tokens, and nothing said
-            return 0.0
-        pooled = float(_unit(query.mean(axis=0)) @ _unit(document.mean(axis=0)))
-        query_words, document_words = self._words(query), self._words(document)
-        if not len(query_words) or not len(document_words):
+    def _compare(
+        self, rows: Sequence[tuple[tuple[int, ...], int]], queries: Sequence[_Query], options: OnnxOptions
+    ) -> list[float]:
+        """The scores of documents, each for the query of its number; their vectors are not kept."""
+
+        def forward(batch: list[tuple[tuple[int, ...], int]]) -> list[float]:
+            vectors = self._vectors([row for row, _ in batch])
+            return [self._similarity(queries[n], document) for (_, n), document in zip(batch, vectors)]
+
+        return self.graph.map(rows, [len(row) for row, _ in rows], forward, options, max_tokens=BATCH_TOKENS)
+
+    def _vectors(self, rows: Sequence[tuple[int, ...]]) -> Iterator[Array]:
+        """Of each row its token vectors ``(tokens, dimensions)``."""
+        vectors = self.graph(rows, [[0] * len(row) for row in rows])  # (rows, tokens, dimensions)
+        return (vectors[n, : len(row)] for n, row in enumerate(rows))
+
+    def _query(self, vectors: Array) -> _Query:
+        """``vectors``: (tokens, dimensions)."""
+        return _Query(words=_unit(self._words(vectors)), pooled=_unit(_mean(vectors)))
+
+    def _similarity(self, query: _Query, document: Array) -> float:
+        """The score of a document's token vectors ``(document_tokens, dimensions)``."""
+        pooled = float(_products(query.pooled[None], _unit(_mean(document))[None])[0, 0])
+        words = self._words(document)
+        if not len(query.words) or not len(words):
             return self.pooled_weight * pooled
-        cosines = query_words @ document_words.T  # (query_words, document_words)
+        cosines = _products(query.words, words) / _lengths(words)  # (query_words, document_words)
         return float(cosines.max(axis=1).mean()) + self.pooled_weight * pooled
 
     def _words(self, vectors: Array) -> Array:
-        """The vectors of all but special tokens, of length one."""
-        return _unit(vectors[len(self.layout.before) : len(vectors) - len(self.layout.after)])
+        """The vectors of all but special tokens."""
+        return vectors[len(self.layout.before) : len(vectors) - len(self.layout.after)]
+
+    def close(self) -> None:
+        """End the graph's streams."""
+        self.graph.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Query:
+    """What documents are compared with.
+
+    Args:
+        words: ``(query_words, dimensions)`` of length one.
+        pooled: ``(dimensions,)`` of length one.
+    """
+
+    words: Array
+    pooled: Array
+
+
+# einsum without ``optimize`` computes in this thread; ``@`` would wake BLAS's threads, which then spin beside the model's.
+
+
+def _products(left: Array, right: Array) -> Array:
+    """``(n, dimensions)`` and ``(m, dimensions)`` → ``(n, m)`` their inner products."""
+    return np.asarray(np.einsum("nd,md->nm", left, right))
+
+
+def _lengths(vectors: Array) -> Array:
+    """``(…, dimensions)`` → ``(…)``."""
+    return np.asarray(np.maximum(np.sqrt(np.einsum("...d,...d->...", vectors, vectors)), _TINY))
 
 
 def _unit(vectors: Array) -> Array:
-    norms = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return np.asarray(vectors / np.maximum(norms, 1e-9))
+    return np.asarray(vectors / _lengths(vectors)[..., None])
+
+
+def _mean(vectors: Array) -> Array:
+    """``(tokens, dimensions)`` → ``(dimensions,)``; of no tokens it is 0."""
+    return np.asarray(vectors.sum(axis=0) / max(1, len(vectors)))

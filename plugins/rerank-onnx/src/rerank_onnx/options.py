@@ -24,15 +24,17 @@ class OnnxOptions(Options):
     """Options of the backend ``onnx``, beside core's own.
 
     Args:
-        max_length: Tokens a row may have, specials included; None is the model's own limit, at most 1,024 (for late
+        max_length: Tokens that a row may have, special tokens included; None is the model's own limit, at most 1,024 (for late
             interaction the checkpoint's own ``document_tokens``).
-        query_max_length: Tokens a query may have, specials left out; None is three quarters of ``max_length`` (for
+        query_max_length: Tokens that a query may have, special tokens left out; None is three quarters of ``max_length`` (for
             late interaction what the checkpoint's own ``query_tokens`` leave).
         file_name: Which graph of the checkpoint, such as ``onnx/model_quint8_avx2.onnx``.
         quantized: Prefer a quantised graph where the checkpoint has one.
-        threads: Threads within one operator; None leaves it to onnxruntime.
+        threads: At most this many CPU threads for the model; None is one per core that this process may use.
         providers: Execution providers in order of preference, each a name or ``(name, {option: value})``.
         session_options: Attributes of ``onnxruntime.SessionOptions``; keys with a dot are its configuration entries.
+            With ``intra_op_num_threads``, onnxruntime spreads each operator over that many threads of its own, and
+            batches run one after another.
     """
 
     max_length: int | None = Field(default=None, ge=8)

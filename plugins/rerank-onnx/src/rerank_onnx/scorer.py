@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from rerank import ModelLoadError, Scorer
+from rerank import ModelLoadError, Scorer, TokenLimits, find_pad_id
 from rerank_onnx.checkpoint import Checkpoint
 from rerank_onnx.cross_encoder import OnnxCrossEncoder
 from rerank_onnx.graph import Graph
 from rerank_onnx.late_interaction import OnnxLateInteraction
 from rerank_onnx.options import OnnxOptions
-from rerank_onnx.tokens import Tokens
+from rerank_onnx.tokens import load_tokens
 
 
 def build_scorer(checkpoint: Checkpoint, options: OnnxOptions) -> Scorer:
@@ -17,13 +17,15 @@ def build_scorer(checkpoint: Checkpoint, options: OnnxOptions) -> Scorer:
     Raises:
         ModelLoadError: The graph returns anything else, or a file is damaged.
     """
-    tokens = Tokens(checkpoint)
-    graph = Graph(checkpoint.graph, options, tokens.pad_id)
+    tokens = load_tokens(checkpoint)
+    pad_id = find_pad_id(tokens, checkpoint.config, checkpoint.tokenizer_config)
+    limits = TokenLimits.read(checkpoint.config, checkpoint.tokenizer_config, pad_id)
+    graph = Graph(checkpoint.graph, options, pad_id)
     shape = graph.output.shape  # sizes, or names where a size is free
     if len(shape) == 3:  # (rows, tokens, dimensions)
-        return OnnxLateInteraction(tokens, graph, checkpoint.config.get("late_interaction") or {})
+        return OnnxLateInteraction(tokens, limits, graph, checkpoint.config.get("late_interaction") or {})
     if len(shape) in (1, 2) and (len(shape) == 1 or not isinstance(shape[1], int) or shape[1] in (1, 2)):
-        return OnnxCrossEncoder(tokens, graph)
+        return OnnxCrossEncoder(tokens, limits, graph)
     raise ModelLoadError(
         f"{checkpoint.graph} returns {graph.output.name} of shape {shape}: a reranker returns one or two numbers a row, "
         "or token vectors; export the model with its classification head"
