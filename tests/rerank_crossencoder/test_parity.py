@@ -70,7 +70,7 @@ def test_the_last_layer_runs_for_the_first_token_alone(checkpoint, kind):
     from rerank_crossencoder.first_token import FirstTokenLayer
 
     with Reranker(checkpoint(kind), device="cpu") as reranker:
-        layers = reranker._loaded().encoder.network.base_model.encoder.layer
+        layers = reranker.scorer.encoder.network.base_model.encoder.layer
         assert [isinstance(layer, FirstTokenLayer) for layer in layers] == [False, False, True]
 
 
@@ -118,7 +118,7 @@ def test_score_many_shares_batches_across_queries(checkpoint, monkeypatch):
     with Reranker(checkpoint("bert"), device="cpu") as reranker:
         queries = [f"{QUERY} {n}" for n in range(20)]
         expected = [scores_of(reranker.rank(query, TEXTS[:2])) for query in queries]
-        encoder = reranker._loaded().encoder
+        encoder = reranker.scorer.encoder
         batches = []
         forward = encoder._forward
         monkeypatch.setattr(encoder, "_forward", lambda rows: batches.append(len(rows)) or forward(rows))
@@ -140,7 +140,7 @@ def test_a_pool_equals_one_device_and_tells_of_a_killed_child(checkpoint):
     with Reranker(folder, device="cpu") as reranker:
         expected = scores_of(reranker.rank(QUERY, TEXTS))
     with Reranker(folder, devices=["cpu", "cpu"], max_batch_tokens=100) as reranker:
-        pool = reranker._loaded().pool
+        pool = reranker.scorer.pool
         assert pool._children == []  # spawned on first use
         assert scores_of(reranker.rank(QUERY, TEXTS)) == pytest.approx(expected, abs=1e-5)
         assert len(pool._children) == 2
@@ -168,7 +168,7 @@ def test_a_gpu_agrees_with_the_cpu(checkpoint, dtype):
 def test_weights_load_in_the_dtype_asked_for(checkpoint, said):
     with Reranker(checkpoint("bert"), device="cpu", **said) as reranker:
         wanted = torch.bfloat16 if "bf16" in str(said) else torch.float16
-        network = reranker._loaded().encoder.network
+        network = reranker.scorer.encoder.network
         assert {parameter.dtype for parameter in network.parameters()} == {wanted}
         with Reranker(checkpoint("bert"), device="cpu") as exact:
             assert scores_of(reranker.rank(QUERY, TEXTS)) == pytest.approx(scores_of(exact.rank(QUERY, TEXTS)), abs=0.1)
