@@ -112,3 +112,11 @@ def test_describing_imports_nothing_heavy():
 def test_unknown_options_name_the_near_miss():
     with pytest.raises(InvalidOptionsError, match="did you mean 'device'"):
         parse_options(CrossEncoderOptions, {"devcie": "cuda"}, "cross-encoder")
+
+
+def test_what_the_doctor_shows_of_this_machine():
+    import torch
+
+    found = backend.devices()
+    assert len([name for name in found if name.startswith("cuda:")]) == torch.cuda.device_count()
+    assert ("mps" in found) == torch.backends.mps.is_available()

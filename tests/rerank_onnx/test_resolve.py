@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -169,3 +170,11 @@ def test_scoring_imports_neither_torch_nor_transformers(cross_encoder):
     command = [sys.executable, "-c", probe, str(cross_encoder.folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_what_the_doctor_shows_of_this_machine(hub):
+    import onnxruntime
+    from huggingface_hub.constants import HF_HOME
+
+    assert backend.devices() == {"onnxruntime": ", ".join(onnxruntime.get_available_providers())}
+    assert backend.caches() == {"unpacked archives": Path(HF_HOME) / "rerank-onnx"}
