@@ -81,7 +81,7 @@ def overhead(url: str) -> list[tuple[str, float]]:
     cohere = Reranker("m", api_provider="cohere", url=url, api_key="key-1234")
     sdk = AsyncClientV2(api_key="key-1234", base_url=url)
     request = Request(query=QUERY, documents=as_documents(DOCUMENTS), options=jina.options)
-    scorer = jina._loaded()
+    scorer = jina.scorer
     taken: dict[str, list[float]] = {}
 
     async def rounds() -> None:

@@ -15,6 +15,7 @@ from fake_plugins import Site
 
 from rerank import cli as command_line
 from rerank import registry as registries
+from rerank.distributions import DISTRIBUTIONS
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     place = Site(tmp_path / "site")
     monkeypatch.syspath_prepend(str(place.folder))
     monkeypatch.setenv("PYTHONPATH", str(place.folder))
-    monkeypatch.setenv("RERANK_DISABLE_PLUGINS", ",".join({*registries.DISTRIBUTIONS.values()}))  # they ask the hub
+    monkeypatch.setenv("RERANK_DISABLE_PLUGINS", ",".join({*DISTRIBUTIONS.values()}))  # they ask the hub
     monkeypatch.setattr(command_line.cli, "commands", {})
     registries._discovered.cache_clear()
     yield place

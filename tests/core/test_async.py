@@ -118,7 +118,7 @@ def test_loading_again_does_not_block_the_event_loop() -> None:
 
     async def main() -> int:
         reranker = Reranker("fake", registry=fake_registry(fake_backend(load=load)))
-        reranker._scorer = None  # as after unpickling
+        reranker._session._scorer = None  # as after unpickling
         ticks = 0
         task = asyncio.ensure_future(reranker.arank("q", DOCS))
         while not task.done():

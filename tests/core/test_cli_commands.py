@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib.metadata
 import json
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fake_plugins import Site
 
+from rerank import ModelSource
 from rerank import cli as command_line
 
 
@@ -118,11 +120,42 @@ def test_explain_a_model_that_nobody_runs(run: Callable[..., Any], tmp_path: Pat
     assert ran.code == 1
     assert "none" in ran.out
     assert ran.err.startswith("rerank: no installed backend can run model")
-    assert "pip install" in ran.err
+    assert "pip install" in ran.err or "out of RERANK_DISABLE_PLUGINS" in ran.err
     as_json = run("explain", str(tmp_path), "--json")
     assert as_json.code == 1
     assert json.loads(as_json.out)["backend"] is None
     assert "no installed backend" in json.loads(as_json.out)["error"]
+
+
+@pytest.mark.parametrize("name", ["rank", "explain"])
+def test_commands_have_an_option_for_each_argument_of_the_model_source(run: Callable[..., Any], name: str) -> None:
+    text = " ".join(run(name, "--help").out.split())
+    for argument in fields(ModelSource):
+        option = f"--{argument.name.replace('_', '-')}"
+        assert (f"{option} " in text) == (argument.name != "model_type")
+        if argument.name != "model_type":
+            assert argument.metadata["help"] in text
+
+
+def test_rank_in_another_language(run: Callable[..., Any]) -> None:
+    ran = run("rank", "chat", "un chien", "un chat", "--model", "goodie", "--lang", "fr", "--format", "json")
+    assert (ran.code, ran.err) == (0, "")
+    assert json.loads(ran.out)["model"] == "good-fr"
+
+
+def test_explain_a_backend_that_is_named(site: Site, run: Callable[..., Any]) -> None:
+    site.install("fake_slow")
+    explained = json.loads(run("explain", "good", "--backend", "slow", "--json").out)
+    assert (explained["model"], explained["backend"]) == ("good", "slow")
+    absent = run("explain", "good", "--backend", "absent")
+    assert absent.code == 1
+    assert "no installed backend is called 'absent'" in absent.err
+
+
+def test_explain_a_model_of_a_provider_asks_for_a_backend_of_services(run: Callable[..., Any]) -> None:
+    ran = run("explain", "good", "--api-provider", "acme")
+    assert ran.code == 1
+    assert "no installed backend asks services, as api_provider='acme' needs: " in ran.err
 
 
 def test_sub_commands_are_imported_on_use(run_apart: Callable[..., Any]) -> None:

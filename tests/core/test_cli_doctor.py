@@ -15,6 +15,7 @@ import pytest
 from fake_plugins import Site
 
 from rerank import RankedResults, Result
+from rerank.testing.fake import fake_backend
 
 SECTIONS = ["python", "distributions", "plugins", "devices", "caches", "keys", "notes", "hub", "self-test"]
 SECRET = "hf_3141592653589793238"
@@ -67,7 +68,7 @@ def test_a_table_for_readers(run: Callable[..., Any]) -> None:
     ("module", "reason"),
     [
         ("fake_import_error", "ImportError: needs libfancy: pip install fancy"),
-        ("fake_taken", "the name 'goodie' is taken by another plugin"),
+        ("fake_taken", "the name 'goodie' of fake-taken is taken by fake-good"),
         ("fake_command_raises", "adding its commands: RuntimeError: no terminal today"),
     ],
 )
@@ -87,30 +88,58 @@ def test_a_plugin_that_failed_is_told_and_exits_with_1(
 def test_without_any_plugin_the_next_step_is_told(doctor: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rerank.registry.Registry.discover", lambda registry: None)
     report = doctor("--offline")
-    assert report["plugins"] == {"none": "pip install rerank-onnx rerank-nano, for a start"}
+    assert report["plugins"] == {"none": "pip install rerank-nano, for a start"}
     assert report["self-test"] == {"result": "left out: no embedded model, pip install rerank-nano"}
 
 
-def test_missing_libraries_are_told_and_no_error(doctor: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_libraries_are_told_and_no_error(
+    site: Site, doctor: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     import importlib_metadata
 
+    metadata = "Metadata-Version: 2.1\nName: {}\nVersion: 1.0\n"
+    for module, requirements in {
+        "fake_empty": ["rerank-core>=0.1", "fake_shared", "libfancy>=2; python_version>'3'", "pytest; extra == 'test'"],
+        "fake_shared": ["rerank-core", "libheavy[gpu]"],
+    }.items():
+        site.describe(module, metadata + "".join(f"Requires-Dist: {name}\n" for name in requirements))
+    real = importlib_metadata.version
+
     def version(name: str) -> str:
-        if name in ("torch", "onnxruntime", "huggingface-hub"):
+        if name == "huggingface-hub":
             raise importlib_metadata.PackageNotFoundError(name)
-        return "9.9"
+        return str(real(name))
 
     monkeypatch.setattr(importlib_metadata, "version", version)
     for name in ("onnxruntime", "huggingface_hub", "huggingface_hub.constants"):
         monkeypatch.setitem(sys.modules, name, None)
-    report = doctor()
-    assert [name for name, found in report["distributions"].items() if found == "not installed"] == [
-        "huggingface-hub",
-        "onnxruntime",
-        "torch",
-    ]
+    report = doctor(code=1)  # fake_shared names no module
+    found = report["distributions"]
+    assert {found[name] for name in ("huggingface-hub", "libfancy", "libheavy")} == {"not installed"}
+    assert (found["fake-empty"], found["fake-shared"]) == ("1.0", "1.0")
+    assert "pytest" not in found
     assert list(report["devices"]) == ["cpu"]
     assert report["caches"] == {"hub": "huggingface-hub is not installed"}
     assert report["hub"]["reachable"].startswith("not asked: huggingface-hub is not installed")
+
+
+@pytest.mark.parametrize(("folder", "size"), [("full", "full, 2 MB"), ("absent", "absent, not there yet")])
+def test_backends_tell_their_devices_and_caches(
+    site: Site, doctor: Callable[..., Any], tmp_path: Path, folder: str, size: str
+) -> None:
+    from rerank import installed
+
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "unpacked").write_bytes(bytes(2_000_000))
+    installed().register(
+        fake_backend("own", devices=lambda: {"abacus": "13 rods"}, caches=lambda: {"beads": tmp_path / folder})
+    )
+    installed().register(fake_backend("broken", devices=lambda: 1 / 0, caches=lambda: 1 / 0))
+    report = doctor("--offline")
+    assert report["devices"]["abacus"] == "13 rods"
+    assert report["caches"]["beads"].endswith(size)
+    for section in ("devices", "caches"):
+        assert report[section]["broken"] == "unknown: ZeroDivisionError: division by zero"
 
 
 def test_a_library_that_breaks_on_import_stops_nothing(

@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -139,6 +140,50 @@ class NotANumber(FakeScorer):
         return Scores(values=[math.nan] * len(request.documents), scale="logit")
 
 
+class ScoreRaises(FakeScorer):
+    """``score`` was never written, for ``score_many`` and ``ascore`` were thought to do."""
+
+    def score(self, request: Request) -> Scores:
+        raise NotImplementedError
+
+    def score_many(self, requests: Iterable[Request]) -> Iterator[Scores]:
+        return map(super().score, requests)
+
+    async def ascore(self, request: Request) -> Scores:
+        return super().score(request)
+
+
+class ScoreDiffers(ScoreRaises):
+    """``score`` is another formula than ``score_many`` and ``ascore``."""
+
+    def score(self, request: Request) -> Scores:
+        return Scores(values=[0.123] * len(request.documents), scale="logit")
+
+
+class ScaleDiffers(FakeScorer):
+    """``score_many`` and ``ascore`` map the scores, and ``score`` does not."""
+
+    def score_many(self, requests: Iterable[Request]) -> Iterator[Scores]:
+        return (replace(self.score(request), scale="probability") for request in requests)
+
+    async def ascore(self, request: Request) -> Scores:
+        return replace(self.score(request), scale="probability")
+
+
+class ManyDropsTheLast(FakeScorer):
+    """``score_many`` keeps its last group."""
+
+    def score_many(self, requests: Iterable[Request]) -> Iterator[Scores]:
+        yield from [self.score(request) for request in requests][:-1]
+
+
+class AsyncRaises(FakeScorer):
+    """``ascore`` was never written."""
+
+    async def ascore(self, request: Request) -> Scores:
+        raise NotImplementedError
+
+
 class ManyDiffers(FakeScorer):
     """``score_many`` pairs answers with the wrong requests."""
 
@@ -225,22 +270,36 @@ class TopKOnly(FakeScorer):
         return Scores(values=values, scale="logit")
 
 
-BROKEN: dict[type[FakeScorer], str] = {
-    ByBatch: "test_scores_do_not_depend_on_the_rest_of_the_batch",
-    ByPosition: "test_scores_do_not_depend_on_order",
-    BySize: "test_batch_size_changes_nothing",
-    TooFew: "test_equal_texts_stay_apart",
-    NotANumber: "test_ranks_every_document_once",
-    ManyDiffers: "test_rank_many_equals_rank",
-    Greedy: "test_score_many_is_lazy",
-    AsyncDiffers: "test_native_async_equals_score",
-    Unbounded: "test_normalized_scores_lie_between_0_and_1_in_the_same_order",
-    UpsideDown: "test_normalized_scores_lie_between_0_and_1_in_the_same_order",
-    NotThreadSafe: "test_threads_agree",
-    Mutating: "test_inputs_are_left_alone",
-    Unplain: "test_results_are_plain_data",
-    TopKOnly: "test_top_k_is_the_head_of_the_ranking",
-}
+BROKEN: list[tuple[type[FakeScorer], str]] = [
+    (ByBatch, "test_scores_do_not_depend_on_the_rest_of_the_batch"),
+    (ByPosition, "test_scores_do_not_depend_on_order"),
+    (BySize, "test_batch_size_changes_nothing"),
+    (TooFew, "test_equal_texts_stay_apart"),
+    (NotANumber, "test_ranks_every_document_once"),
+    (ScoreRaises, "test_ranks_every_document_once"),
+    (ScoreRaises, "test_score_many_equals_score"),
+    (ScoreRaises, "test_native_async_equals_score"),
+    (ScoreDiffers, "test_rank_many_equals_rank"),
+    (ScoreDiffers, "test_async_equals_sync"),
+    (ScoreDiffers, "test_score_many_equals_score"),
+    (ScoreDiffers, "test_native_async_equals_score"),
+    (ScaleDiffers, "test_score_many_equals_score"),
+    (ScaleDiffers, "test_native_async_equals_score"),
+    (ManyDiffers, "test_rank_many_equals_rank"),
+    (ManyDiffers, "test_score_many_equals_score"),
+    (ManyDropsTheLast, "test_rank_many_equals_rank"),
+    (ManyDropsTheLast, "test_score_many_equals_score"),
+    (Greedy, "test_score_many_is_lazy"),
+    (AsyncDiffers, "test_native_async_equals_score"),
+    (AsyncRaises, "test_async_equals_sync"),
+    (AsyncRaises, "test_native_async_equals_score"),
+    (Unbounded, "test_normalized_scores_lie_between_0_and_1_in_the_same_order"),
+    (UpsideDown, "test_normalized_scores_lie_between_0_and_1_in_the_same_order"),
+    (NotThreadSafe, "test_threads_agree"),
+    (Mutating, "test_inputs_are_left_alone"),
+    (Unplain, "test_results_are_plain_data"),
+    (TopKOnly, "test_top_k_is_the_head_of_the_ranking"),
+]
 
 
 def check(name: str, reranker: Reranker) -> None:
@@ -250,9 +309,8 @@ def check(name: str, reranker: Reranker) -> None:
         asyncio.run(result)
 
 
-@pytest.mark.parametrize("scorer", BROKEN)
-def test_the_kit_fails_what_is_broken(scorer: type[FakeScorer]) -> None:
-    name = BROKEN[scorer]
+@pytest.mark.parametrize(("scorer", "name"), BROKEN)
+def test_the_kit_fails_what_is_broken(scorer: type[FakeScorer], name: str) -> None:
     check(name, build(FakeScorer) if name not in NEEDS else build(NEEDS[name]))
     with pytest.raises(Exception) as caught:
         check(name, build(scorer))
@@ -260,6 +318,7 @@ def test_the_kit_fails_what_is_broken(scorer: type[FakeScorer]) -> None:
 
 
 NEEDS: dict[str, type[FakeScorer]] = {
+    "test_score_many_equals_score": Streaming,
     "test_score_many_is_lazy": Streaming,
     "test_native_async_equals_score": Native,
 }
@@ -267,7 +326,11 @@ NEEDS: dict[str, type[FakeScorer]] = {
 
 
 def test_a_capability_that_is_absent_is_skipped_with_the_reason() -> None:
-    for name, reason in (("test_score_many_is_lazy", "no score_many"), ("test_native_async_equals_score", "ascore")):
+    for name, reason in (
+        ("test_score_many_equals_score", "no score_many"),
+        ("test_score_many_is_lazy", "no score_many"),
+        ("test_native_async_equals_score", "ascore"),
+    ):
         with pytest.raises(pytest.skip.Exception, match=reason):
             check(name, build(FakeScorer))
 
@@ -277,6 +340,15 @@ def test_a_model_that_depends_on_the_batch_may_say_so() -> None:
     contract.batch_invariant = False  # type: ignore[misc]
     with pytest.raises(pytest.skip.Exception, match="depend on the rest"):
         contract.test_scores_do_not_depend_on_the_rest_of_the_batch(build(ByBatch))
+
+
+def test_a_model_that_depends_on_the_batch_still_keeps_its_scale() -> None:
+    contract = BackendContract()
+    contract.batch_invariant = False  # type: ignore[misc]
+    contract.test_score_many_equals_score(build(ManyDiffers))
+    contract.test_native_async_equals_score(build(AsyncDiffers))
+    with pytest.raises(AssertionError):
+        contract.test_score_many_equals_score(build(ScaleDiffers))
 
 
 def test_the_fixture_must_be_given() -> None:

@@ -62,7 +62,7 @@ def test_the_hub_is_asked_once_though_several_backends_ask(published: Hub) -> No
         assert "config.json" in model.files
         return Claim(Confidence.NONE, "not mine")
 
-    registry = fake_registry(*(fake_backend(name, resolve=claim) for name in ("one", "two", "three")))
+    registry = fake_registry(*(fake_backend(name, claim=claim) for name in ("one", "two", "three")))
     with pytest.raises(BackendNotFoundError):
         resolve(registry, ModelRef(NAME))
     assert published.count("/api/models/owner/model") == 1
@@ -73,7 +73,7 @@ def test_a_failure_is_asked_for_once_too(hub: Hub) -> None:
     def claim(model: ModelRef) -> Claim:
         return Claim(Confidence.NONE, str(model.files))
 
-    registry = fake_registry(*(fake_backend(name, resolve=claim) for name in ("one", "two", "three")))
+    registry = fake_registry(*(fake_backend(name, claim=claim) for name in ("one", "two", "three")))
     with pytest.raises(ModelLoadError, match="check the name"):
         resolve(registry, ModelRef(NAME))
     assert hub.count("/api/models/owner/model") == 1

@@ -107,7 +107,7 @@ def test_what_is_fixed_at_loading_is_refused_in_a_call(options: dict[str, Any]) 
 
 def test_a_calls_override_is_validated_and_lasts_one_call() -> None:
     with build(batch_size=4, mode="exact") as reranker:
-        scorer: Any = reranker._loaded()
+        scorer: Any = reranker.scorer
         reranker.rank("q", ["a"], batch_size=2, normalize=True)
         reranker.rank("q", ["a"])
         assert [(r.options.batch_size, r.options.mode, r.options.normalize) for r in scorer.requests] == [
@@ -140,7 +140,7 @@ def test_a_secret_shows_nowhere() -> None:
         shown = [repr(reranker), repr(reranker.options), str(reranker.options), reranker.options.model_dump_json()]
         pickled = pickle.dumps(parse_options(CarOptions, {}, "car"))
         assert SECRET.encode() not in pickled
-        state = repr(reranker.__getstate__())
+        state = repr(reranker._session.__getstate__())
         for wrong in ({"even": 3}, {"zzz": 1}, {"mode": SECRET}):
             with pytest.raises(InvalidOptionsError) as caught:
                 reranker.rank("q", ["a"], **wrong)
@@ -155,5 +155,5 @@ def test_a_secret_of_the_wrong_kind_shows_nowhere_either() -> None:
 
 
 def test_a_key_of_the_environment_is_left_for_the_environment() -> None:
-    state = build(api_key=SECRET, even=4).__getstate__()
+    state = build(api_key=SECRET, even=4)._session.__getstate__()
     assert state["options"] == {"even": 4}

@@ -8,26 +8,33 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from fake_plugins import ALL, Site
 
-from rerank import BackendNotFoundError, Registry, Reranker
-from rerank.registry import Plugin
+from rerank import BackendNotFoundError, Registry, Reranker, installed
+from rerank.plugin import Plugin
+from rerank.testing.fake import fake_registry
 
 REASONS = {
     "fake_import_error": r"ImportError: needs libfancy: pip install fancy",
     "fake_exit": r"SystemExit: usage: fake_exit FILE",
     "fake_hook_raises": r"ValueError: no table today",
     "fake_hook_raises_midway": r"ValueError: no more",
-    "fake_taken": r"the name 'goodie' is taken by another plugin: uninstall one of the two",
+    "fake_taken": r"the name 'goodie' of fake-taken is taken by fake-good: rename or uninstall one of the two",
+    "fake_add_hooks_raises": r"no_hooks cannot add hooks \(.*\): mark functions",
     "fake_protocol": r"backend 'later' speaks plugin protocol 2, this core 1: upgrade rerank-core",
     "fake_no_backend": r"\{'name': 'dict'\} is no rerank.Backend: yield Backend",
     "fake_no_iterable": r"TypeError: .*not iterable",
     "fake_wrong_arguments": r"PluginValidationError: .*config",
 }
 """What stands in the row of each plugin that cannot be used."""
+
+COMMAND_TAKEN = (
+    "adding its commands: the command 'greet' of fake-takes-command is taken by fake-good: "
+    "rename or uninstall one of the two"
+)
 
 
 def discover(site: Site) -> tuple[Registry, dict[str, Plugin]]:
@@ -143,6 +150,15 @@ def test_a_command_hook_that_fails_leaves_the_others(site: Site) -> None:
     assert registry.find("commandless").name == "commandless"
 
 
+def test_a_command_that_is_taken_names_both(site: Site) -> None:
+    import click
+
+    registry, rows = discover(site.install("fake_good", "fake_takes_command"))
+    registry.register_commands(click.Group())
+    assert (rows["fake_good"].status, rows["fake_takes_command"].status) == ("ok", "failed")
+    assert rows["fake_takes_command"].reason == COMMAND_TAKEN
+
+
 @pytest.fixture
 def everything(site: Site) -> Site:
     """Every fake plugin, and a module that only calls itself torch."""
@@ -162,6 +178,7 @@ def test_list_backends_as_json_shows_each_once(everything: Site, run_apart: Call
         assert re.search(reason, rows[module]["reason"])
     assert rows["fake_command_raises"]["reason"] == "adding its commands: RuntimeError: no terminal today"
     assert rows["fake_command_exits"]["reason"] == "adding its commands: SystemExit: 3"
+    assert rows["fake_takes_command"]["reason"] == COMMAND_TAKEN
     assert rows["fake_heavy"]["status"] == "ok"
     assert rows["fake_heavy"]["reason"].startswith("imports torch when described")
     good = rows["fake_good"]
@@ -194,14 +211,63 @@ def test_without_any_plugin_the_next_step_is_told(run_apart: Callable[..., Any])
     assert listed.code == 0
     ran = run_apart("rank", "q", "a", "b", RERANK_DISABLE_PLUGINS="all")
     assert ran.code == 1
-    assert "pip install rerank-nano" in ran.err
-    assert "disabled" in ran.err
+    if any(plugin.distribution == "rerank-nano" for plugin in installed().plugins):
+        assert "pip install" not in ran.err
+        assert "rerank-nano is installed but disabled" in ran.err
+    else:
+        assert "pip install rerank-nano" in ran.err
 
 
-def test_a_backend_of_ours_that_is_broken_says_so(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RERANK_DISABLE_PLUGINS", "rerank-onnx")
-    registry, _ = discover(site)
-    if not any(plugin.distribution == "rerank-onnx" for plugin in registry.plugins):
-        pytest.skip("rerank-onnx is not installed")
-    with pytest.raises(BackendNotFoundError, match="rerank-onnx is installed but disabled"):
+def ours(status: Literal["ok", "failed", "disabled"], reason: str = "") -> Registry:
+    """A registry that knows of rerank-onnx, and not of its backend."""
+    registry = Registry()
+    registry.plugins.append(
+        Plugin(name="onnx", distribution="rerank-onnx", version="0.1.0", status=status, reason=reason)
+    )
+    return registry
+
+
+@pytest.mark.parametrize(
+    ("registry", "told"),
+    [
+        (Registry(), "pip install rerank-onnx"),
+        (
+            ours("disabled", "named in RERANK_DISABLE_PLUGINS"),
+            "rerank-onnx is installed but disabled (named in RERANK_DISABLE_PLUGINS): take it out of that variable",
+        ),
+        (
+            ours("failed", "ImportError: no numpy"),
+            "rerank-onnx is installed but failed (ImportError: no numpy): fix that, or uninstall it",
+        ),
+        (ours("ok"), "rerank-onnx 0.1.0 does not have it yet: pip install --upgrade rerank-onnx"),
+    ],
+)
+def test_how_to_get_a_backend_of_ours_depends_on_what_is_installed(registry: Registry, told: str) -> None:
+    with pytest.raises(BackendNotFoundError) as caught:
         registry.find("onnx")
+    assert str(caught.value) == f"no installed backend is called 'onnx': {told}"
+
+
+@pytest.mark.parametrize(
+    ("registry", "told"),
+    [
+        (ours("disabled", "named in …"), ", or take rerank-onnx out of RERANK_DISABLE_PLUGINS"),
+        (ours("failed", "ImportError: no numpy"), ", or fix rerank-onnx (ImportError: no numpy)"),
+        (ours("ok"), "rerank-api (api)"),
+    ],
+)
+def test_what_is_installed_is_not_to_be_installed(registry: Registry, told: str) -> None:
+    with pytest.raises(BackendNotFoundError) as caught:
+        Reranker("some model", registry=registry)
+    step = str(caught.value).partition("pip install ")[2]
+    assert step.endswith(told)
+    assert "rerank-onnx" not in step.removesuffix(told)
+
+
+@pytest.mark.parametrize("name", ["t5", "colbert", "rankgpt"])
+def test_nothing_is_recommended_that_does_not_exist(name: str) -> None:
+    for arguments in ({"model": name}, {"model": "m", "model_type": name}):
+        with pytest.raises(BackendNotFoundError) as caught:
+            Reranker(**arguments, registry=fake_registry(), local_files_only=True)
+        named = set(re.findall(r"rerank-\w+", str(caught.value)))
+        assert named <= {"rerank-crossencoder", "rerank-onnx", "rerank-nano", "rerank-api"}

@@ -23,7 +23,7 @@ from rerank import (
     Registry,
     Reranker,
 )
-from rerank.registry import DISTRIBUTIONS
+from rerank.distributions import DISTRIBUTIONS
 from rerank.resolution import explain, resolve
 from rerank.testing.fake import FakeOptions, fake_backend, fake_registry
 
@@ -32,16 +32,16 @@ NONE, POSSIBLE, LIKELY, CERTAIN = Confidence
 
 def claiming(name: str, confidence: Any, **fields: Any) -> Backend:
     """A backend that says the same of every model."""
-    return fake_backend(name, resolve=lambda model: Claim(confidence, f"{name} thinks so"), **fields)
+    return fake_backend(name, claim=lambda model: Claim(confidence, f"{name} thinks so"), **fields)
 
 
 def raising(name: str, error: BaseException) -> Backend:
     """A backend that cannot say."""
 
-    def resolve(model: ModelRef) -> Claim:
+    def claim(model: ModelRef) -> Claim:
         raise error
 
-    return fake_backend(name, resolve=resolve)
+    return fake_backend(name, claim=claim)
 
 
 @pytest.mark.parametrize("claims", [(NONE, LIKELY, CERTAIN), (CERTAIN, LIKELY, POSSIBLE), (LIKELY, CERTAIN, LIKELY)])
@@ -111,18 +111,18 @@ def test_the_default_says_what_to_install() -> None:
 
 
 @pytest.mark.parametrize("error", [ValueError("boom"), KeyError("architectures"), RecursionError()])
-def test_a_resolve_that_raises_is_isolated(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_claim_that_raises_is_isolated(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
     registry = fake_registry(raising("bad", error), claiming("good", LIKELY))
     with caplog.at_level(logging.WARNING, logger="rerank"):
         assert resolve(registry, ModelRef("m")).name == "good"
     assert "backend bad cannot say whether m is its own" in caplog.text
-    reasons = {answer.backend.name: answer.claim.reason for answer in explain(registry, ModelRef("m"))}
-    assert reasons["bad"].startswith(f"its resolve raised {type(error).__name__}")
+    reasons = {claim.backend.name: claim.reason for claim in explain(registry, ModelRef("m"))}
+    assert reasons["bad"].startswith(f"its claim raised {type(error).__name__}")
 
 
 @pytest.mark.parametrize("claim", [None, 3, "certain", (9, "sure"), (1, 2, 3)])
-def test_a_resolve_that_returns_no_claim_is_isolated(claim: Any) -> None:
-    registry = fake_registry(fake_backend("bad", resolve=lambda model: claim), claiming("good", LIKELY))
+def test_a_claim_that_is_none_is_isolated(claim: Any) -> None:
+    registry = fake_registry(fake_backend("bad", claim=lambda model: claim), claiming("good", LIKELY))
     assert resolve(registry, ModelRef("m")).name == "good"
 
 
@@ -140,15 +140,15 @@ def test_explain_has_every_claim_the_surest_first() -> None:
     registry = fake_registry(
         claiming("a", POSSIBLE), claiming("b", NONE), claiming("c", CERTAIN), claiming("d", LIKELY)
     )
-    answers = explain(registry, ModelRef("m"))
-    assert [(answer.backend.name, answer.claim.confidence) for answer in answers] == [
+    claims = explain(registry, ModelRef("m"))
+    assert [(claim.backend.name, claim.confidence) for claim in claims] == [
         ("c", CERTAIN),
         ("d", LIKELY),
         ("a", POSSIBLE),
         ("b", NONE),
     ]
-    assert answers[0].claim.reason == "c thinks so"
-    assert [answer.backend.name for answer in explain(registry, ModelRef("m"), only=registry.find("b"))] == ["b"]
+    assert claims[0].reason == "c thinks so"
+    assert [claim.backend.name for claim in explain(registry, ModelRef("m"), only=registry.find("b"))] == ["b"]
 
 
 def test_names_decide_nothing_by_substring() -> None:
@@ -212,13 +212,31 @@ def test_the_seeds_names_of_a_backend_and_a_provider() -> None:
         seen.append(model)
         return fake_registry().find("fake").load(model, options)
 
-    registry = fake_registry(fake_backend("t5", load=load), fake_backend("api", load=load))
+    services = claiming("services", CERTAIN, load=load, remote=True)
+    registry = fake_registry(fake_backend("t5", load=load), claiming("greedy", CERTAIN), services)
     assert Reranker("unicamp-dl/InRanker-base", model_type="t5", registry=registry).backend == "t5"
-    assert Reranker("my_model_name", api_provider="cohere", registry=registry).backend == "api"
-    assert [(model.name, model.provider) for model in seen] == [
+    assert Reranker("my_model_name", api_provider="cohere", registry=registry).backend == "services"
+    assert [(model.name, model.api_provider) for model in seen] == [
         ("unicamp-dl/InRanker-base", None),
         ("my_model_name", "cohere"),
     ]
+
+
+def test_a_provider_without_a_backend_of_services_says_what_to_install() -> None:
+    with pytest.raises(BackendNotFoundError, match="as api_provider='cohere' needs: pip install rerank-api"):
+        Reranker("m", api_provider="cohere", registry=fake_registry(claiming("greedy", CERTAIN)))
+
+
+def test_a_providers_name_is_a_short_name_of_a_backend_of_services() -> None:
+    aliases = {"cohere": {"en": Alias("rerank-v3.5")}}
+    registry = fake_registry(
+        fake_backend("local", aliases={"other": {"en": Alias("x")}}),
+        claiming("services", CERTAIN, remote=True, aliases=aliases),
+    )
+    assert Reranker(api_provider="cohere", registry=registry).model == "rerank-v3.5"
+    assert Reranker("cohere", api_provider="cohere", registry=registry).model == "rerank-v3.5"
+    assert Reranker("cohere", api_provider="jina", registry=registry).model == "cohere"
+    assert Reranker("other", api_provider="jina", registry=registry).backend == "services"
 
 
 def test_two_names_for_the_backend_must_agree() -> None:
@@ -230,16 +248,17 @@ def test_two_names_for_the_backend_must_agree() -> None:
 @pytest.mark.parametrize(
     ("second", "told"),
     [
-        (fake_backend("fake"), "the name 'fake' is taken"),
-        (fake_backend("other", aliases={"fake": {"en": Alias("x")}}), "the name 'fake' is taken"),
-        (fake_backend("short"), "the name 'short' is taken"),
+        (fake_backend("fake"), "the name 'fake' of this program is taken by acme-fakes: rename or uninstall"),
+        (fake_backend("other", aliases={"fake": {"en": Alias("x")}}), "the name 'fake' of this program is taken"),
+        (fake_backend("short"), "the name 'short' of this program is taken by acme-fakes"),
         (fake_backend("new", protocol=2), "protocol 2, this core 1: upgrade rerank-core"),
         (fake_backend("new", protocol=0), "protocol 0, this core 1: upgrade the plugin"),
         ("new", "'new' is no rerank.Backend"),
     ],
 )
 def test_a_backend_that_cannot_join(second: Any, told: str) -> None:
-    registry = fake_registry(fake_backend("fake", aliases={"short": {"en": Alias("x")}}))
+    registry = Registry()
+    registry.register(fake_backend("fake", aliases={"short": {"en": Alias("x")}}), "acme-fakes")
     with pytest.raises(PluginError, match=told):
         registry.register(second)
     assert list(registry.backends) == ["fake"]
@@ -256,7 +275,7 @@ def test_the_local_folder_is_asked_for_its_files(tmp_path: Path) -> None:
         mine = "FakeForRanking" in model.config.get("architectures", [])
         return Claim(CERTAIN if mine else NONE, "by architecture")
 
-    registry = fake_registry(fake_backend("reads", resolve=claim), claiming("guesses", LIKELY))
+    registry = fake_registry(fake_backend("reads", claim=claim), claiming("guesses", LIKELY))
     assert resolve(registry, ModelRef(str(tmp_path))).name == "reads"
     with Reranker(tmp_path, registry=registry) as reranker:
         assert reranker.model == str(tmp_path)
@@ -269,7 +288,7 @@ def test_a_backend_certain_of_the_name_spares_the_others_the_files() -> None:
         asked.append(type(model).__name__)
         return Claim(LIKELY if model.files else NONE, "by its files")
 
-    registry = fake_registry(fake_backend("reader", resolve=reader), claiming("namer", CERTAIN))
+    registry = fake_registry(fake_backend("reader", claim=reader), claiming("namer", CERTAIN))
     assert resolve(registry, ModelRef("some/model", local_files_only=True)).name == "namer"
     assert asked == ["_UnreadModelRef"]
 
@@ -286,7 +305,7 @@ def test_a_model_of_another_type_is_named() -> None:
 
 
 def test_a_name_of_an_absent_backend_says_what_to_install() -> None:
-    with pytest.raises(BackendNotFoundError, match=r"rerank-llm \(t5"):
+    with pytest.raises(BackendNotFoundError, match=r"rerank-crossencoder \(cross-encoder\)"):
         Reranker("some/model", model_type="rankgpt", registry=fake_registry())
 
 

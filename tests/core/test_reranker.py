@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
 import pickle
@@ -175,6 +176,36 @@ def test_rank_many_equals_rank_with_empty_requests_in_between(scorer: Any) -> No
             arguments = request if isinstance(request, dict) else {"query": request[0], "docs": request[1]}
             assert ranked == reranker.rank(**arguments)
     assert len(many) == len(requests)
+
+
+class OnlyStreams(FakeScorer):
+    """Cannot score one request alone."""
+
+    def score(self, request: Request) -> Scores:
+        raise NotImplementedError
+
+    def score_many(self, requests: Iterable[Request]) -> Iterator[Scores]:
+        return map(super().score, requests)
+
+
+def test_one_ranking_goes_through_score_and_several_through_score_many() -> None:
+    with build(OnlyStreams()) as reranker:
+        assert len(list(reranker.rank_many([("cat", DOCS), ("dog", DOCS)]))) == 2
+        for call in (lambda: reranker.rank("cat", DOCS), lambda: asyncio.run(reranker.arank("cat", DOCS))):
+            with pytest.raises(ScoringError, match="could not score fake: NotImplementedError"):
+                call()
+
+
+def test_the_scorer_is_what_the_backend_loaded() -> None:
+    scorer = FakeScorer()
+    with build(scorer) as reranker:
+        assert reranker.scorer is scorer
+    with pytest.raises(RerankError, match="closed"):
+        reranker.scorer  # noqa: B018
+    loaded = Reranker("fake", registry=fake_registry(fake_backend(load=load_and_count)))
+    again = pickle.loads(pickle.dumps(loaded))
+    assert isinstance(again.scorer, FakeScorer)
+    assert again.scorer is again.scorer
 
 
 def test_rank_many_of_only_empty_requests() -> None:

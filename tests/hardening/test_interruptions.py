@@ -18,19 +18,15 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and pip
 INTERRUPTED = """
 import os, signal, sys, threading
 from rerank.cli import main
-from rerank.reranker import Reranker
+from rerank import Reranker
 
-load = Reranker._loaded
+rank = Reranker.rank
 
-def loaded_and_soon_interrupted(self):
-    scorer = load(self)
-    if not started:
-        started.append(threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)))
-        started[0].start()
-    return scorer
+def rank_and_soon_be_interrupted(self, *arguments, **options):
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+    return rank(self, *arguments, **options)
 
-started = []
-Reranker._loaded = loaded_and_soon_interrupted
+Reranker.rank = rank_and_soon_be_interrupted
 main(sys.argv[1:])
 """
 

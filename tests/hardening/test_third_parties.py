@@ -72,4 +72,6 @@ def test_a_plugin_in_the_way_never_takes_a_name_of_ours(site: Site, run_apart: C
     rows = {row["plugin"]: row for row in json.loads(run_apart("list-backends", "--json").out)}
     assert rows["onnx"]["status"] == "ok"
     assert rows["aaa_thief"]["status"] == "failed"
-    assert "'onnx' is taken by another plugin: uninstall one of the two" in rows["aaa_thief"]["reason"]
+    assert (
+        "'onnx' of aaa-thief is taken by rerank-onnx: rename or uninstall one of the two" in rows["aaa_thief"]["reason"]
+    )

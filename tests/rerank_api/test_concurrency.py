@@ -378,7 +378,7 @@ def test_nothing_is_asked_after_close(server: Loopback) -> None:
 
 def test_a_scorer_asked_after_close_starts_nothing(server: Loopback) -> None:
     reranker = make(server)
-    scorer: Any = reranker._loaded()
+    scorer: Any = reranker.scorer
     request = Request(query="q", documents=[Document(text="x", doc_id=0)], options=reranker.options)
     reranker.close()
     with pytest.raises(RerankError, match="is closed: build another"):

@@ -193,11 +193,11 @@ def test_an_address_without_a_path_of_the_provider_is_kept(path: str, server: Lo
 @pytest.mark.parametrize("name", ["jinaai/jina-reranker-v2-base-multilingual", "cohere/rerank", "rerank-v3.5", "mxbai"])
 def test_names_of_models_are_not_claimed(name: str) -> None:
     from rerank import Confidence, ModelRef
-    from rerank_api.backend import resolve
+    from rerank_api.backend import claim
 
-    claim = resolve(ModelRef(name))
-    assert claim.confidence == Confidence.NONE
-    assert "api_provider=" in claim.reason
+    confidence, reason = claim(ModelRef(name))
+    assert confidence == Confidence.NONE
+    assert "api_provider=" in reason
 
 
 def test_explain_tells_of_short_names() -> None:

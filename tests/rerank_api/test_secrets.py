@@ -33,7 +33,7 @@ def assert_hidden(text: str | bytes) -> None:
 @providers
 def test_reprs(server: Loopback, provider: str) -> None:
     with make(server, provider) as reranker:
-        scorer: Any = reranker._loaded()
+        scorer: Any = reranker.scorer
         for thing in (reranker, reranker.options, scorer, scorer._service, scorer._service._secrets):
             assert_hidden(repr(thing) + str(thing))
 

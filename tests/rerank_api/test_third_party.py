@@ -20,6 +20,7 @@ BROKEN = (
 )
 TAKEN = CODE.replace('name="acme"', 'name="cohere"')
 NO_PROVIDER = "from rerank import hookimpl\n\n@hookimpl\ndef rerank_register_providers():\n    return ['acme']\n"
+MISSPELT = CODE.replace("def rerank_register_providers", "def rerank_register_provider")
 
 
 def install(folder: Path, name: str, code: str) -> None:
@@ -63,7 +64,13 @@ def test_it_is_listed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "told"), [(BROKEN, "no luck"), (TAKEN, "'cohere' is taken"), (NO_PROVIDER, "yield Provider")]
+    ("code", "told"),
+    [
+        (BROKEN, "no luck"),
+        (TAKEN, "the provider 'cohere' of broken_rerank is taken by rerank-api: rename or uninstall one of the two"),
+        (NO_PROVIDER, "yield Provider"),
+        (MISSPELT, "there is no hook 'rerank_register_provider': did you mean 'rerank_register_providers'?"),
+    ],
 )
 def test_a_broken_one_is_a_row_and_stops_nothing(tmp_path: Path, code: str, told: str) -> None:
     install(tmp_path, "acme_rerank", CODE)
@@ -74,6 +81,18 @@ def test_a_broken_one_is_a_row_and_stops_nothing(tmp_path: Path, code: str, told
     assert told in row
     assert "acme: Acme's reranker" in shown
     assert "cohere: Cohere Rerank" in shown
+
+
+@pytest.mark.parametrize("disabled", ["rerank-api", "api"])
+def test_without_this_distribution_a_provider_is_not_called_misspelt(
+    tmp_path: Path, disabled: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(tmp_path, "acme_rerank", CODE)
+    monkeypatch.setenv("RERANK_DISABLE_PLUGINS", disabled)
+    shown = python(tmp_path, "", "-m", "rerank", "list-backends").stdout
+    row = next(line for line in shown.splitlines() if line.startswith("(acme_rerank)"))
+    assert "warning" in row
+    assert "its hook 'rerank_register_providers' is never called: enable or fix rerank-api (disabled)" in row
 
 
 def test_listing_and_describing_import_nothing_heavy() -> None:

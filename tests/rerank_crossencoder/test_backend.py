@@ -11,7 +11,7 @@ import pytest
 from rerank import Confidence, InvalidOptionsError, ModelRef, Registry, resolution
 from rerank.options import parse_options
 from rerank.registry import installed
-from rerank_crossencoder.backend import rerank_register_backends, resolve
+from rerank_crossencoder import backend
 from rerank_crossencoder.options import CrossEncoderOptions
 
 
@@ -21,7 +21,7 @@ def claim(folder, config, *files):
         path = folder / file
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"")
-    return resolve(ModelRef(name=str(folder)))
+    return backend.claim(ModelRef(name=str(folder)))
 
 
 @pytest.mark.parametrize("weights", ["model.safetensors", "pytorch_model.bin"])
@@ -88,11 +88,11 @@ def test_weights_are_certain_only_by_the_names_that_loading_reads(tmp_path):
 )
 def test_short_names(name, lang, model, options):
     registry = Registry()
-    for backend in rerank_register_backends():
-        registry.register(backend)
-    chosen, found, defaults = resolution.select(registry, ModelRef(name=name), None, lang)
+    for described in backend.rerank_register_backends():
+        registry.register(described)
+    chosen, found, defaults = resolution.select(registry, ModelRef(name=name, lang=lang))
     assert (chosen.name, found.name, found.alias, defaults) == ("cross-encoder", model, name, options)
-    assert resolve(found).confidence == Confidence.CERTAIN  # by name: nothing is read
+    assert backend.claim(found).confidence == Confidence.CERTAIN  # by name: nothing is read
 
 
 def test_describing_imports_nothing_heavy():
@@ -112,3 +112,11 @@ def test_describing_imports_nothing_heavy():
 def test_unknown_options_name_the_near_miss():
     with pytest.raises(InvalidOptionsError, match="did you mean 'device'"):
         parse_options(CrossEncoderOptions, {"devcie": "cuda"}, "cross-encoder")
+
+
+def test_what_the_doctor_shows_of_this_machine():
+    import torch
+
+    found = backend.devices()
+    assert len([name for name in found if name.startswith("cuda:")]) == torch.cuda.device_count()
+    assert ("mps" in found) == torch.backends.mps.is_available()

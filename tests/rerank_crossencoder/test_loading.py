@@ -162,7 +162,7 @@ def test_code_of_the_checkpoint_runs_when_asked(checkpoint, copy, monkeypatch, t
     (copy / "modeling_own.py").write_text(CODE)
     write_config(copy, auto_map={"AutoModelForSequenceClassification": "modeling_own.Own"})
     with load(copy, trust_remote_code=True) as reranker, load(checkpoint("bert")) as plain:
-        assert type(reranker._loaded().runner.forward.network).__name__ == "Own"
+        assert type(reranker.scorer.runner.forward.network).__name__ == "Own"
         assert reranker.score(QUERY, DOCUMENTS[0]) == pytest.approx(plain.score(QUERY, DOCUMENTS[0]), abs=1e-5)
 
 
@@ -183,7 +183,7 @@ def test_code_in_another_repository_is_looked_for_as_the_model_is(copy, monkeypa
 
 def test_model_and_tokenizer_kwargs_arrive(copy):
     with load(copy, model_kwargs={"hidden_dropout_prob": 0.5}, tokenizer_kwargs={"model_max_length": 77}) as reranker:
-        scorer = reranker._loaded()
+        scorer = reranker.scorer
         assert scorer.runner.forward.network.config.hidden_dropout_prob == 0.5
         assert scorer.limits.default == 77
     with pytest.raises(ModelLoadError, match="model_kwargs"):
@@ -224,7 +224,7 @@ def test_a_revision_and_a_cache_folder_are_the_ones_asked_for(hub, checkpoint, t
     hub.add("owner/model", files_of(checkpoint("bert")))
     hub.add("owner/model", files_of(checkpoint("bert", num_labels=2)), revision="two")
     with load("owner/model", revision="two", cache_dir=tmp_path / "cache") as reranker:
-        assert reranker._loaded().runner.forward.network.config.num_labels == 2
+        assert reranker.scorer.runner.forward.network.config.num_labels == 2
     assert list((tmp_path / "cache").glob("models--owner--model"))
     with pytest.raises(ModelLoadError, match="revision"):
         load("owner/model", revision="three")

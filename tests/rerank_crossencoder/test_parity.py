@@ -70,7 +70,7 @@ def test_the_last_layer_runs_for_the_first_token_alone(checkpoint, kind):
     from rerank_crossencoder.first_token import FirstTokenLayer
 
     with Reranker(checkpoint(kind), device="cpu") as reranker:
-        layers = reranker._loaded().runner.forward.network.base_model.encoder.layer
+        layers = reranker.scorer.runner.forward.network.base_model.encoder.layer
         assert [isinstance(layer, FirstTokenLayer) for layer in layers] == [False, False, True]
 
 
@@ -118,7 +118,7 @@ def test_score_many_shares_batches_across_queries(checkpoint, monkeypatch):
     with Reranker(checkpoint("bert"), device="cpu") as reranker:
         queries = [f"{QUERY} {n}" for n in range(20)]
         expected = [scores_of(reranker.rank(query, TEXTS[:2])) for query in queries]
-        network, batches = reranker._loaded().runner.forward.network, []
+        network, batches = reranker.scorer.runner.forward.network, []
         forward = network.forward
         monkeypatch.setattr(network, "forward", lambda **inputs: batches.append(1) or forward(**inputs))
         many = [scores_of(ranked) for ranked in reranker.rank_many((query, TEXTS[:2]) for query in queries)]
@@ -139,7 +139,7 @@ def test_a_pool_equals_one_device_and_tells_of_a_killed_child(checkpoint):
     with Reranker(folder, device="cpu") as reranker:
         expected = scores_of(reranker.rank(QUERY, TEXTS))
     with Reranker(folder, devices=["cpu", "cpu"], max_batch_tokens=100) as reranker:
-        pool = reranker._loaded().runner.pool
+        pool = reranker.scorer.runner.pool
         assert pool._children == []  # spawned on first use
         assert scores_of(reranker.rank(QUERY, TEXTS)) == pytest.approx(expected, abs=1e-5)
         assert len(pool._children) == 2
@@ -167,7 +167,7 @@ def test_a_gpu_agrees_with_the_cpu(checkpoint, dtype):
 def test_weights_load_in_the_dtype_asked_for(checkpoint, said):
     with Reranker(checkpoint("bert"), device="cpu", **said) as reranker:
         wanted = torch.bfloat16 if "bf16" in str(said) else torch.float16
-        network = reranker._loaded().runner.forward.network
+        network = reranker.scorer.runner.forward.network
         assert {parameter.dtype for parameter in network.parameters()} == {wanted}
         with Reranker(checkpoint("bert"), device="cpu") as exact:
             assert scores_of(reranker.rank(QUERY, TEXTS)) == pytest.approx(scores_of(exact.rank(QUERY, TEXTS)), abs=0.1)

@@ -140,7 +140,7 @@ def test_the_saved_activation_calibrates(checkpoint, tmp_path, saved):
         raw = {result.index: result.score for result in reranker.rank(QUERY, DOCUMENTS)}
         normalized = {result.index: result.score for result in reranker.rank(QUERY, DOCUMENTS, normalize=True)}
         assert normalized == pytest.approx({index: sigmoid(score) for index, score in raw.items()}, abs=1e-6)
-        found = reranker._loaded().activation
+        found = reranker.scorer.activation
         assert (found or "") in str(saved)
 
 
@@ -150,7 +150,7 @@ def test_an_activation_beside_the_config_is_found(checkpoint, tmp_path):
         '{"activation_fn": "torch.nn.modules.activation.Sigmoid"}'
     )
     with Reranker(folder, device="cpu") as reranker:
-        assert reranker._loaded().activation == "torch.nn.modules.activation.Sigmoid"
+        assert reranker.scorer.activation == "torch.nn.modules.activation.Sigmoid"
 
 
 def test_an_unknown_activation_is_an_error_only_where_it_is_asked_for(checkpoint, tmp_path):
@@ -172,7 +172,7 @@ def test_an_unknown_activation_is_an_error_only_where_it_is_asked_for(checkpoint
 )
 def test_rows_are_as_long_as_the_model_allows(checkpoint, kind, config, limit):
     with Reranker(checkpoint(kind, **config), device="cpu") as reranker:
-        assert reranker._loaded().limits.default == limit
+        assert reranker.scorer.limits.default == limit
         reranker.rank(QUERY, [LONG], max_length=limit)
         with pytest.raises(InvalidOptionsError, match=f"beyond the {limit} tokens"):
             reranker.rank(QUERY, [LONG], max_length=limit + 1)
@@ -180,7 +180,7 @@ def test_rows_are_as_long_as_the_model_allows(checkpoint, kind, config, limit):
 
 def test_relative_positions_have_no_limit_but_their_default(checkpoint):
     with Reranker(checkpoint("deberta-v2"), device="cpu") as reranker:
-        assert reranker._loaded().limits.default == 160
+        assert reranker.scorer.limits.default == 160
         assert reranker.rank(QUERY, [LONG], max_length=300).diagnostics["truncated"] == 1
 
 
@@ -191,7 +191,7 @@ def test_rows_are_never_longer_than_1024_by_default(checkpoint, tmp_path, build)
     path = model / "tokenizer_config.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "model_max_length": 2048}))
     with Reranker(model, device="cpu") as reranker:
-        assert reranker._loaded().limits.default == 1024
+        assert reranker.scorer.limits.default == 1024
 
 
 def test_a_pair_without_a_fixed_layout_is_an_error(checkpoint, tmp_path):
@@ -219,7 +219,7 @@ def test_a_truncation_saved_in_the_tokenizer_cuts_nothing(checkpoint, tmp_path, 
 def test_a_batch_that_does_not_fit_is_halved(checkpoint, monkeypatch):
     reranker = Reranker(checkpoint("bert"))
     whole = reranker.rank(QUERY, DOCUMENTS)
-    network = reranker._loaded().runner.forward.network
+    network = reranker.scorer.runner.forward.network
     forward, sizes = network.forward, []
 
     def cramped(**inputs):

@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 
 from rerank import BackendNotFoundError, Confidence, ModelRef, Reranker
 from rerank.testing.contract import DOCUMENTS, QUERY, BackendContract
-from rerank_nano.backend import FOLDER, resolve
+from rerank_nano.backend import FOLDER, claim
 
 
 @pytest.fixture(scope="module")
@@ -138,9 +138,9 @@ def test_works_without_network_torch_or_hub_client():
 
 
 def test_claims_its_own_name_alone():
-    assert resolve(ModelRef("nano")).confidence == Confidence.CERTAIN
+    assert claim(ModelRef("nano")).confidence == Confidence.CERTAIN
     for other in ("someone/nano", "nano-2", "all-MiniLM-L6-v2", str(FOLDER)):
-        assert resolve(ModelRef(other)).confidence == Confidence.NONE
+        assert claim(ModelRef(other)).confidence == Confidence.NONE
 
 
 def test_its_folder_loads_as_any_checkpoint(nano):

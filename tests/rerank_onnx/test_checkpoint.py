@@ -110,7 +110,7 @@ def test_weights_beside_the_graph(toy, external):
 def test_the_configurations_of_the_checkpoint_are_read(toy):
     model = toy(config={"max_position_embeddings": 64})
     (model.folder / "tokenizer_config.json").write_text(json.dumps({"model_max_length": 40}))
-    assert Reranker(model.folder)._loaded().limits.longest == 40
+    assert Reranker(model.folder).scorer.limits.longest == 40
 
 
 @pytest.mark.parametrize("kept", [0, 0.1, 0.5, 0.99])
@@ -180,7 +180,7 @@ def test_three_labels_are_no_reranker(toy):
 
 def test_three_labels_that_the_graph_does_not_declare_are_no_reranker(cross_encoder, monkeypatch):
     reranker = Reranker(cross_encoder.folder)
-    session = reranker._loaded().graph.session
+    session = reranker.scorer.graph.session
     monkeypatch.setattr(session, "run", lambda outputs, feed: [np.zeros((len(feed["input_ids"]), 3), np.float32)])
     with pytest.raises(ScoringError, match="3 numbers per row"):
         reranker.rank(QUERY, DOCUMENTS)

@@ -37,7 +37,7 @@ def test_streams_score_as_one_does(reranker, cross_encoder):
 def shapes(reranker, monkeypatch):
     """The shapes of every batch that reaches the graph."""
     seen = []
-    session = reranker._loaded().graph.session
+    session = reranker.scorer.graph.session
     run = session.run
 
     def spy(outputs, feed):
@@ -141,7 +141,7 @@ def test_short_requests_share_batches(reranker, cross_encoder, shapes):
 
 
 def test_a_batch_without_memory_is_halved(reranker, cross_encoder, monkeypatch):
-    session = reranker._loaded().graph.session
+    session = reranker.scorer.graph.session
     run, sizes = session.run, []
 
     def cramped(outputs, feed):
@@ -164,7 +164,7 @@ def test_a_failing_graph_is_a_typed_error(reranker, monkeypatch, told, kind):
     def fail(outputs, feed):
         raise RuntimeError(told)
 
-    monkeypatch.setattr(reranker._loaded().graph.session, "run", fail)
+    monkeypatch.setattr(reranker.scorer.graph.session, "run", fail)
     with pytest.raises(kind) as caught:
         reranker.rank(QUERY, DOCUMENTS[:1])
     assert type(caught.value) is kind

@@ -10,7 +10,7 @@ from rerank.testing.contract import DOCUMENTS, QUERY
 
 
 def session_of(reranker):
-    return reranker._loaded().graph.session
+    return reranker.scorer.graph.session
 
 
 def test_threads_are_set(cross_encoder):

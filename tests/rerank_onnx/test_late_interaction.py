@@ -49,7 +49,7 @@ def test_scores_are_those_of_the_rule(reranker, encoder):
 
 def test_cosines_below_zero_count(encoder, reranker, monkeypatch):
     """A maximum that starts at 0, or that sees padding's zeros, would hide them."""
-    scorer = reranker._loaded()
+    scorer = reranker.scorer
     run = scorer.graph.session.run
 
     def opposed(outputs, feed):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -12,7 +13,7 @@ from click.testing import CliRunner
 from rerank import BackendNotFoundError, Confidence, ModelRef, Reranker
 from rerank.cli import cli
 from rerank.testing.contract import DOCUMENTS, QUERY
-from rerank_onnx.backend import resolve
+from rerank_onnx import backend
 from rerank_onnx.options import FLASHRANK
 
 CLASSIFIER = {"architectures": ["BertForSequenceClassification"]}
@@ -28,14 +29,14 @@ def claim(tmp_path):
             (tmp_path / file).touch()
         if config is not None:
             (tmp_path / "config.json").write_text(json.dumps(config))
-        return resolve(ModelRef(str(tmp_path)))
+        return backend.claim(ModelRef(str(tmp_path)))
 
     return ask
 
 
 @pytest.mark.parametrize("name", FLASHRANK)
 def test_flashranks_names_are_certain_and_ask_nobody(hub, name):
-    confidence, reason = resolve(ModelRef(name))
+    confidence, reason = backend.claim(ModelRef(name))
     assert (confidence, reason) == (Confidence.CERTAIN, "one of FlashRank's models")
     assert not hub.seen
 
@@ -98,13 +99,13 @@ def test_an_encoder_runs_where_the_backend_is_named(toy):
 )
 def test_names_like_a_known_one_are_read_not_guessed(hub, name):
     hub.add(name, {"config.json": json.dumps(CLASSIFIER), "model.safetensors": b"", "tokenizer.json": "{}"})
-    assert resolve(ModelRef(name)).confidence == Confidence.NONE
+    assert backend.claim(ModelRef(name)).confidence == Confidence.NONE
     assert hub.count(f"/api/models/{name}") == 1
 
 
 def test_a_repository_is_claimed_by_its_listing(hub):
     hub.add("someone/reranker", {"onnx/model.onnx": b"", "tokenizer.json": "{}", "config.json": json.dumps(CLASSIFIER)})
-    assert resolve(ModelRef("someone/reranker")).confidence == Confidence.CERTAIN
+    assert backend.claim(ModelRef("someone/reranker")).confidence == Confidence.CERTAIN
     assert hub.count(".onnx") == 0
 
 
@@ -141,7 +142,7 @@ def test_explain_knows_the_usual_quantisation(toy, tmp_path):
     assert "dynamic int8 in model_quantized.onnx" in explained(model.folder)
     for preferred, name in ((True, "model_quantized.onnx"), (False, "model.onnx")):
         reranker = Reranker(model.folder, quantized=preferred)
-        assert reranker._loaded().graph.session._model_path == str(model.folder / name)
+        assert reranker.scorer.graph.session._model_path == str(model.folder / name)
         assert len(reranker.rank(QUERY, DOCUMENTS)) == len(DOCUMENTS)
 
 
@@ -169,3 +170,11 @@ def test_scoring_imports_neither_torch_nor_transformers(cross_encoder):
     command = [sys.executable, "-c", probe, str(cross_encoder.folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_what_the_doctor_shows_of_this_machine(hub):
+    import onnxruntime
+    from huggingface_hub.constants import HF_HOME
+
+    assert backend.devices() == {"onnxruntime": ", ".join(onnxruntime.get_available_providers())}
+    assert backend.caches() == {"unpacked archives": Path(HF_HOME) / "rerank-onnx"}

@@ -100,7 +100,7 @@ def test_scores_are_those_of_the_bare_forward(exported):
 def test_the_longest_row_is_one_the_model_has_positions_for(exported):
     folder, model, tokenizer, names = exported
     reranker = Reranker(folder, backend="onnx")
-    assert reranker._loaded().limits.longest == 96
+    assert reranker.scorer.limits.longest == 96
     ranked = reranker.rank(QUERY, ["word " * 300])
     assert ranked.diagnostics["truncated"] == 1
     pair = tokenizer.encode(QUERY, "word " * 300)

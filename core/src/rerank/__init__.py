@@ -30,10 +30,12 @@ from rerank.errors import (
 )
 from rerank.hookspecs import hookimpl
 from rerank.model_ref import ModelRef
+from rerank.model_source import ModelSource
 from rerank.options import Options, Reload
 from rerank.pairs import PairLayout, PairRows, aggregate, fit_pair, pair_rows, plan_windows
 from rerank.protocols import Request, Scorer, Scores
-from rerank.registry import Registry
+from rerank.ranking import sigmoid
+from rerank.registry import Registry, installed
 from rerank.reranker import Reranker
 from rerank.results import Document, RankedResults, Result, ScoreScale
 from rerank.streams import Streams, available_cores
@@ -58,6 +60,7 @@ __all__ = [
     "MalformedRankingError",
     "ModelLoadError",
     "ModelRef",
+    "ModelSource",
     "Options",
     "OutOfMemoryError",
     "PairLayout",
@@ -86,10 +89,12 @@ __all__ = [
     "fit_pair",
     "group_requests",
     "hookimpl",
+    "installed",
     "map_batches",
     "pair_rows",
     "plan_batches",
     "plan_windows",
     "query_limit",
     "reads_segments",
+    "sigmoid",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from rerank.model_ref import ModelRef
@@ -24,7 +25,7 @@ class Confidence(IntEnum):
     LIKELY = 2
     """The architecture matches."""
     CERTAIN = 3
-    """A family's recipe or head matches, or the name stands in the backend's own table."""
+    """A family's recipe or head matches, or the name is in the backend's own table."""
 
 
 class Claim(NamedTuple):
@@ -55,26 +56,32 @@ class Backend:
         name: Unique among the installed plugins.
         summary: One line for ``rerank list-backends``.
         load: Read the checkpoint and return a scorer; heavy imports live inside.
-        resolve: Say whether a model is this backend's, by its name first, then by its files.
+        claim: Say whether a model is this backend's, by its name first, then by its files.
         options: The backend's options, importable without anything heavy.
         aliases: Short names, each with a model per language: ``{"t5": {"en": Alias("castorini/…")}}``.
             A language is looked up exactly, then as ``other``, then as ``en`` with a warning.
+        remote: Whether services run its models: only such backends are asked about a model with ``api_provider=``.
         protocol: The version of the plugin protocol that the backend was written for.
         notes: Lines about this machine for ``rerank list-backends``, such as which keys are set; never a secret.
+        devices: What its models can run on, by the device's name, for ``rerank doctor``; may import what is heavy.
+        caches: Folders of its own beside the hub's cache, by what they hold, for ``rerank doctor``.
     """
 
     name: str
     summary: str
     load: Callable[[ModelRef, Any], Scorer]
-    resolve: Callable[[ModelRef], Claim]
+    claim: Callable[[ModelRef], Claim]
     options: type[Options] = Options
     aliases: Mapping[str, Mapping[str, Alias]] = field(default_factory=dict)
+    remote: bool = False
     protocol: int = PROTOCOL
     notes: Callable[[], Iterable[str]] | None = None
+    devices: Callable[[], Mapping[str, str]] | None = None
+    caches: Callable[[], Mapping[str, Path]] | None = None
 
     def read_notes(self) -> list[str]:
         """What ``notes`` says; if it cannot, why."""
         try:
             return [] if self.notes is None else [str(note) for note in self.notes()]
         except (Exception, SystemExit) as error:
-            return [f"its notes cannot be told: {type(error).__name__}: {error}"]
+            return [f"its notes cannot be read: {type(error).__name__}: {error}"]

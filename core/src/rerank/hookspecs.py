@@ -13,7 +13,7 @@ def rerank_register_backends():
         name="shortest",
         summary="the shortest document first",
         load=lambda model, options: Shortest(),
-        resolve=lambda model: Claim(Confidence.CERTAIN if model.name == "shortest" else Confidence.NONE, "by name"),
+        claim=lambda model: Claim(Confidence.CERTAIN if model.name == "shortest" else Confidence.NONE, "by name"),
     )
 ```
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import click
 
     from rerank.backend import Backend
+    from rerank.registry import Registry
 
 NAME: Final = "rerank"
 """pluggy's project name and the entry-point group."""
@@ -43,7 +44,7 @@ hookimpl = pluggy.HookimplMarker(NAME)
 def rerank_register_backends() -> Iterable[Backend]:  # type: ignore[empty-body]
     """Describe backends.
 
-    Called once a process, when the first model is resolved or the backends are listed. Keep it cheap: import
+    Called once per process, when the first model is resolved or the backends are listed. Keep it cheap: import
     nothing heavy until `Backend.load`.
     """
 
@@ -53,4 +54,14 @@ def rerank_register_commands(cli: click.Group) -> None:
     """Add sub-commands to ``rerank`` with ``cli.add_command``.
 
     Called when the command line meets a name that is not core's own, or shows its help.
+    """
+
+
+@hookspec
+def rerank_add_hooks(registry: Registry) -> None:
+    """Add hooks that other plugins implement, with ``registry.add_hooks(module)``.
+
+    The module's functions marked with `hookspec` are the hooks; what plugins offer through one is read with
+    ``registry.collect``. Called once per process, before any other hook, so that every plugin's hooks are known
+    before one is reported as unknown.
     """

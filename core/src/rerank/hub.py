@@ -1,4 +1,4 @@
-"""Reading checkpoints from the Hugging Face hub or its cache, with every failure told as a `ModelLoadError`."""
+"""Reading checkpoints from the Hugging Face hub or its cache, with every failure raised as a `ModelLoadError`."""
 
 from __future__ import annotations
 
@@ -6,24 +6,22 @@ import hashlib
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rerank.errors import ModelLoadError
+from rerank.model_source import ModelSource
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Repository:
-    """A repository of the hub; the fields are those of `rerank.ModelRef`."""
+    """A repository of the hub, and how it may be read."""
 
     name: str
-    revision: str | None = None
-    token: str | None = field(default=None, repr=False)
-    cache_dir: str | None = None
-    local_files_only: bool = False
+    source: ModelSource
 
     def files(self) -> frozenset[str]:
         """What the repository holds; where the hub cannot be reached, what the cache holds of it.
@@ -32,20 +30,21 @@ class Repository:
             ModelLoadError: It does not exist, is not open to this token, or was never downloaded.
         """
         hub = _import_hub(self.name)
-        with self._failures_told():
+        source = self.source
+        with self._as_load_errors():
             unreachable: Exception | None = None
-            if not self.local_files_only and not hub.constants.HF_HUB_OFFLINE:
+            if not source.local_files_only and not hub.constants.HF_HUB_OFFLINE:
                 try:
-                    info = hub.HfApi(token=self.token).model_info(self.name, revision=self.revision, timeout=10)
+                    info = hub.HfApi(token=source.token).model_info(self.name, revision=source.revision, timeout=10)
                     return frozenset(sibling.rfilename for sibling in info.siblings or ())
                 except Exception as error:
-                    if isinstance(error, hub.errors.HfHubHTTPError) and not _may_pass(error):
+                    if isinstance(error, hub.errors.HfHubHTTPError) and not _is_temporary(error):
                         raise
                     logger.info("the hub cannot be reached (%s); looking for %s in the cache", error, self.name)
                     unreachable = error
             try:
                 snapshot = hub.snapshot_download(
-                    self.name, revision=self.revision, cache_dir=self.cache_dir, local_files_only=True
+                    self.name, revision=source.revision, cache_dir=source.cache_dir, local_files_only=True
                 )
             except hub.errors.LocalEntryNotFoundError as error:
                 snapshot = getattr(error, "snapshot_path", None)  # an incomplete snapshot still has its files
@@ -64,16 +63,17 @@ class Repository:
             ModelLoadError: It does not exist, is not open to this token, or did not arrive whole.
         """
         hub = _import_hub(self.name)
-        where = {"revision": self.revision, "cache_dir": self.cache_dir}
-        with self._failures_told(file):
+        source = self.source
+        where = {"revision": source.revision, "cache_dir": source.cache_dir}
+        with self._as_load_errors(file):
             cached = hub.try_to_load_from_cache(self.name, file, **where)
             known = isinstance(cached, str) and (not repair or _is_intact(Path(cached)) is True)
             path = Path(
                 hub.hf_hub_download(
                     self.name,
                     file,
-                    token=self.token,
-                    local_files_only=self.local_files_only,
+                    token=source.token,
+                    local_files_only=source.local_files_only,
                     force_download=repair and not known,
                     **where,
                 )
@@ -86,10 +86,11 @@ class Repository:
         return path
 
     @contextmanager
-    def _failures_told(self, file: str | None = None) -> Iterator[None]:
+    def _as_load_errors(self, file: str | None = None) -> Iterator[None]:
         """Turn whatever the hub's client raises into a `ModelLoadError` that says what to do."""
         what = f"{file} of {self.name}" if file else f"model {self.name!r}"
-        at = f" at revision {self.revision!r}" if self.revision else ""
+        revision = self.source.revision
+        at = f" at revision {revision!r}" if revision else ""
         try:
             yield
         except Exception as error:
@@ -124,7 +125,7 @@ def _explain(error: Exception) -> str:
     )
 
 
-def _may_pass(error: Any) -> bool:
+def _is_temporary(error: Any) -> bool:
     """Whether the hub is only overloaded or broken: what the cache holds is as good as ever."""
     status: int = error.response.status_code
     return status == 429 or status >= 500

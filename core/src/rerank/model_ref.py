@@ -7,13 +7,14 @@ import logging
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from rerank.errors import ModelLoadError
 from rerank.hub import Repository, files_below
+from rerank.model_source import ModelSource
 
 logger = logging.getLogger(__name__)
 
@@ -21,26 +22,19 @@ _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
 @dataclass(frozen=True)
-class ModelRef:
+class ModelRef(ModelSource):
     """A model's name and where to look for it: a folder, or a repository of the Hugging Face hub.
 
-    Args:
+    Attributes:
         name: A folder's path, a hub name such as ``BAAI/bge-reranker-v2-m3``, or a name a backend knows.
         alias: The short name that the user wrote, where it stood for ``name``.
-        provider: The API vendor, where the model is behind one.
-        revision: Branch, tag or commit on the hub.
-        token: Access token for the hub; None uses ``HF_TOKEN`` or the saved login.
-        cache_dir: Folder for downloads; None uses the hub's own.
-        local_files_only: Never touch the network (as does ``HF_HUB_OFFLINE=1``).
+
+    Everything else is what the user gave with the name, as in `rerank.ModelSource`. Without a ``token`` the hub is
+    asked with ``HF_TOKEN`` or the saved login, and ``HF_HUB_OFFLINE=1`` does what ``local_files_only`` does.
     """
 
     name: str
     alias: str | None = None
-    provider: str | None = None
-    revision: str | None = None
-    token: str | None = field(default=None, repr=False)
-    cache_dir: str | None = None
-    local_files_only: bool = False
 
     @property
     def is_local(self) -> bool:
@@ -90,7 +84,7 @@ class ModelRef:
 
     @property
     def _repository(self) -> Repository:
-        return Repository(self.name, self.revision, self.token, self.cache_dir, self.local_files_only)
+        return Repository(self.name, self)
 
     @cached_property
     def config(self) -> Mapping[str, Any]:
@@ -118,7 +112,7 @@ class ModelRef:
         raise ModelLoadError(f"{file} of {self.name} is no JSON object ({damage}): fetch the checkpoint again")
 
     def fetch(self, file: str, *, repair: bool = False) -> Path:
-        """The local path of one file, downloaded if need be; the hub is asked once a file.
+        """The local path of one file, downloaded if need be; the hub is asked once per file.
 
         Args:
             file: Relative path inside the checkpoint.

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rerank.errors import InvalidOptionsError
+from rerank.model_source import SOURCE_ARGUMENTS
 
 T = TypeVar("T")
 _RELOAD: Final = "reload"
@@ -18,19 +19,15 @@ Reload = Annotated[T, _RELOAD]
 Aggregate = Literal["max", "mean", "first"]
 
 
-CONSTRUCTION: Final = ("backend", "lang", "revision", "token", "cache_dir", "local_files_only", "api_provider")
-"""What `rerank.Reranker` takes beside a backend's options, and no single call can change."""
-
-
 class Options(BaseModel):
     """Core's own options; a backend subclasses this to add its own.
 
     Args:
         normalize: Scores in [0, 1]: the model's own published map, else the sigmoid of a logit.
-        batch_size: At most this many rows a forward pass; None leaves it to ``max_batch_tokens``.
-        max_batch_tokens: At most this many tokens a forward pass, padding included; None is the backend's default.
+        batch_size: At most this many rows per forward pass; None leaves it to ``max_batch_tokens``.
+        max_batch_tokens: At most this many tokens per forward pass, padding included; None is the backend's default.
         long_documents: ``truncate`` cuts a document at the model's limit; ``chunk`` scores windows of it.
-        window: Tokens of a document a window; None fills the model's limit.
+        window: Tokens of a document per window; None fills the model's limit.
         overlap: Tokens that neighbouring windows share.
         aggregate: How the scores of a document's windows become one.
         progress: A progress bar on long work, on a terminal's standard error only; False never shows one.
@@ -61,9 +58,9 @@ def parse_options(kind: type[O], given: Mapping[str, Any], backend: str) -> O:
         return kind.model_validate(dict(given))
     except ValidationError as error:
         problems = [_describe(problem, kind) for problem in error.errors(include_input=False, include_url=False)]
-    told = "; ".join(problems)
+    found = "; ".join(problems)
     raise InvalidOptionsError(
-        f"backend {backend!r} cannot use these options: {told}{'' if told.endswith('?') else '.'} "
+        f"backend {backend!r} cannot use these options: {found}{'' if found.endswith('?') else '.'} "
         f"Its options are: {', '.join(sorted(kind.model_fields))}"
     )
 
@@ -78,13 +75,10 @@ def override_options(options: O, given: Mapping[str, Any], backend: str) -> O:
         return options
     fields = type(options).model_fields
     for name in given:
-        if name in CONSTRUCTION and name not in fields:
+        is_fixed = _RELOAD in fields[name].metadata if name in fields else name in SOURCE_ARGUMENTS
+        if is_fixed:
             raise InvalidOptionsError(
                 f"{name!r} is fixed when the model loads: build another Reranker(..., {name}=...)"
-            )
-        if name in fields and _RELOAD in fields[name].metadata:
-            raise InvalidOptionsError(
-                f"option {name!r} is fixed when the model loads: build another Reranker(..., {name}=...)"
             )
     construction = {name: getattr(options, name) for name in options.model_fields_set}
     return parse_options(type(options), {**construction, **given}, backend)
@@ -94,5 +88,5 @@ def _describe(problem: Mapping[str, Any], kind: type[Options]) -> str:
     name = ".".join(str(part) for part in problem["loc"])
     if problem["type"] != "extra_forbidden":
         return f"{name!r}: {problem['msg']}" if name else str(problem["msg"])
-    near = difflib.get_close_matches(name, [*kind.model_fields, *CONSTRUCTION], n=1)
+    near = difflib.get_close_matches(name, [*kind.model_fields, *SOURCE_ARGUMENTS], n=1)
     return f"{name!r} is unknown" + (f", did you mean {near[0]!r}?" if near else "")

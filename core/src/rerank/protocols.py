@@ -32,9 +32,9 @@ class Scores:
     """A scorer's answer to one request.
 
     Args:
-        values: One a document, in input order, higher is better, raw (never normalised); None sorts last.
+        values: One per document, in input order, higher is better, raw (never normalised); None sorts last.
         scale: What the values mean; with ``ordinal`` they only order, and results show no score.
-        details: One mapping a document, becoming ``Result.details``.
+        details: One mapping per document, becoming ``Result.details``.
         diagnostics: Becomes ``RankedResults.diagnostics``.
     """
 
@@ -57,7 +57,7 @@ class ScoresMany(Protocol):
     """A scorer that gains from seeing several requests together."""
 
     def score_many(self, requests: Iterable[Request]) -> Iterator[Scores]:
-        """Score requests lazily: one answer a request, in order, of any numbers of documents."""
+        """Score requests lazily: one answer per request, in order, of any numbers of documents."""
         ...
 
 

@@ -2,104 +2,59 @@
 
 from __future__ import annotations
 
-import logging
+import difflib
 import os
-import sys
 import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 import pluggy
 
 from rerank import hookspecs
 from rerank.backend import PROTOCOL, Alias, Backend
+from rerank.distributions import DISTRIBUTIONS, how_to_get, what_to_install
 from rerank.errors import BackendNotFoundError, PluginError
 from rerank.options import Options
+from rerank.plugin import Plugin
 
 if TYPE_CHECKING:
     import click
 
-logger = logging.getLogger(__name__)
-
-DISTRIBUTIONS: Final = {
-    "cross-encoder": "rerank-crossencoder",
-    "onnx": "rerank-onnx",
-    "nano": "rerank-nano",
-    "t5": "rerank-llm",
-    "llm-pointwise": "rerank-llm",
-    "llm-layerwise": "rerank-llm",
-    "llm-listwise": "rerank-llm",
-    "llm-filter": "rerank-llm",
-    "colbert": "rerank-colbert",
-    "api": "rerank-api",
-}
-"""What to ``pip install`` for each of this project's own backends."""
-
-_HEAVY = ("torch", "transformers", "onnxruntime", "tensorflow", "cohere", "httpx", "huggingface_hub")
-
-_SLOW = 1.0
-"""Seconds to describe backends, beyond which a plugin is told off: every start of the command waits for them."""
-
-
-@dataclass(kw_only=True)
-class Plugin:
-    """One entry point, and what became of it.
-
-    Args:
-        name: The entry point's name.
-        distribution: The distribution that brings it.
-        version: That distribution's version.
-        status: ``ok``, ``failed`` or ``disabled``.
-        reason: Why it is not ok, or a warning; empty where all is well.
-        backends: The names it registered.
-        seconds: How long importing and describing took.
-    """
-
-    name: str
-    distribution: str
-    version: str
-    status: Literal["ok", "failed", "disabled"] = "ok"
-    reason: str = ""
-    backends: list[str] = field(default_factory=list)
-    seconds: float = 0.0
-
-    @property
-    def key(self) -> str:
-        """What tells it from every other plugin."""
-        return f"{self.distribution}:{self.name}"
-
-    @contextmanager
-    def failures_noted(self, doing: str) -> Iterator[None]:
-        """Turn whatever the plugin raises into its status and reason."""
-        try:
-            with redirect_stdout(sys.stderr):  # standard output is the command's own
-                yield
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # also SystemExit, and the panics of extensions
-            told = str(error) if isinstance(error, PluginError) else f"{type(error).__name__}: {error}"
-            self.status, self.reason = "failed", f"{doing}{' '.join(told.split())}"  # one line of a table
-            logger.info("plugin %s of %s cannot be used: %s", self.name, self.distribution, self.reason)
+_CORE: Final = "rerank-core"
+_BY_HAND: Final = "this program"
+"""What an error calls the origin of a backend that no plugin brought."""
 
 
 class Registry:
     """The backends of a process.
 
-    `Registry()` is empty, for tests and for backends registered by hand; `installed` is the usual one.
+    `Registry()` is empty, for tests and for backends registered by hand; `rerank.installed` returns the usual one.
     """
 
     def __init__(self) -> None:
         self.plugins: list[Plugin] = []
         self.backends: dict[str, Backend] = {}
+        self._origins: dict[str, str] = {}  # names and aliases of backends → the distribution that brought them
         self._manager = pluggy.PluginManager(hookspecs.NAME)
         self._manager.add_hookspecs(hookspecs)
 
     def discover(self) -> None:
-        """Add every installed plugin; one that cannot be used becomes a row with its reason, and stops nothing."""
+        """Add every installed plugin; one that cannot be used becomes a row with its reason, and stops nothing.
+
+        All are imported before the first hook is called, and all hooks are known before any is looked for: the order
+        of plugins decides nothing but who keeps a name that two of them want.
+        """
+        self._import_plugins()
+        for plugin in self._usable():
+            self._add_hooks_of(plugin)
+        usable = self._usable()
+        unheard = [plugin for plugin in self.plugins if plugin not in usable]
+        for plugin in usable:
+            self._add_backends_of(plugin, unheard)
+
+    def _import_plugins(self) -> None:
         import importlib_metadata
 
         disabled = {name.strip() for name in os.environ.get("RERANK_DISABLE_PLUGINS", "").split(",")}
@@ -108,35 +63,94 @@ class Registry:
             (*_identity(point.dist), point.name): point for point in points
         }  # a path listed twice shows each twice
         for key in sorted(found, key=lambda key: (key[0] not in DISTRIBUTIONS.values(), key)):  # ours first
-            point = found[key]
-            plugin = Plugin(name=point.name, distribution=key[0], version=key[1])
+            plugin = Plugin(name=found[key].name, distribution=key[0], version=key[1])
             self.plugins.append(plugin)
             if disabled & {plugin.name, plugin.distribution, "all"}:
                 plugin.status, plugin.reason = "disabled", "named in RERANK_DISABLE_PLUGINS"
                 continue
-            self._add(plugin, point)
+            with plugin.cost_noted(), plugin.failures_noted():
+                plugin.module = found[key].load()
 
-    def _add(self, plugin: Plugin, point: Any) -> None:
-        light = {name for name in _HEAVY if name not in sys.modules}
-        started = time.perf_counter()
-        with plugin.failures_noted(""):
-            self._manager.register(point.load(), name=plugin.key)
+    def _usable(self) -> list[Plugin]:
+        return [plugin for plugin in self.plugins if plugin.status == "ok"]
+
+    def _add_hooks_of(self, plugin: Plugin) -> None:
+        """Let one plugin add its hooks; others are asked later, when every hook is known."""
+        alone = pluggy.PluginManager(hookspecs.NAME)
+        alone.add_hookspecs(hookspecs)
+        with plugin.failures_noted():
+            alone.register(plugin.module)
+            alone.hook.rerank_add_hooks(registry=self)
+
+    def _add_backends_of(self, plugin: Plugin, unheard: Sequence[Plugin]) -> None:
+        """Let one plugin describe its backends; ``unheard`` are those that could not add their hooks."""
+        with plugin.cost_noted(), plugin.failures_noted():
+            self._manager.register(plugin.module, name=plugin.key)
+            for hook in self._unknown_hooks(plugin):
+                plugin.reason = self._explain_unknown_hook(hook, unheard)
             for backends in self._call(plugin, "rerank_register_backends"):
                 for backend in backends:
-                    self.register(backend)
+                    self.register(backend, plugin.distribution)
                     plugin.backends.append(backend.name)
         if plugin.status == "failed":  # half a plugin is none
-            self.backends = {name: own for name, own in self.backends.items() if name not in plugin.backends}
+            for name in plugin.backends:
+                for own in {name, *self.backends.pop(name).aliases}:
+                    del self._origins[own]
             plugin.backends = []
-        plugin.seconds = time.perf_counter() - started
-        heavy = sorted(name for name in light if name in sys.modules)
-        if heavy and plugin.status == "ok":
-            plugin.reason = f"imports {', '.join(heavy)} when described; its authors should do so in load"
-        elif plugin.seconds > _SLOW and plugin.status == "ok":
-            plugin.reason = f"took {plugin.seconds:.1f} s to be described; its authors should do such work in load"
 
-    def register(self, backend: Backend) -> None:
+    def _unknown_hooks(self, plugin: Plugin) -> list[str]:
+        """The hooks that a plugin implements and no plugin defines, unless it marks them as optional."""
+        return [
+            hook.name
+            for hook in self._manager.get_hookcallers(plugin.module) or ()
+            if not hook.has_spec()
+            and not all(own.optionalhook for own in hook.get_hookimpls() if own.plugin is plugin.module)
+        ]
+
+    def _explain_unknown_hook(self, name: str, unheard: Sequence[Plugin]) -> str:
+        """Return a warning where the hook may be one of the ``unheard``.
+
+        Raises:
+            PluginError: It cannot be, or it is all but the name of a known hook.
+        """
+        hooks = vars(self._manager.hook)
+        known = sorted(hook for hook in hooks if not hook.startswith("_") and hooks[hook].has_spec())
+        if near := difflib.get_close_matches(name, known, n=1, cutoff=0.9):
+            raise PluginError(f"there is no hook {name!r}: did you mean {near[0]!r}?")
+        if not unheard:
+            raise PluginError(
+                f"there is no hook {name!r}: choose one of {', '.join(known)}, or install the plugin that defines it"
+            )
+        owners = ", ".join(f"{plugin.distribution} ({plugin.status})" for plugin in unheard)
+        return (
+            f"its hook {name!r} is never called: enable or fix {owners} if it is defined there, "
+            "otherwise correct the name"
+        )
+
+    def add_hooks(self, module: Any) -> None:
+        """Add hooks that other plugins may implement; a plugin calls this from its ``rerank_add_hooks``.
+
+        Args:
+            module: Its functions with `rerank.hookspecs.hookspec` are the hooks. Each takes no arguments and returns
+                an iterable, for `collect`.
+
+        Raises:
+            PluginError: It has no such function, or another plugin has a hook of the same name.
+        """
+        try:
+            self._manager.add_hookspecs(module)
+        except ValueError as error:
+            raise PluginError(
+                f"{getattr(module, '__name__', module)} cannot add hooks ({error}): "
+                "mark functions with names of their own with rerank.hookspecs.hookspec"
+            ) from error
+
+    def register(self, backend: Backend, distribution: str = _BY_HAND) -> None:
         """Add one backend.
+
+        Args:
+            backend: The backend.
+            distribution: What brings it, for the error where two want one name.
 
         Raises:
             PluginError: It is no `Backend`, its name or an alias is taken, or it speaks another protocol.
@@ -144,15 +158,19 @@ class Registry:
         if not isinstance(backend, Backend):
             raise PluginError(f"{backend!r} is no rerank.Backend: yield Backend(...) from the hook")
         if backend.protocol != PROTOCOL:
-            upgrade = "rerank-core" if backend.protocol > PROTOCOL else "the plugin"
+            upgrade = _CORE if backend.protocol > PROTOCOL else "the plugin"
             raise PluginError(
                 f"backend {backend.name!r} speaks plugin protocol {backend.protocol}, this core {PROTOCOL}: "
                 f"upgrade {upgrade}"
             )
         _check_fields(backend)
-        taken = {backend.name, *backend.aliases} & self._names()
-        if taken:
-            raise PluginError(f"the name {min(taken)!r} is taken by another plugin: uninstall one of the two")
+        own = {backend.name, *backend.aliases}
+        if taken := own & set(self._origins):
+            name = min(taken)
+            raise PluginError(
+                f"the name {name!r} of {distribution} is taken by {self._origins[name]}: rename or uninstall one of the two"
+            )
+        self._origins.update(dict.fromkeys(own, distribution))
         self.backends[backend.name] = backend
 
     def _call(self, plugin: Plugin, hook: str, **arguments: Any) -> list[Any]:
@@ -163,12 +181,13 @@ class Registry:
         results: list[Any] = self._manager.subset_hook_caller(hook, others)(**arguments)
         return results
 
-    def collect(self, hook: str, add: Callable[[Any], None]) -> None:
+    def collect(self, hook: str, add: Callable[[Any, str], None]) -> None:
         """Pass on what plugins offer through a hook that one of them defines, each plugin on its own.
 
         Args:
-            hook: Its name, such as ``rerank_register_providers``; it takes no arguments and returns an iterable.
-            add: Called with each thing offered. If it or the plugin raises, the plugin becomes a row with its reason.
+            hook: Its name, such as ``rerank_register_providers``.
+            add: Called with each thing offered and the distribution that offers it. If it or the plugin raises, the
+                plugin becomes a row with its reason.
         """
         if not hasattr(self._manager.hook, hook):
             return
@@ -176,7 +195,7 @@ class Registry:
             with plugin.failures_noted(f"{hook}: "):
                 for offers in self._call(plugin, hook):
                     for offered in offers:
-                        add(offered)
+                        add(offered, plugin.distribution)
 
     def register_commands(self, cli: click.Group, reserved: Iterable[str] = ()) -> None:
         """Let every plugin add its commands; one that fails, or takes a name, becomes a row with its reason.
@@ -185,10 +204,12 @@ class Registry:
             cli: The group to add to.
             reserved: Names that no plugin may take, beside those already in the group.
         """
+        origins = dict.fromkeys([*reserved, *cli.commands], _CORE)
         for plugin in self.plugins:
             before = {**dict.fromkeys(reserved), **cli.commands}
-            with plugin.failures_noted("adding its commands: "), _kept(before, cli):
+            with plugin.failures_noted("adding its commands: "), _kept(before, cli, plugin.distribution, origins):
                 self._call(plugin, "rerank_register_commands", cli=cli)
+            origins.update(dict.fromkeys(cli.commands.keys() - origins.keys(), plugin.distribution))
 
     def find(self, name: str) -> Backend:
         """The backend of this name or alias.
@@ -199,26 +220,12 @@ class Registry:
         for backend in self.backends.values():
             if name == backend.name or name in backend.aliases:
                 return backend
-        hint = (
-            f"pip install {DISTRIBUTIONS[name]}"
-            if name in DISTRIBUTIONS
-            else f"choose one of {', '.join(sorted(self._names())) or 'none'}, or {self.to_install()}"
-        )
-        raise BackendNotFoundError(f"no installed backend is called {name!r}{self._failed(name)}: {hint}")
-
-    def _names(self) -> set[str]:
-        return {name for backend in self.backends.values() for name in (backend.name, *backend.aliases)}
-
-    def _failed(self, name: str) -> str:
-        broken = [p for p in self.plugins if p.status != "ok" and p.distribution == DISTRIBUTIONS.get(name)]
-        return "".join(f" ({p.distribution} is installed but {p.status}: {p.reason})" for p in broken)
-
-    def to_install(self) -> str:
-        """What to do where no installed backend runs a model: the distributions of ours that are missing."""
-        missing = {dist: name for name, dist in reversed(DISTRIBUTIONS.items()) if name not in self.backends}
-        if not missing:
-            return "check the model's name, or install a plugin that knows it"
-        return "pip install the one it needs of " + ", ".join(f"{dist} ({name} …)" for dist, name in missing.items())
+        if name in DISTRIBUTIONS:
+            step = how_to_get(name, self.plugins)
+        else:
+            names = ", ".join(sorted(self._origins)) or "none"
+            step = f"choose one of {names}, or {what_to_install(self.backends, self.plugins)}"
+        raise BackendNotFoundError(f"no installed backend is called {name!r}: {step}")
 
 
 def _identity(distribution: Any) -> tuple[str, str]:
@@ -239,12 +246,14 @@ def _check_fields(backend: Backend) -> None:
         raise PluginError(f"the options of backend {backend.name!r} are no subclass of rerank.Options: make them one")
     models = backend.aliases.values() if isinstance(backend.aliases, Mapping) else [None]
     if not all(isinstance(own, Mapping) and all(isinstance(a, Alias) for a in own.values()) for own in models):
-        raise PluginError(f"the aliases of backend {backend.name!r} are no {{name: {{language: Alias}}}}: mend them")
+        raise PluginError(f"the aliases of backend {backend.name!r} must be {{name: {{language: Alias}}}}: fix them")
 
 
 @contextmanager
-def _kept(commands: Mapping[str, click.Command | None], cli: click.Group) -> Iterator[None]:
-    """Undo what a plugin puts in the place of earlier commands, also where it fails."""
+def _kept(
+    commands: Mapping[str, click.Command | None], cli: click.Group, distribution: str, origins: Mapping[str, str]
+) -> Iterator[None]:
+    """Undo what a distribution puts in the place of earlier commands, also where it fails."""
     try:
         yield
     finally:
@@ -253,7 +262,9 @@ def _kept(commands: Mapping[str, click.Command | None], cli: click.Group) -> Ite
             own = commands[name]
             cli.commands.pop(name, None) if own is None else cli.commands.update({name: own})
     if taken:
-        raise PluginError(f"the command {taken[0]!r} is taken by another plugin: uninstall one of the two")
+        raise PluginError(
+            f"the command {taken[0]!r} of {distribution} is taken by {origins[taken[0]]}: rename or uninstall one of the two"
+        )
 
 
 _DISCOVERING = threading.RLock()

@@ -8,10 +8,11 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rerank.backend import Alias, Backend, Claim, Confidence
+from rerank.backend import Alias, Backend, Confidence
+from rerank.distributions import DISTRIBUTIONS, REMOTE_BACKEND, how_to_get, what_to_install
 from rerank.errors import AmbiguousModelError, BackendNotFoundError, InvalidOptionsError, ModelLoadError
 from rerank.model_ref import ModelRef
-from rerank.registry import DISTRIBUTIONS, Registry
+from rerank.registry import Registry
 
 logger = logging.getLogger(__name__)
 
@@ -30,33 +31,35 @@ class Choice(NamedTuple):
     defaults: Mapping[str, Any]
 
 
-def select(registry: Registry, asked: ModelRef, backend: str | None, lang: str) -> Choice:
+def select(registry: Registry, asked: ModelRef) -> Choice:
     """Choose what runs a model. A short name wins over a folder of that name, which ``./name`` means.
 
     Args:
         registry: The backends to choose from.
-        asked: The model as the user named it.
-        backend: A backend's name or alias, where the user gave one.
-        lang: Which of a short name's models.
+        asked: The model as the user named it, with the backend and the language asked for.
 
     Raises:
         BackendNotFoundError, AmbiguousModelError, ModelLoadError: As `resolve`.
         InvalidOptionsError: A short name has no model for the language.
     """
-    if backend is None and asked.provider is not None:
-        backend = "api"
-    chosen = None if backend is None else registry.find(backend)
+    named = asked.backend or asked.model_type
+    chosen = None if named is None else registry.find(named)
     defaults: dict[str, Any] = {}
-    if chosen is not None and backend is not None and backend in chosen.aliases:
-        defaults.update(_in_language(chosen.aliases[backend], backend, lang).options)
-    for holder in registry.backends.values() if chosen is None else [chosen]:
-        if asked.name in holder.aliases and asked.provider in (None, asked.name):
-            alias = _in_language(holder.aliases[asked.name], asked.name, lang)
+    if chosen is not None and named is not None and named in chosen.aliases:
+        defaults.update(_in_language(chosen.aliases[named], named, asked.lang).options)
+    for holder in candidates(registry, asked) if chosen is None else [chosen]:
+        if asked.name in holder.aliases and asked.api_provider in (None, asked.name):
+            alias = _in_language(holder.aliases[asked.name], asked.name, asked.lang)
             found = replace(asked, name=alias.model, alias=asked.name)
             return Choice(holder, found, {**defaults, **alias.options})
-    if chosen is None and asked.name in DISTRIBUTIONS:
+    if chosen is None and asked.api_provider is None and asked.name in DISTRIBUTIONS:
         chosen = registry.find(asked.name)
     return Choice(chosen or resolve(registry, asked), asked, defaults)
+
+
+def candidates(registry: Registry, model: ModelRef) -> list[Backend]:
+    """The backends that may run a model: with ``api_provider=`` only those that ask services."""
+    return [backend for backend in registry.backends.values() if backend.remote or model.api_provider is None]
 
 
 def _in_language(models: Mapping[str, Alias], name: str, lang: str) -> Alias:
@@ -78,55 +81,62 @@ def resolve(registry: Registry, model: ModelRef) -> Backend:
         BackendNotFoundError: None claims it, or only as possible.
         ModelLoadError: None knows the name, and its files cannot be read.
     """
-    answers = explain(registry, model if model.is_local else _unread(model))
-    if not answers or answers[0].claim.confidence < Confidence.CERTAIN:
-        answers = explain(registry, model)
-    best = answers[0].claim.confidence if answers else Confidence.NONE
-    winners = [answer.backend.name for answer in answers if answer.claim.confidence == best]
+    if model.api_provider is not None and not candidates(registry, model):
+        raise BackendNotFoundError(
+            f"no installed backend asks services, as api_provider={model.api_provider!r} needs: "
+            f"{how_to_get(REMOTE_BACKEND, registry.plugins)}"
+        )
+    claims = explain(registry, model if model.is_local else _unread(model))
+    if not claims or claims[0].confidence < Confidence.CERTAIN:
+        claims = explain(registry, model)
+    best = claims[0].confidence if claims else Confidence.NONE
+    winners = [claim.backend.name for claim in claims if claim.confidence == best]
     if best >= Confidence.LIKELY:
         if len(winners) > 1:
             raise AmbiguousModelError(
                 f"model {model.name!r} is claimed equally by {', '.join(winners)}: pass backend= one of them"
             )
-        return answers[0].backend
+        return claims[0].backend
     if best == Confidence.POSSIBLE:
         raise BackendNotFoundError(
             f"model {model.name!r} is nobody's own, though {', '.join(winners)} could try: pass backend= to say so, "
-            f"or {registry.to_install()}"
+            f"or {what_to_install(registry.backends, registry.plugins)}"
         )
-    for answer in answers:
-        if answer.error is not None and ("/" in model.name or model.is_local):
-            raise answer.error
-    reasons = "; ".join(f"{answer.backend.name}: {answer.claim.reason}" for answer in answers)
+    for claim in claims:
+        if claim.error is not None and ("/" in model.name or model.is_local):
+            raise claim.error
+    reasons = "; ".join(f"{claim.backend.name}: {claim.reason}" for claim in claims)
     raise BackendNotFoundError(
-        f"no installed backend can run model {model.name!r} ({reasons or 'none is installed'}): {registry.to_install()}"
+        f"no installed backend can run model {model.name!r} ({reasons or 'none is installed'}): "
+        f"{what_to_install(registry.backends, registry.plugins)}"
     )
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What one backend says of a model; ``error`` where the model's files could not be read."""
+class BackendClaim:
+    """One backend's claim on a model; ``error`` where the model's files could not be read."""
 
     backend: Backend
-    claim: Claim
+    confidence: Confidence
+    reason: str
     error: ModelLoadError | None = None
 
 
-def explain(registry: Registry, model: ModelRef, *, only: Backend | None = None) -> list[Answer]:
+def explain(registry: Registry, model: ModelRef, *, only: Backend | None = None) -> list[BackendClaim]:
     """Every backend's claim on a model, the most confident first; ``only`` asks just one."""
-    asked = registry.backends.values() if only is None else [only]
-    return sorted((_ask(backend, model) for backend in asked), key=lambda answer: -answer.claim.confidence)
+    asked = candidates(registry, model) if only is None else [only]
+    return sorted((_claim_of(backend, model) for backend in asked), key=lambda claim: -claim.confidence)
 
 
-def _ask(backend: Backend, model: ModelRef) -> Answer:
+def _claim_of(backend: Backend, model: ModelRef) -> BackendClaim:
     try:
-        confidence, reason = backend.resolve(model)
-        return Answer(backend, Claim(Confidence(confidence), reason))
+        confidence, reason = backend.claim(model)
+        return BackendClaim(backend, Confidence(confidence), reason)
     except ModelLoadError as error:
-        return Answer(backend, Claim(Confidence.NONE, str(error)), error)
+        return BackendClaim(backend, Confidence.NONE, str(error), error)
     except (Exception, SystemExit) as error:
         logger.warning("backend %s cannot say whether %s is its own", backend.name, model.name, exc_info=True)
-        return Answer(backend, Claim(Confidence.NONE, f"its resolve raised {type(error).__name__}: {error}"))
+        return BackendClaim(backend, Confidence.NONE, f"its claim raised {type(error).__name__}: {error}")
 
 
 class _UnreadModelRef(ModelRef):

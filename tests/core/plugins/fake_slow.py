@@ -20,5 +20,5 @@ def rerank_register_backends():
     yield fake_backend(
         "failing",
         load=lambda model, options: 1 / 0,
-        resolve=lambda model: Claim(Confidence.CERTAIN if model.name == "failing" else Confidence.NONE, "by name"),
+        claim=lambda model: Claim(Confidence.CERTAIN if model.name == "failing" else Confidence.NONE, "by name"),
     )

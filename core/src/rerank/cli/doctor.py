@@ -6,35 +6,30 @@ import http.client
 import importlib
 import os
 import platform
+import re
 import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 import click
 
+from rerank.backend import Backend
 from rerank.cli import echo_json
-from rerank.registry import DISTRIBUTIONS, installed
+from rerank.distributions import DEFAULT_MODEL, DISTRIBUTIONS, how_to_get
+from rerank.registry import installed
 from rerank.reranker import Reranker
 
-_LIBRARIES: Final = (
-    "pydantic",
-    "pluggy",
-    "click",
-    "huggingface-hub",
-    "onnxruntime",
-    "tokenizers",
-    "torch",
-    "transformers",
-    "safetensors",
-    "numpy",
-)
+_LIBRARIES: Final = ("pydantic", "pluggy", "click", "huggingface-hub")
+"""What core itself stands on; plugins name theirs as requirements."""
+
 _KEYS: Final = ("HF_TOKEN",)
 
+T = TypeVar("T")
 Section = Mapping[str, str | list[str]]
 
 
@@ -57,7 +52,7 @@ def command(offline: bool, as_json: bool) -> None:
         "hub": (lambda: {"reachable": "not asked"}) if offline else _hub,
         "self-test": _self_test,
     }
-    report = {name: _told(check) for name, check in checks.items()}
+    report = {name: _checked(check) for name, check in checks.items()}
     if as_json:
         echo_json(report)
     else:
@@ -74,7 +69,7 @@ def command(offline: bool, as_json: bool) -> None:
         raise click.ClickException("the self-test failed; the reason stands above")
 
 
-def _told(check: Callable[[], Section]) -> Section:
+def _checked(check: Callable[[], Section]) -> Section:
     """What a check finds; one that cannot be made says why and stops no other."""
     try:
         return check()
@@ -95,8 +90,25 @@ def _distributions() -> Section:
         except importlib_metadata.PackageNotFoundError:
             return "not installed"
 
-    ours = dict.fromkeys(["rerank-core", *DISTRIBUTIONS.values(), "rerank-torch"])
-    return {name: version(name) for name in [*ours, *_LIBRARIES]}
+    plugins = [*DISTRIBUTIONS.values(), *(plugin.distribution for plugin in installed().plugins)]
+    ours = dict.fromkeys(["rerank-core", *plugins])
+    required = dict.fromkeys(name for plugin in ours for name in _required(plugin))
+    return {name: version(name) for name in {**ours, **dict.fromkeys(_LIBRARIES), **required}}
+
+
+def _required(distribution: str) -> Iterator[str]:
+    """What a plugin's distribution requires, and what the libraries it shares with other plugins do."""
+    import importlib_metadata
+
+    try:
+        requirements = importlib_metadata.requires(distribution) or []
+    except Exception:  # it is not installed, or its metadata are damaged
+        return
+    names = [re.split(r"[^\w.-]", requirement)[0] for requirement in requirements if "extra ==" not in requirement]
+    if "rerank-core" in names:
+        for name in names:
+            yield name
+            yield from _required(name)
 
 
 def _plugins() -> Section:
@@ -107,27 +119,31 @@ def _plugins() -> Section:
     for plugin in registry.plugins:
         told = f"{plugin.status}, {', '.join(plugin.backends) or 'no backend'}, {1000 * plugin.seconds:.0f} ms"
         rows[f"{plugin.name} ({plugin.distribution})"] = f"{told}: {plugin.reason}" if plugin.reason else told
-    return rows or {"none": "pip install rerank-onnx rerank-nano, for a start"}
+    return rows or {"none": f"pip install {DISTRIBUTIONS[DEFAULT_MODEL]}, for a start"}
 
 
 def _devices() -> Section:
-    devices = {"cpu": f"{os.cpu_count()} cores"}
-    if torch := _imported("torch"):
-        for number in range(torch.cuda.device_count()):
-            memory = torch.cuda.get_device_properties(number).total_memory / 2**30
-            devices[f"cuda:{number}"] = f"{torch.cuda.get_device_name(number)}, {memory:.0f} GiB"
-        if torch.backends.mps.is_available():
-            devices["mps"] = "Apple's GPU"
-    if onnxruntime := _imported("onnxruntime"):
-        devices["onnxruntime"] = ", ".join(onnxruntime.get_available_providers())
-    return devices
+    return {"cpu": f"{os.cpu_count()} cores", **_asked(lambda backend: backend.devices, str)}
 
 
 def _caches() -> Section:
-    if not (constants := _imported("huggingface_hub.constants")):
-        return {"hub": "huggingface-hub is not installed"}
-    folders = {"hub": Path(constants.HF_HUB_CACHE), "unpacked archives": Path(constants.HF_HOME) / "rerank-onnx"}
-    return {name: _folder(path) for name, path in folders.items()}
+    constants = _imported("huggingface_hub.constants")
+    hub = _folder(Path(constants.HF_HUB_CACHE)) if constants else "huggingface-hub is not installed"
+    return {"hub": hub, **_asked(lambda backend: backend.caches, _folder)}
+
+
+def _asked(
+    question: Callable[[Backend], Callable[[], Mapping[str, T]] | None], describe: Callable[[T], str]
+) -> dict[str, str]:
+    """What the backends answer to one question; one that cannot says why and stops no other."""
+    answers: dict[str, str] = {}
+    for backend in installed().backends.values():
+        if (answer := question(backend)) is not None:
+            try:
+                answers.update({name: describe(value) for name, value in answer().items()})
+            except Exception as error:  # a broken build of torch raises whatever it likes
+                answers[backend.name] = f"unknown: {type(error).__name__}: {error}"
+    return answers
 
 
 def _folder(path: Path) -> str:
@@ -171,8 +187,8 @@ def _without_password(address: str) -> str:
 
 
 def _self_test() -> Section:
-    if "nano" not in installed().backends:
-        return {"result": "left out: no embedded model, pip install rerank-nano"}
+    if DEFAULT_MODEL not in installed().backends:
+        return {"result": f"left out: no embedded model, {how_to_get(DEFAULT_MODEL, installed().plugins)}"}
     started = time.perf_counter()
     try:
         with Reranker() as reranker:
@@ -187,5 +203,5 @@ def _imported(name: str) -> Any:
     """A module if it can be imported: here, unlike elsewhere, heavy imports are the point."""
     try:
         return importlib.import_module(name)
-    except Exception:  # a broken build of torch raises whatever it likes
+    except Exception:  # a broken installation raises whatever it likes
         return None

@@ -2,38 +2,38 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from rerank.cli import echo_json
+from rerank.cli.source import source_options
 from rerank.errors import RerankError
+from rerank.model_ref import ModelRef
 from rerank.registry import installed
 from rerank.resolution import explain, select
 
 
 @click.command("explain")
 @click.argument("model")
-@click.option("--lang", default="en", show_default=True, help="Which of a short name's models.")
-@click.option("--revision", help="Branch, tag or commit on the hub.")
-@click.option("--cache-dir", help="Folder for downloads.")
+@source_options
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-def command(model: str, lang: str, revision: str | None, cache_dir: str | None, as_json: bool) -> None:
+def command(model: str, as_json: bool, **source: Any) -> None:
     """Show which backend would run MODEL, and every backend's claim with its reason.
 
     MODEL is a hub name, a folder, or a short name. Nothing is loaded; the hub is asked for file names and config.json
     only where a backend needs them to decide.
     """
-    from rerank.model_ref import ModelRef
-
     registry = installed()
-    asked = ModelRef(name=model, revision=revision, cache_dir=cache_dir)
+    asked = ModelRef(model, **source)
     chosen, problem = None, None
     try:
-        chosen, found, defaults = select(registry, asked, None, lang)
+        chosen, found, defaults = select(registry, asked)
     except RerankError as error:
         found, defaults, problem = asked, {}, error
     claims = [
-        {"backend": a.backend.name, "confidence": a.claim.confidence.name.lower(), "reason": a.claim.reason}
-        for a in explain(registry, found, only=chosen if found.alias else None)
+        {"backend": claim.backend.name, "confidence": claim.confidence.name.lower(), "reason": claim.reason}
+        for claim in explain(registry, found, only=chosen if found.alias else None)
     ]
     if as_json:
         echo_json(

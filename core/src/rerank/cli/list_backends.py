@@ -8,7 +8,9 @@ from typing import Any
 import click
 
 from rerank.cli import echo_json
-from rerank.registry import Plugin, Registry, installed
+from rerank.distributions import DEFAULT_MODEL, DISTRIBUTIONS
+from rerank.plugin import Plugin
+from rerank.registry import Registry, installed
 
 
 @click.command("list-backends")
@@ -19,7 +21,7 @@ def command(as_json: bool) -> None:
     Set RERANK_DISABLE_PLUGINS to plugin or distribution names, separated by commas, to leave them out ("all" for all).
     """
     registry = installed()
-    registry.register_commands(click.Group())  # to nobody: one whose commands fail is told too
+    registry.register_commands(click.Group())  # to nobody: one whose commands fail is reported too
     notes = {
         name: backend.read_notes() for name, backend in registry.backends.items()
     }  # first: asking may fail a plugin
@@ -34,7 +36,7 @@ def command(as_json: bool) -> None:
             status = "warning" if plugin.status == "ok" and plugin.reason else plugin.status
             rows.append((f"({plugin.name})", distribution, status, plugin.reason or "registers no backend"))
     if len(rows) == 1:
-        click.echo("no backend is installed: pip install rerank-onnx rerank-nano, for a start", err=True)
+        click.echo(f"no backend is installed: pip install {DISTRIBUTIONS[DEFAULT_MODEL]}, for a start", err=True)
         return
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     for row in rows:

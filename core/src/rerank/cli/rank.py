@@ -10,6 +10,7 @@ from typing import Any, Final
 import click
 
 from rerank.cli.inputs import FORMATS, read_documents
+from rerank.cli.source import TEXT_ARGUMENTS, source_options
 from rerank.errors import InvalidInputError, InvalidOptionsError
 from rerank.reranker import Reranker
 from rerank.results import RankedResults, Result
@@ -55,9 +56,6 @@ def _word(value: str | int) -> str:
     return "_".join(str(value).split()) or "_"
 
 
-_TEXT_OPTIONS: Final = ("lang", "revision", "token", "cache_dir", "model_type", "api_provider")
-"""`Reranker`'s own arguments that stay text even where they look like a number."""
-
 _PYTHON_WORDS: Final = {"True": True, "False": False, "None": None}
 
 OUTPUTS: Final[dict[str, Callable[[RankedResults, str], str]]] = {
@@ -73,7 +71,7 @@ OUTPUTS: Final[dict[str, Callable[[RankedResults, str], str]]] = {
 @click.argument("query")
 @click.argument("sources", nargs=-1, metavar="[FILE|-|TEXTS...]")
 @click.option("-m", "--model", help="Hub name, folder or short name; the embedded model by default.")
-@click.option("-b", "--backend", help="Which backend, where several could run the model.")
+@source_options
 @click.option("-k", "--top-k", type=int, help="Keep only the best.")
 @click.option("-o", "--option", "pairs", multiple=True, metavar="K=V", help="An option of the backend; repeatable.")
 @click.option("-f", "--format", "output", type=click.Choice(list(OUTPUTS)), default="table", show_default=True)
@@ -84,13 +82,13 @@ def command(
     query: str,
     sources: tuple[str, ...],
     model: str | None,
-    backend: str | None,
     top_k: int | None,
     pairs: tuple[str, ...],
     output: str,
     input_format: str | None,
     query_id: str,
     skip_bad_lines: bool,
+    **source: Any,
 ) -> None:
     """Rank documents for QUERY.
 
@@ -108,7 +106,7 @@ def command(
         click.echo(f"skipped: {told}", err=True)
     if bad_lines:
         click.echo(f"skipped {len(bad_lines)} bad lines, kept {len(documents)}", err=True)
-    with Reranker(model, backend=backend, **dict(map(_option, pairs))) as reranker:
+    with Reranker(model, **{**source, **dict(map(_option, pairs))}) as reranker:
         ranked = reranker.rank(query, documents, top_k=top_k)
     try:
         text = OUTPUTS[output](ranked, query_id)
@@ -126,7 +124,7 @@ def _option(pair: str) -> tuple[str, Any]:
     name = name.replace("-", "_")
     if name in ("self", "model", "backend", "registry"):
         raise InvalidOptionsError(f"--option {pair!r} is no backend's own: use --model and --backend")
-    if name in _TEXT_OPTIONS:
+    if name in TEXT_ARGUMENTS:
         return name, value
     if value in _PYTHON_WORDS:
         return name, _PYTHON_WORDS[value]

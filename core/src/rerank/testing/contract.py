@@ -19,16 +19,23 @@ import asyncio
 import contextlib
 import copy
 import pickle
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
 
 import pytest
 
-from rerank.documents import as_documents
-from rerank.errors import InvalidInputError, InvalidOptionsError, RerankError
-from rerank.protocols import Calibrates, Request, ScoresMany
-from rerank.reranker import Reranker
-from rerank.results import Document, RankedResults
+from rerank import (
+    Document,
+    InvalidInputError,
+    InvalidOptionsError,
+    RankedResults,
+    Request,
+    Reranker,
+    RerankError,
+    Scores,
+)
+from rerank.protocols import Calibrates, ScoresAsync, ScoresMany
 
 QUERY = "how do bees find flowers?"
 DOCUMENTS = [
@@ -123,8 +130,22 @@ class BackendContract:
             for (query, documents), ranked in zip(requests, many):
                 self._assert_alike(ranked, reranker.rank(query, documents))
 
+    def test_score_many_equals_score(self, reranker: Reranker) -> None:
+        scorer = reranker.scorer
+        if not isinstance(scorer, ScoresMany):
+            pytest.skip("the scorer has no score_many")
+        requests = [
+            self._request(reranker, QUERY, DOCUMENTS),
+            self._request(reranker, OTHER_QUERY, DOCUMENTS[:2]),
+            self._request(reranker, QUERY, DOCUMENTS[3:]),
+        ]
+        many = list(scorer.score_many(iter(requests)))
+        assert len(many) == len(requests)
+        for request, scores in zip(requests, many):
+            self._assert_equal(scores, scorer.score(request))
+
     def test_score_many_is_lazy(self, reranker: Reranker) -> None:
-        if not isinstance(self._scorer(reranker), ScoresMany):
+        if not isinstance(reranker.scorer, ScoresMany):
             pytest.skip("the scorer has no score_many")
         taken: list[int] = []
 
@@ -146,12 +167,11 @@ class BackendContract:
         assert [len(ranked) for ranked in many] == [len(DOCUMENTS), 0]
 
     def test_native_async_equals_score(self, reranker: Reranker) -> None:
-        scorer = self._scorer(reranker)
-        if not hasattr(scorer, "ascore"):
+        scorer = reranker.scorer
+        if not isinstance(scorer, ScoresAsync):
             pytest.skip("the scorer has no ascore")
-        request = Request(query=QUERY, documents=as_documents(DOCUMENTS), options=reranker.options)
-        awaited = asyncio.run(scorer.ascore(request))
-        assert list(awaited.values) == pytest.approx(list(scorer.score(request).values), abs=self.tolerance)
+        request = self._request(reranker, QUERY, DOCUMENTS)
+        self._assert_equal(asyncio.run(scorer.ascore(request)), scorer.score(request))
 
     def test_threads_agree(self, reranker: Reranker) -> None:
         alone = reranker.rank(QUERY, DOCUMENTS)
@@ -184,7 +204,7 @@ class BackendContract:
 
     def test_normalized_scores_lie_between_0_and_1_in_the_same_order(self, reranker: Reranker) -> None:
         raw = reranker.rank(QUERY, DOCUMENTS)
-        if raw.scale in ("similarity", "ordinal") and not isinstance(self._scorer(reranker), Calibrates):
+        if raw.scale in ("similarity", "ordinal") and not isinstance(reranker.scorer, Calibrates):
             with pytest.raises(InvalidOptionsError, match="normalize"):
                 reranker.rank(QUERY, DOCUMENTS, normalize=True)
             return
@@ -245,8 +265,9 @@ class BackendContract:
         if not self.batch_invariant:
             pytest.skip("the model's scores depend on the rest of the call")
 
-    def _scorer(self, reranker: Reranker) -> Any:
-        return reranker._loaded()
+    def _request(self, reranker: Reranker, query: str, texts: Sequence[str]) -> Request:
+        documents = [Document(text=text, doc_id=i) for i, text in enumerate(texts)]
+        return Request(query=query, documents=documents, options=reranker.options)
 
     def _by_text(self, ranked: RankedResults) -> dict[str, float | None]:
         return {result.text: result.score for result in ranked}
@@ -258,3 +279,10 @@ class BackendContract:
             return
         wanted = {r.index: r.score for r in theirs}
         assert {r.index: r.score for r in ours} == pytest.approx(wanted, abs=self.tolerance)
+
+    def _assert_equal(self, ours: Scores, theirs: Scores) -> None:
+        """The same answer to one request; where scores depend on the rest of the call, as many of the same scale."""
+        assert ours.scale == theirs.scale
+        assert len(ours.values) == len(theirs.values)
+        if self.batch_invariant:
+            assert list(ours.values) == pytest.approx(list(theirs.values), abs=self.tolerance)

@@ -6,12 +6,19 @@ import re
 from functools import partial
 from typing import Any
 
-from rerank.backend import Backend, Claim, Confidence
-from rerank.model_ref import ModelRef
-from rerank.options import Options, Reload
-from rerank.protocols import Request, Scorer, Scores
-from rerank.registry import Registry
-from rerank.results import ScoreScale
+from rerank import (
+    Backend,
+    Claim,
+    Confidence,
+    ModelRef,
+    Options,
+    Registry,
+    Reload,
+    Request,
+    Scorer,
+    Scores,
+    ScoreScale,
+)
 
 
 class FakeOptions(Options):
@@ -56,7 +63,7 @@ def fake_backend(name: str = "fake", **fields: Any) -> Backend:
         "name": name,
         "summary": "counts shared words; for tests",
         "load": load_fake,
-        "resolve": partial(resolve_fake, name),
+        "claim": partial(claim_fake, name),
         "options": FakeOptions,
     }
     return Backend(**{**own, **fields})
@@ -70,8 +77,8 @@ def fake_registry(*backends: Backend) -> Registry:
     return registry
 
 
-def resolve_fake(name: str, model: ModelRef) -> Claim:
-    """`Backend.resolve` of the fake called ``name``."""
+def claim_fake(name: str, model: ModelRef) -> Claim:
+    """`Backend.claim` of the fake called ``name``."""
     return Claim(Confidence.CERTAIN if model.name == name else Confidence.NONE, "by name")
 
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from rerank.backend import Alias, Backend, Claim, Confidence
-from rerank.hookspecs import hookimpl
-from rerank.model_ref import ModelRef
-from rerank.protocols import Scorer
+from rerank import Alias, Backend, Claim, Confidence, ModelRef, Registry, Scorer, hookimpl
+from rerank_api import hookspecs
 from rerank_api.keys import described
 from rerank_api.options import ApiOptions
 from rerank_api.provider import Provider
@@ -26,10 +24,10 @@ def aliases(providers: Iterable[Provider]) -> Mapping[str, Mapping[str, Alias]]:
     }
 
 
-def resolve(model: ModelRef) -> Claim:
+def claim(model: ModelRef) -> Claim:
     """Claim a model of a provider that the user named, and the names of providers; never a model's own name."""
-    if model.provider is not None:
-        return Claim(Confidence.CERTAIN, f"api_provider={model.provider!r} was given")
+    if model.api_provider is not None:
+        return Claim(Confidence.CERTAIN, f"api_provider={model.api_provider!r} was given")
     if (name := model.alias or model.name) in known():
         return Claim(Confidence.CERTAIN, f"the name of the provider {known()[name].name}")
     return Claim(Confidence.NONE, "no provider's name; a model behind an API needs api_provider=")
@@ -45,7 +43,7 @@ def load(model: ModelRef, options: ApiOptions) -> Scorer:
     """
     from rerank_api.scorer import ApiScorer
 
-    provider = find(options.provider or model.provider or model.name)
+    provider = find(options.provider or model.api_provider or model.name)
     name = provider.models.get("en", provider.models.get("other")) if model.name in provider.names else model.name
     return ApiScorer(provider, name, options)
 
@@ -57,14 +55,21 @@ def notes() -> Iterator[str]:
 
 
 @hookimpl
+def rerank_add_hooks(registry: Registry) -> None:
+    """Let other plugins register providers."""
+    registry.add_hooks(hookspecs)
+
+
+@hookimpl
 def rerank_register_backends() -> Iterator[Backend]:
     """Describe the one backend of this distribution."""
     yield Backend(
         name="api",
         summary="hosted and self-hosted rerank services",
         load=load,
-        resolve=resolve,
+        claim=claim,
         options=ApiOptions,
         aliases=aliases(OWN),
+        remote=True,
         notes=notes,
     )

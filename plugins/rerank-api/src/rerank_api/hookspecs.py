@@ -36,6 +36,6 @@ from rerank_api.provider import Provider
 def rerank_register_providers() -> Iterable[Provider]:  # type: ignore[empty-body]
     """Describe providers.
 
-    Called once a process, when a provider's name is first looked up or the backends are listed. Keep it cheap: import
+    Called once per process, when a provider's name is first looked up or the backends are listed. Keep it cheap: import
     nothing heavy until `Provider.connect`.
     """

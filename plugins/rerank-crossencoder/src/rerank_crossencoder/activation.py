@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from rerank import InvalidOptionsError, ModelRef
-from rerank.ranking import sigmoid
+from rerank import InvalidOptionsError, ModelRef, sigmoid
 
 _OWN_SIGMOID: Final = ("Sigmoid", "Softmax")
 _NONE: Final = ("Identity",)

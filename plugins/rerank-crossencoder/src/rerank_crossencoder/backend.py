@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from rerank import Alias, Backend, Claim, Confidence, ModelRef, Scorer, hookimpl
@@ -39,7 +39,7 @@ _BGE: Final = {  # FlagEmbedding 1.4.2: 512 tokens; 1,024 in the published table
 }
 
 
-def resolve(model: ModelRef) -> Claim:
+def claim(model: ModelRef) -> Claim:
     """Claim checkpoints with torch weights and a sequence-classification head of one or two outputs."""
     if any(model.name == alias.model for models in (_LANGUAGES, *_BGE.values()) for alias in models.values()):
         return Claim(Confidence.CERTAIN, "one of this backend's own models")
@@ -80,6 +80,19 @@ def load(model: ModelRef, options: CrossEncoderOptions) -> Scorer:
     return CrossEncoder(model, options)
 
 
+def devices() -> Mapping[str, str]:
+    """The accelerators that torch finds on this machine."""
+    import torch
+
+    found = {}
+    for number in range(torch.cuda.device_count()):
+        memory = torch.cuda.get_device_properties(number).total_memory / 2**30
+        found[f"cuda:{number}"] = f"{torch.cuda.get_device_name(number)}, {memory:.0f} GiB"
+    if torch.backends.mps.is_available():
+        found["mps"] = "Apple's GPU"
+    return found
+
+
 @hookimpl
 def rerank_register_backends() -> Iterator[Backend]:
     """Describe the backend ``cross-encoder``."""
@@ -87,7 +100,8 @@ def rerank_register_backends() -> Iterator[Backend]:
         name="cross-encoder",
         summary="sequence-classification cross-encoders (BERT, XLM-R, BGE, DeBERTa, ModernBERT …) on torch",
         load=load,
-        resolve=resolve,
+        claim=claim,
         options=CrossEncoderOptions,
         aliases={"cross-encoder": _LANGUAGES, **_BGE},
+        devices=devices,
     )

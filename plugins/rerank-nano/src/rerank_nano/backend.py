@@ -15,7 +15,7 @@ FOLDER: Final = Path(__file__).parent / "model"
 """The checkpoint: graph, tokenizer and configuration."""
 
 
-def resolve(model: ModelRef) -> Claim:
+def claim(model: ModelRef) -> Claim:
     """Claim the one name."""
     if model.name == NAME:
         return Claim(Confidence.CERTAIN, "the embedded default model")
@@ -36,7 +36,7 @@ def rerank_register_backends() -> Iterator[Backend]:
         name=NAME,
         summary="the embedded default model: English, 23 MB, offline, without torch",
         load=load,
-        resolve=resolve,
+        claim=claim,
         options=OnnxOptions,
         aliases={NAME: {"en": Alias(NAME)}},
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rerank import Alias, Backend, Claim, Confidence, ModelRef, Scorer, hookimpl
@@ -18,7 +18,7 @@ _NODES = 8 << 20
 """Bytes of a graph's file that are searched for an operator: its nodes stand ahead of its weights."""
 
 
-def resolve(model: ModelRef) -> Claim:
+def claim(model: ModelRef) -> Claim:
     """Claim FlashRank's names, and checkpoints with a graph; torch weights beside it leave the model to others."""
     if model.name in FLASHRANK:
         return Claim(Confidence.CERTAIN, "one of FlashRank's models")
@@ -82,6 +82,20 @@ def load(model: ModelRef, options: OnnxOptions) -> Scorer:
         return build_scorer(find_checkpoint(model, options, repair=True), options)
 
 
+def devices() -> Mapping[str, str]:
+    """The execution providers of this machine's onnxruntime."""
+    import onnxruntime
+
+    return {"onnxruntime": ", ".join(onnxruntime.get_available_providers())}
+
+
+def caches() -> Mapping[str, Path]:
+    """Where FlashRank's archives are unpacked without ``cache_dir``."""
+    from rerank_onnx.checkpoint import _default_cache
+
+    return {"unpacked archives": _default_cache()}
+
+
 @hookimpl
 def rerank_register_backends() -> Iterator[Backend]:
     """Describe the backend ``onnx``."""
@@ -92,7 +106,9 @@ def rerank_register_backends() -> Iterator[Backend]:
         name="onnx",
         summary="cross-encoders and late interaction as ONNX graphs, without torch",
         load=load,
-        resolve=resolve,
+        claim=claim,
         options=OnnxOptions,
         aliases={"onnx": languages, "flashrank": languages, **names},
+        devices=devices,
+        caches=caches,
     )

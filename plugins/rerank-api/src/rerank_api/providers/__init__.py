@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any, Final
 
-from rerank.errors import BackendNotFoundError, PluginError
+from rerank import BackendNotFoundError, PluginError, installed
 from rerank_api.provider import Provider
 from rerank_api.providers.azure_cohere import AZURE_COHERE
 from rerank_api.providers.bedrock import BEDROCK
@@ -67,16 +67,19 @@ OWN: Final = (
 @cache
 def known() -> dict[str, Provider]:
     """Every provider of the process by each of its names; third parties' are asked for once."""
-    from rerank.registry import installed
-
     providers = {name: provider for provider in OWN for name in provider.names}
+    origins = dict.fromkeys(providers, "rerank-api")
 
-    def add(offered: Any) -> None:
+    def add(offered: Any, distribution: str) -> None:
         if not isinstance(offered, Provider):
             raise PluginError(f"{offered!r} is no rerank_api.Provider: yield Provider(...) from the hook")
         if taken := set(offered.names) & set(providers):
-            raise PluginError(f"the provider {min(taken)!r} is taken: give yours another name")
+            name = min(taken)
+            raise PluginError(
+                f"the provider {name!r} of {distribution} is taken by {origins[name]}: rename or uninstall one of the two"
+            )
         providers.update(dict.fromkeys(offered.names, offered))
+        origins.update(dict.fromkeys(offered.names, distribution))
 
     installed().collect("rerank_register_providers", add)
     return providers

@@ -10,7 +10,7 @@ from {{ cookiecutter.module }}.options import {{ cookiecutter.backend.title().re
 MODEL = "{{ cookiecutter.backend }}-default"
 
 
-def resolve(model: ModelRef) -> Claim:
+def claim(model: ModelRef) -> Claim:
     """Claim a model by its name first, then by ``model.config`` and ``model.files``."""
     if model.name == MODEL:
         return Claim(Confidence.CERTAIN, "the one model of this backend")
@@ -31,7 +31,7 @@ def rerank_register_backends() -> Iterator[Backend]:
         name="{{ cookiecutter.backend }}",
         summary="{{ cookiecutter.summary }}",
         load=load,
-        resolve=resolve,
+        claim=claim,
         options={{ cookiecutter.backend.title().replace('-', '') }}Options,
         aliases={"{{ cookiecutter.backend }}": {"en": Alias(MODEL)}},
     )

@@ -1,0 +1,65 @@
+"""What to install where a backend is missing: the one place where core names plugins."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Final
+
+from rerank.plugin import Plugin
+
+DISTRIBUTIONS: Final = {
+    "cross-encoder": "rerank-crossencoder",
+    "onnx": "rerank-onnx",
+    "nano": "rerank-nano",
+    "api": "rerank-api",
+}
+"""The distribution that brings each of this project's own backends; a new one joins with its first release."""
+
+DEFAULT_MODEL: Final = "nano"
+"""What `rerank.Reranker` runs when no model is named: the model, and the backend, of this name."""
+
+REMOTE_BACKEND: Final = "api"
+"""What a model with ``api_provider=`` needs where no backend is remote."""
+
+_REMEDIES: Final = {
+    "disabled": "take it out of that variable",
+    "failed": "fix that, or uninstall it",
+}
+
+
+def how_to_get(backend: str, plugins: Sequence[Plugin]) -> str:
+    """The next step towards one of this project's own backends, given what is installed of its distribution.
+
+    Args:
+        backend: A name in `DISTRIBUTIONS`.
+        plugins: Every installed plugin.
+    """
+    distribution = DISTRIBUTIONS[backend]
+    plugin = next((plugin for plugin in plugins if plugin.distribution == distribution), None)
+    if plugin is None:
+        return f"pip install {distribution}"
+    if plugin.status == "ok":
+        return f"{distribution} {plugin.version} does not have it yet: pip install --upgrade {distribution}"
+    return f"{distribution} is installed but {plugin.status} ({plugin.reason}): {_REMEDIES[plugin.status]}"
+
+
+def what_to_install(backends: Collection[str], plugins: Sequence[Plugin]) -> str:
+    """The next step where no backend runs a model: distributions to install, and installed ones to get working.
+
+    Args:
+        backends: The names of the backends in use.
+        plugins: Every installed plugin.
+    """
+    installed = {plugin.distribution for plugin in plugins}
+    missing: dict[str, list[str]] = {}
+    for backend, distribution in DISTRIBUTIONS.items():
+        if backend not in backends and distribution not in installed:
+            missing.setdefault(distribution, []).append(backend)
+    steps = []
+    if missing:
+        named = (f"{distribution} ({', '.join(own)})" for distribution, own in missing.items())
+        steps.append(f"pip install the one it needs of {', '.join(named)}")
+    if disabled := dict.fromkeys(plugin.distribution for plugin in plugins if plugin.status == "disabled"):
+        steps.append(f"take {', '.join(disabled)} out of RERANK_DISABLE_PLUGINS")
+    steps += [f"fix {plugin.distribution} ({plugin.reason})" for plugin in plugins if plugin.status == "failed"]
+    return ", or ".join(steps) or "check the model's name, or install a plugin that knows it"

@@ -1,0 +1,100 @@
+"""From the arguments of a call to checked `Request`s."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+from rerank.documents import DocumentLike, as_document, as_documents, as_items, as_query
+from rerank.errors import InvalidInputError
+from rerank.options import Options
+from rerank.protocols import Request
+
+RankRequest: TypeAlias = tuple[str, Iterable[DocumentLike]] | Mapping[str, Any]
+"""A query with its documents, or a mapping of `rerank.Reranker.rank`'s own arguments."""
+
+_ARGUMENTS: Final = frozenset(("query", "docs", "doc_ids", "metadata"))
+
+
+@dataclass(frozen=True, slots=True)
+class RequestMaker:
+    """Makes the requests of one call, which share what is kept here.
+
+    Args:
+        options: The construction's options with the call's overrides, validated.
+        top_k: Keep only the best of each request.
+    """
+
+    options: Options
+    top_k: int | None
+
+    def make(
+        self,
+        query: object,
+        docs: Iterable[DocumentLike],
+        doc_ids: Iterable[str | int] | None = None,
+        metadata: Iterable[Mapping[str, Any] | None] | None = None,
+    ) -> Request:
+        """Check the arguments of `rerank.Reranker.rank`.
+
+        Raises:
+            InvalidInputError: The query or a document is unusable.
+        """
+        return Request(
+            query=as_query(query),
+            documents=as_documents(docs, doc_ids, metadata),
+            top_k=self.top_k,
+            options=self.options,
+        )
+
+    def read(self, given: RankRequest) -> Request:
+        """Check one request of `rerank.Reranker.rank_many`.
+
+        Raises:
+            InvalidInputError: It is not a request, or its query or a document is unusable.
+        """
+        if isinstance(given, Mapping):
+            arguments = dict(given)
+        elif isinstance(given, (tuple, list)) and len(given) == 2:
+            arguments = {"query": given[0], "docs": given[1]}
+        else:
+            raise InvalidInputError(f"{given!r:.80} is no request: give (query, docs) or a mapping of both")
+        if unknown := sorted(map(str, arguments.keys() - _ARGUMENTS)):
+            raise InvalidInputError(f"a request has the unknown key {unknown[0]!r}: give query and docs")
+        if missing := sorted({"query", "docs"} - arguments.keys()):
+            raise InvalidInputError(f"a request has no {missing[0]!r}: give query and docs")
+        return self.make(**arguments)
+
+    def read_all(self, given: Iterable[RankRequest]) -> Iterator[Request]:
+        """Check requests lazily, naming a bad one by its position.
+
+        Raises:
+            InvalidInputError: As `read`.
+        """
+        for position, request in enumerate(given):
+            try:
+                yield self.read(request)
+            except InvalidInputError as error:
+                raise InvalidInputError(f"request {position}: {error}") from error
+
+
+def group_pairs(pairs: Iterable[tuple[str, DocumentLike]]) -> dict[str, dict[int, str]]:
+    """Group ``(query, document)`` pairs.
+
+    Returns:
+        For each query the texts to score for it, by the pair's position.
+
+    Raises:
+        InvalidInputError: A pair, its query or its document is unusable.
+    """
+    groups: dict[str, dict[int, str]] = {}
+    for position, pair in enumerate(as_items(pairs, "pairs")):
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+            raise InvalidInputError(f"pair {position} is no (query, document): give two texts")
+        try:
+            query, document = as_query(pair[0]), as_document(pair[1], where="the document")
+        except InvalidInputError as error:
+            raise InvalidInputError(f"pair {position}: {error}") from error
+        groups.setdefault(query, {})[position] = document.text
+    return groups
