@@ -10,6 +10,7 @@ import pytest
 
 SHARED = Path(__file__).parents[2] / "shared"
 sys.path.append(str(Path(__file__).parent / "core"))  # where hub_server.py and fake_plugins.py lie
+sys.path.append(str(Path(__file__).parent / "rerank_http"))  # where loopback.py lies
 
 from hub_server import Hub  # noqa: E402
 

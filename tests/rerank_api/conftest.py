@@ -11,7 +11,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from api_loopback import Loopback, rerank
+from api_ranking import rerank
+from loopback import Loopback
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from api_loopback import Loopback
+from loopback import Loopback
 
 from rerank import InvalidOptionsError, Reranker
-from rerank_api.cache import AnswerCache
+from rerank_http.cache import AnswerCache
 
 DOCUMENTS = ["one", "two", "three"]
 
@@ -83,7 +83,7 @@ def test_the_file_stays_within_its_bounds(tmp_path: Path) -> None:
 PUT_MANY = """
 import sys
 from pathlib import Path
-from rerank_api.cache import AnswerCache
+from rerank_http.cache import AnswerCache
 
 cache, start = AnswerCache(Path(sys.argv[1]), 2**22), int(sys.argv[2])
 for i in range(start, start + 100):
@@ -136,7 +136,7 @@ def test_a_damaged_answer_is_asked_for_again(server: Loopback, tmp_path: Path, k
 
 
 def test_an_answer_with_the_first_k_is_none_with_all(server: Loopback, tmp_path: Path) -> None:
-    from api_loopback import Response
+    from loopback import Response
 
     from rerank import ProviderError
 
@@ -148,7 +148,8 @@ def test_an_answer_with_the_first_k_is_none_with_all(server: Loopback, tmp_path:
 
 
 def test_wrong_answers_are_not_kept(server: Loopback, tmp_path: Path) -> None:
-    from api_loopback import Response, rerank
+    from api_ranking import rerank
+    from loopback import Response
 
     from rerank import ProviderError
 

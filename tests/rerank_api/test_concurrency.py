@@ -15,11 +15,12 @@ from typing import Any
 
 import httpx
 import pytest
-from api_loopback import Hit, Loopback, Response, rerank, score
+from api_ranking import rerank, score
+from loopback import Hit, Loopback, Response
 
 from rerank import Document, ProviderError, ProviderTimeoutError, Request, Reranker, RerankError
-from rerank_api.loop_thread import LoopThread
-from rerank_api.transport import Lanes
+from rerank_http.loop_thread import LoopThread
+from rerank_http.transport import Lanes
 
 DOCUMENTS = [f"document {i}" for i in range(10)]
 both = pytest.mark.parametrize("provider", ["jina", "cohere"])
@@ -178,7 +179,7 @@ def test_a_forgotten_reranker_closes_itself(server: Loopback) -> None:
     make(server).rank("q", DOCUMENTS)
     gc.collect()
     assert until(lambda: server.open_connections == 0)
-    assert not any(thread.name == "rerank-api" for thread in threading.enumerate())
+    assert not any(thread.name == "rerank-http" for thread in threading.enumerate())
 
 
 def test_an_unclosed_reranker_ends_with_its_process(server: Loopback) -> None:
@@ -426,7 +427,7 @@ def test_idle_connections_are_closed_while_others_are_taken(monkeypatch: pytest.
                 taken.append(await lanes.handle_async_request(httpx.Request("POST", "http://h")))
 
     async def used() -> None:
-        monkeypatch.setattr("rerank_api.transport._IDLE", 0.05)
+        monkeypatch.setattr("rerank_http.transport._IDLE", 0.05)
         first, second = [await lanes.handle_async_request(httpx.Request("POST", "http://h")) for _ in range(2)]
         await second.aclose()
         await asyncio.sleep(0.1)

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from api_loopback import Loopback, Response, rerank, score
+from api_ranking import rerank, score
+from loopback import Loopback, Response
 
 from rerank import AuthenticationError, ProviderError, ProviderTimeoutError, RateLimitError, Reranker
-from rerank_api.failures import TRANSIENT, wait_of
-from rerank_api.retries import RetryBudget
+from rerank_http.failures import TRANSIENT, wait_of
+from rerank_http.retries import RetryBudget
 
 DOCUMENTS = ["one", "two", "three"]
 GOOD = {"results": [{"index": i, "relevance_score": 0.5} for i in range(3)]}

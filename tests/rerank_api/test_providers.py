@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from api_examples import EXAMPLES, KEY, QUERY, TEXTS, Example
-from api_loopback import Hit, Loopback, Response
 from click.testing import CliRunner
+from loopback import Hit, Loopback, Response
 
 from rerank import AuthenticationError, BackendNotFoundError, InvalidOptionsError, ProviderError, Reranker
 from rerank.cli import cli

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from api_loopback import Loopback, Response
 from click.testing import CliRunner
+from loopback import Loopback, Response
 
 from rerank import AuthenticationError, ProviderError, Reranker
 from rerank.cli import cli

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from rerank.backend import Alias, Backend, Claim, Confidence
-from rerank.hookspecs import hookimpl
-from rerank.model_ref import ModelRef
-from rerank.protocols import Scorer
+from rerank import Alias, Backend, Claim, Confidence, ModelRef, Scorer, hookimpl
 from rerank_api.keys import described
 from rerank_api.options import ApiOptions
 from rerank_api.provider import Provider

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
-from rerank.results import ScoreScale
+from rerank import ScoreScale
 from rerank_api.options import ApiOptions
-from rerank_api.wire import Reply, as_reply, encode, merge_headers
+from rerank_http.wire import Sender, bearer, post_json
 
 if TYPE_CHECKING:
     import httpx
@@ -67,23 +67,9 @@ class Link:
     keep_secret: Callable[[str], None] = field(repr=False)
 
 
-Sender: TypeAlias = Callable[[Mapping[str, Any]], Awaitable[Reply]]
-"""Sends one request's body and returns the reply, whatever its status."""
-
-
-def bearer(key: str) -> Mapping[str, str]:
-    """The headers that carry a key almost everywhere."""
-    return {"Authorization": f"Bearer {key}"}
-
-
-def post_json(link: Link) -> Sender:
-    """The usual way: a POST of JSON through the pool."""
-    headers = merge_headers({"Content-Type": "application/json"}, link.headers)
-
-    async def send(body: Mapping[str, Any]) -> Reply:
-        return as_reply(await link.client.post(link.url, content=encode(body), headers=headers))
-
-    return send
+def post(link: Link) -> Sender:
+    """The usual way to send: a POST of JSON through the pool."""
+    return post_json(link.client, link.url, link.headers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -131,7 +117,7 @@ class Provider:
     limit_from: tuple[str, str] | None = None
     takes_top_k: bool = True
     listwise: Callable[[str | None], bool] = lambda model: False
-    connect: Callable[[Link], Sender] = post_json
+    connect: Callable[[Link], Sender] = post
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -10,12 +10,12 @@ import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator
 
-from rerank.protocols import Request, Scores
-from rerank_api.loop_thread import LoopThread
+from rerank import Request, Scores
 from rerank_api.options import ApiOptions
-from rerank_api.pace import share
 from rerank_api.provider import Provider
-from rerank_api.service import Service
+from rerank_api.service import Service, estimate_tokens
+from rerank_http.loop_thread import LoopThread
+from rerank_http.pace import share
 
 
 class ApiScorer:
@@ -49,7 +49,7 @@ class ApiScorer:
         waiting: deque[tuple[concurrent.futures.Future[Scores], float]] = deque()
         try:
             for request in requests:
-                waiting.append((self._submit(request), share(request, self._options)))
+                waiting.append((self._submit(request), self._share(request)))
                 while sum(taken for _, taken in waiting) > 1 - 1e-9:
                     yield _result(waiting.popleft()[0])
             while waiting:
@@ -57,6 +57,9 @@ class ApiScorer:
         finally:
             for future, _ in waiting:
                 future.cancel()
+
+    def _share(self, request: Request) -> float:
+        return share(estimate_tokens(request.query, [document.text for document in request.documents]), self._options)
 
     async def ascore(self, request: Request) -> Scores:
         """As `score`, without blocking the caller's event loop; cancelling it cancels the request."""

@@ -10,19 +10,21 @@ from typing import Any, Final, TypeVar
 
 import httpx
 
-from rerank.errors import InvalidOptionsError, ProviderError, ProviderTimeoutError
-from rerank.protocols import Request, Scores
-from rerank_api.address import endpoint, path_of, sibling
+from rerank import InvalidOptionsError, ProviderError, ProviderTimeoutError, Request, Scores
+from rerank_api.address import endpoint, path_of
 from rerank_api.answers import WrongAnswerError, check
-from rerank_api.cache import AnswerCache, cache_key
-from rerank_api.failures import AttemptError, Failure, of_answer, of_exception, of_reply
-from rerank_api.keys import Secrets, find_key
+from rerank_api.keys import find_key, how_to_set
 from rerank_api.options import SPECIFIC, ApiOptions
-from rerank_api.pace import Pace, estimate_tokens
-from rerank_api.provider import Answer, Link, Provider, Question, Sender
-from rerank_api.retries import RetryBudget, retrying
-from rerank_api.transport import open_pool
-from rerank_api.wire import Reply, as_reply, merge_headers
+from rerank_api.provider import Answer, Link, Provider, Question
+from rerank_http.address import sibling
+from rerank_http.cache import AnswerCache, cache_key
+from rerank_http.failures import AttemptError, Failure, of_answer, of_exception, of_reply
+from rerank_http.pace import Pace
+from rerank_http.pace import estimate_tokens as tokens_of
+from rerank_http.retries import RetryBudget, retrying
+from rerank_http.secrets import Secrets
+from rerank_http.transport import open_pool
+from rerank_http.wire import Reply, Sender, as_reply, merge_headers
 
 T = TypeVar("T")
 
@@ -239,7 +241,9 @@ class Service:
                 except httpx.HTTPError as error:
                     tally.last = of_exception(error, self._url, self._secrets)
                     raise AttemptError(tally.last) from error
-            tally.last = of_reply(reply, self._provider, self._secrets)
+            tally.last = of_reply(
+                reply, self._secrets, expected="a rerank service", key_hint=how_to_set(self._provider)
+            )
             if tally.last is not None:
                 raise AttemptError(tally.last)
             return reply
@@ -293,6 +297,11 @@ class Service:
 
     def __repr__(self) -> str:
         return f"Service({self._provider.name!r}, {self._model!r})"
+
+
+def estimate_tokens(query: str, texts: Sequence[str]) -> float:
+    """Tokens of a request: the query goes with every text."""
+    return len(texts) * tokens_of(query) + sum(map(tokens_of, texts))
 
 
 def refuse_foreign_options(provider: Provider, options: ApiOptions) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any, Final
 
-from rerank.errors import BackendNotFoundError, PluginError
+from rerank import BackendNotFoundError, PluginError
 from rerank_api.provider import Provider
 from rerank_api.providers.azure_cohere import AZURE_COHERE
 from rerank_api.providers.bedrock import BEDROCK

@@ -15,11 +15,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from rerank.errors import AuthenticationError, InvalidOptionsError
+from rerank import AuthenticationError, InvalidOptionsError
 from rerank_api.answers import read_list
 from rerank_api.options import ApiOptions
-from rerank_api.provider import Link, Provider, Question, Sender
-from rerank_api.wire import Reply, as_reply, encode, merge_headers
+from rerank_api.provider import Link, Provider, Question
+from rerank_http.wire import Reply, Sender, as_reply, encode, merge_headers
 
 
 def region(options: ApiOptions) -> str:

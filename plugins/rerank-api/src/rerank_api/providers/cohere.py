@@ -12,8 +12,8 @@ from contextvars import ContextVar
 from typing import Any, Final
 
 from rerank_api.answers import read_list
-from rerank_api.provider import Link, Provider, Question, Sender
-from rerank_api.wire import Reply, as_reply
+from rerank_api.provider import Link, Provider, Question
+from rerank_http.wire import Reply, Sender, as_reply
 
 _PATH: Final = "/v2/rerank"
 _OWN: Final = ("model", "query", "documents", "top_n", "max_tokens_per_doc")

@@ -11,14 +11,13 @@ import asyncio
 import importlib
 import os
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, Final
 
-from rerank.errors import AuthenticationError, InvalidOptionsError
+from rerank import AuthenticationError, InvalidOptionsError
 from rerank_api.answers import read_list
 from rerank_api.options import ApiOptions
-from rerank_api.provider import Link, Provider, Question, Sender, bearer, post_json
-from rerank_api.wire import Reply, merge_headers
+from rerank_api.provider import Link, Provider, Question, post
+from rerank_http.wire import Reply, Sender, bearer, merge_headers, post_json
 
 _SCOPE: Final = "https://www.googleapis.com/auth/cloud-platform"
 
@@ -44,7 +43,7 @@ def request(question: Question) -> Mapping[str, Any]:
 def connect(link: Link) -> Sender:
     """A sender with the token given, or with the machine's own credentials."""
     if link.key is not None:
-        return post_json(link)
+        return post(link)
     try:
         auth = importlib.import_module("google.auth")
         transport = importlib.import_module("google.auth.transport.requests")
@@ -69,7 +68,7 @@ def connect(link: Link) -> Sender:
                     raise _unauthorized(error) from error
                 link.keep_secret(credentials.token)
         headers = merge_headers(bearer(credentials.token), link.headers)
-        return await post_json(replace(link, headers=headers))(body)
+        return await post_json(link.client, link.url, headers)(body)
 
     return send
 

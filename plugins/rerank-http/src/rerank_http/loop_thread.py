@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from rerank.errors import RerankError
+from rerank import RerankError
 
 T = TypeVar("T")
 
@@ -40,7 +40,7 @@ class LoopThread:
                 raise RerankError("this reranker is closed: build another")
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(target=_run, args=(self._loop,), name="rerank-api", daemon=True)
+                self._thread = threading.Thread(target=_run, args=(self._loop,), name="rerank-http", daemon=True)
                 self._thread.start()
             return asyncio.run_coroutine_threadsafe(work, self._loop)
 

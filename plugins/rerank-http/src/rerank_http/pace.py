@@ -1,19 +1,17 @@
-"""The client's own limit of requests and tokens a minute, evenly spread."""
+"""The client's own limit of requests and tokens per minute, evenly spread."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 
-from rerank.protocols import Request
-from rerank_api.options import ApiOptions
+from rerank_http.options import HttpOptions
 
 
 class Pace:
     """Lets amounts through at a steady rate.
 
     Args:
-        per_minute: How much may pass a minute; None lets everything through.
+        per_minute: How much may pass per minute; None lets everything through.
     """
 
     def __init__(self, per_minute: float | None) -> None:
@@ -29,22 +27,24 @@ class Pace:
         self._free_at = max(self._free_at, time.monotonic()) + amount * self._seconds_each
 
 
-def estimate_tokens(query: str, texts: Sequence[str]) -> float:
-    """Tokens of a request: the query goes with every text, and a token is about four bytes of UTF-8."""
-    of_query = len(query.encode())
-    return sum(of_query + len(text.encode()) for text in texts) / 4
+def estimate_tokens(text: str) -> float:
+    """Tokens of a text: about one per four bytes of UTF-8."""
+    return len(text.encode()) / 4
 
 
-def share(request: Request, options: ApiOptions) -> float:
+def share(tokens: float, options: HttpOptions) -> float:
     """How much of what may wait at once a request takes up, where requests are sent ahead of their need.
 
     One in all is as many as may be under way at once, or as can have their turn within half of the deadline.
+
+    Args:
+        tokens: The request's size, as `estimate_tokens` counts.
+        options: How much may be under way at once, and pass per minute.
     """
     turns = options.deadline / 120  # minutes in half of it
     shares = [1 / options.max_concurrency]
     if options.requests_per_minute is not None:
         shares.append(1 / (options.requests_per_minute * turns))
     if options.tokens_per_minute is not None:
-        tokens = estimate_tokens(request.query, [document.text for document in request.documents])
         shares.append(tokens / (options.tokens_per_minute * turns))
     return max(shares)

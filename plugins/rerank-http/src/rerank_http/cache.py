@@ -13,7 +13,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
-from rerank.errors import InvalidOptionsError
+from rerank import InvalidOptionsError
 
 logger = logging.getLogger(__name__)
 
