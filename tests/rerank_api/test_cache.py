@@ -14,7 +14,7 @@ import pytest
 from loopback import Loopback
 
 from rerank import InvalidOptionsError, Reranker
-from rerank_http.cache import AnswerCache
+from rerank_http.cache import ResponseCache
 
 DOCUMENTS = ["one", "two", "three"]
 
@@ -69,12 +69,12 @@ def test_everything_that_changes_the_answer_counts(server: Loopback, tmp_path: P
 
 def test_the_file_stays_within_its_bounds(tmp_path: Path) -> None:
     file = tmp_path / "answers"
-    cache = AnswerCache(file, 2**16)
+    cache = ResponseCache(file, 2**16)
     for i in range(2000):
         cache.put(f"{i:064}", [i / 7] * 20)
     assert file.stat().st_size <= 2**16
-    assert cache.get(f"{1999:064}", 20) == [1999 / 7] * 20
-    assert cache.get(f"{0:064}", 20) is None
+    assert cache.get(f"{1999:064}") == [1999 / 7] * 20
+    assert cache.get(f"{0:064}") is None
     cache.put("large", [0.123456789] * 100_000)  # never fits, and harms nothing
     assert file.stat().st_size <= 2**16
     cache.close()
@@ -83,9 +83,9 @@ def test_the_file_stays_within_its_bounds(tmp_path: Path) -> None:
 PUT_MANY = """
 import sys
 from pathlib import Path
-from rerank_http.cache import AnswerCache
+from rerank_http.cache import ResponseCache
 
-cache, start = AnswerCache(Path(sys.argv[1]), 2**22), int(sys.argv[2])
+cache, start = ResponseCache(Path(sys.argv[1]), 2**22), int(sys.argv[2])
 for i in range(start, start + 100):
     cache.put(str(i), [float(i)])
 cache.close()
@@ -97,8 +97,8 @@ def test_processes_share_the_file(tmp_path: Path) -> None:
     commands = [[sys.executable, "-c", PUT_MANY, str(file), str(100 * i)] for i in range(3)]
     processes = [subprocess.Popen(command) for command in commands]
     assert [process.wait(60) for process in processes] == [0, 0, 0]
-    cache = AnswerCache(file, 2**22)
-    assert [cache.get(str(i), 1) for i in range(300)] == [[float(i)] for i in range(300)]
+    cache = ResponseCache(file, 2**22)
+    assert [cache.get(str(i)) for i in range(300)] == [[float(i)] for i in range(300)]
     cache.close()
 
 
@@ -117,7 +117,7 @@ def test_a_damaged_file_costs_its_answers_only(
     with make(server, file) as reranker:
         reranker.rank("q", DOCUMENTS)
         with closing(sqlite3.connect(file)) as other:
-            other.execute("DROP TABLE answers")
+            other.execute("DROP TABLE responses")
         with caplog.at_level(logging.WARNING):
             assert len(reranker.rank("q2", DOCUMENTS)) == 3
     assert "cannot be read: no such table" in caplog.text
@@ -130,7 +130,7 @@ def test_a_damaged_answer_is_asked_for_again(server: Loopback, tmp_path: Path, k
     with make(server, file) as reranker:
         first = reranker.rank("q", DOCUMENTS)
         with closing(sqlite3.connect(file, isolation_level=None)) as other:
-            other.execute("UPDATE answers SET scores = ?", (kept,))
+            other.execute("UPDATE responses SET value = ?", (kept,))
         assert reranker.rank("q", DOCUMENTS).results == first.results
     assert server.count == 2
 

@@ -127,6 +127,15 @@ def _as_score(score: Any, place: int) -> float:
     return value
 
 
+def kept_scores(kept: Any, count: int) -> list[float | None] | None:
+    """The scores that the cache kept; None where it kept none, or not one per document."""
+    return kept if isinstance(kept, list) and len(kept) == count and all(map(_is_score, kept)) else None
+
+
+def _is_score(value: Any) -> bool:
+    return value is None or (type(value) in (int, float) and math.isfinite(value))
+
+
 def _kind(value: Any) -> str:
     if value is None:
         return "null"

@@ -6,18 +6,18 @@ import asyncio
 import time
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import httpx
 
 from rerank import InvalidOptionsError, ProviderError, ProviderTimeoutError, Request, Scores
 from rerank_api.address import endpoint, path_of
-from rerank_api.answers import WrongAnswerError, check
+from rerank_api.answers import WrongAnswerError, check, kept_scores
 from rerank_api.keys import find_key, how_to_set
 from rerank_api.options import SPECIFIC, ApiOptions
 from rerank_api.provider import Answer, Link, Provider, Question
 from rerank_http.address import sibling
-from rerank_http.cache import AnswerCache, cache_key
+from rerank_http.cache import ResponseCache, cache_key, without_credentials
 from rerank_http.failures import AttemptError, Failure, of_answer, of_exception, of_reply
 from rerank_http.pace import Pace
 from rerank_http.pace import estimate_tokens as tokens_of
@@ -27,9 +27,6 @@ from rerank_http.transport import open_pool
 from rerank_http.wire import Reply, Sender, as_reply, merge_headers
 
 T = TypeVar("T")
-
-_CREDENTIALS: Final = ("auth", "key", "token", "secret", "cookie", "password", "signature")
-"""Words in the names of headers that say who asks, not what; the cache's keys leave those out."""
 
 
 @dataclass(slots=True)
@@ -75,7 +72,7 @@ class Service:
         for secret in (*own.values(), key or ""):
             self._secrets.add(secret)
         self._url = endpoint(provider, model, options)
-        self._cache = None if options.cache is None else AnswerCache(options.cache, options.cache_max_bytes)
+        self._cache = None if options.cache is None else ResponseCache(options.cache, options.cache_max_bytes)
         self._pool = open_pool(options, self._url)
         self._headers = merge_headers({} if key is None else provider.authorize(key), provider.headers, own)
         self._send = provider.connect(
@@ -185,7 +182,7 @@ class Service:
         key = ""
         if self._cache is not None:
             key = self._cache_key(question, body)
-            kept = await asyncio.to_thread(self._cache.get, key, len(question.texts))
+            kept = kept_scores(await asyncio.to_thread(self._cache.get, key), len(question.texts))
             if kept is not None:
                 tally.cached += 1
                 return kept
@@ -202,16 +199,13 @@ class Service:
         return values
 
     def _cache_key(self, question: Question, body: Mapping[str, Any]) -> str:
-        headers = merge_headers(self._provider.headers, self._own_headers)
         return cache_key(
             {
                 "provider": self._provider.name,
                 "url": self._url,
                 "body": body,
                 "top_k": question.top_k,  # how many scores are enough, even where the body does not tell
-                "headers": {
-                    name: value for name, value in headers.items() if not any(word in name for word in _CREDENTIALS)
-                },
+                "headers": without_credentials(merge_headers(self._provider.headers, self._own_headers)),
                 "options": {name: getattr(question.options, name) for name in SPECIFIC},
             }
         )

@@ -1,14 +1,13 @@
-"""Answers kept in a SQLite file, shared by threads and processes, bounded, the oldest dropped first."""
+"""Responses kept in a SQLite file, shared by threads and processes, bounded, the oldest dropped first."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import logging
-import math
 import sqlite3
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
@@ -21,16 +20,25 @@ _FORMAT: Final = 1
 _PAGE: Final = 4096
 _PATIENCE: Final = 5.0
 """Seconds to wait for another process's write."""
+_CREDENTIALS: Final = ("auth", "key", "token", "secret", "cookie", "password", "signature")
+"""Words in the names of headers that say who asks, not what."""
 
 
 def cache_key(parts: Mapping[str, Any]) -> str:
-    """A digest of everything that changes an answer."""
+    """A digest of everything that changes a response."""
     content = json.dumps({"format": _FORMAT, **parts}, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(content.encode()).hexdigest()
 
 
-class AnswerCache:
-    """A file of answers by key. A file that cannot be read or written costs its answers, never the call.
+def without_credentials(headers: Mapping[str, str]) -> dict[str, str]:
+    """The headers that may change a response; names are lower-case."""
+    return {name: value for name, value in headers.items() if not any(word in name for word in _CREDENTIALS)}
+
+
+class ResponseCache:
+    """A file of JSON values by key. A file that cannot be read or written costs its values, never the call.
+
+    It is checked at once and opened with the first use, so that where nothing was asked there is nothing to close.
 
     Args:
         path: The file; made where it is missing.
@@ -41,37 +49,46 @@ class AnswerCache:
     """
 
     def __init__(self, path: Path, max_bytes: int) -> None:
-        self._path = path.expanduser()
+        self._path, self._max_bytes = path.expanduser(), max_bytes
         self._lock = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
+        self._closed = False
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._path.touch(mode=0o600)
-            self._connection = sqlite3.connect(
-                self._path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False
-            )
-            try:
-                self._connection.execute(f"PRAGMA page_size = {_PAGE}")
-                self._connection.execute("PRAGMA journal_mode = WAL")  # writes wait for no disk, readers for no writer
-                self._connection.execute("PRAGMA synchronous = NORMAL")
-                self._connection.execute("PRAGMA wal_autocheckpoint = 64")
-                self._connection.execute(
-                    "CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, scores TEXT NOT NULL)"
-                )
-                self._connection.execute(f"PRAGMA max_page_count = {max_bytes // _PAGE}")
-            except BaseException:
-                self._connection.close()
-                raise
+            self._connect().close()
         except (OSError, sqlite3.Error) as error:
             raise InvalidOptionsError(
                 f"cache {self._path} cannot be used ({error}): name a file that is not there yet, in a folder you may write"
             ) from error
 
-    def get(self, key: str, count: int) -> list[float | None] | None:
-        """The scores kept under a key, or None; ``count`` is how many there have to be."""
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self._path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
+        try:
+            connection.execute(f"PRAGMA page_size = {_PAGE}")
+            connection.execute("PRAGMA journal_mode = WAL")  # writes wait for no disk, readers for no writer
+            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute("PRAGMA wal_autocheckpoint = 64")
+            connection.execute("CREATE TABLE IF NOT EXISTS responses (key TEXT PRIMARY KEY, value TEXT NOT NULL)")
+            connection.execute(f"PRAGMA max_page_count = {self._max_bytes // _PAGE}")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _opened(self) -> sqlite3.Connection:
+        if self._closed:
+            raise sqlite3.ProgrammingError("it is closed")
+        if self._connection is None:
+            self._connection = self._connect()
+        return self._connection
+
+    def get(self, key: str) -> Any:
+        """The value kept under a key; None where there is none, or it is not JSON."""
         try:
             with (
                 self._lock,
-                closing(self._connection.execute("SELECT scores FROM answers WHERE key = ?", (key,))) as rows,
+                closing(self._opened().execute("SELECT value FROM responses WHERE key = ?", (key,))) as rows,
             ):
                 row = rows.fetchone()
         except sqlite3.Error as error:
@@ -80,40 +97,40 @@ class AnswerCache:
         if row is None:
             return None
         try:
-            scores = json.loads(row[0])
+            return json.loads(row[0])
         except (ValueError, TypeError) as error:
-            logger.warning("cache %s holds no answer under a key: %s", self._path, error)
+            logger.warning("cache %s holds a value that is not JSON: %s", self._path, error)
             return None
-        return scores if isinstance(scores, list) and len(scores) == count and all(map(_is_score, scores)) else None
 
-    def put(self, key: str, scores: Sequence[float | None]) -> None:
-        """Keep scores under a key, dropping the oldest where the file is full."""
+    def put(self, key: str, value: Any) -> None:
+        """Keep a value under a key, dropping the oldest where the file is full."""
         try:
             with self._lock:
+                connection = self._opened()
                 for _ in range(8):
-                    if self._insert(key, json.dumps(scores)):
+                    if _insert(connection, key, json.dumps(value)):
                         return
-                    self._connection.execute(
-                        "DELETE FROM answers WHERE rowid IN (SELECT rowid FROM answers ORDER BY rowid "
-                        "LIMIT 1 + (SELECT count(*) / 4 FROM answers))"
+                    connection.execute(
+                        "DELETE FROM responses WHERE rowid IN (SELECT rowid FROM responses ORDER BY rowid "
+                        "LIMIT 1 + (SELECT count(*) / 4 FROM responses))"
                     )
         except sqlite3.Error as error:
             logger.warning("cache %s cannot be written: %s", self._path, error)
 
-    def _insert(self, key: str, scores: str) -> bool:
-        try:
-            self._connection.execute("INSERT OR REPLACE INTO answers VALUES (?, ?)", (key, scores))
-        except sqlite3.OperationalError as error:
-            if "full" in str(error):
-                return False
-            raise
-        return True
-
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; what comes later finds it closed."""
         with self._lock:
-            self._connection.close()
+            self._closed = True
+            if self._connection is not None:
+                self._connection.close()
 
 
-def _is_score(value: Any) -> bool:
-    return value is None or (type(value) in (int, float) and math.isfinite(value))
+def _insert(connection: sqlite3.Connection, key: str, value: str) -> bool:
+    """Whether a row was written; False where the file is full."""
+    try:
+        connection.execute("INSERT OR REPLACE INTO responses VALUES (?, ?)", (key, value))
+    except sqlite3.OperationalError as error:
+        if "full" in str(error):
+            return False
+        raise
+    return True
