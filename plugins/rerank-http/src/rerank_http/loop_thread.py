@@ -45,7 +45,7 @@ class LoopThread:
             return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def close(self, last: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Cancel what is under way, run ``last`` where the thread ever started, and end the thread; called once."""
+        """Run ``last``, cancel what it leaves under way, and end the thread; nothing where the thread never started."""
         if self.pid != os.getpid():  # after a fork: the lock may be another thread's, the loop runs nowhere
             return
         with self._lock:  # whatever was submitted before is under way by then, and nothing can be after
@@ -68,10 +68,10 @@ def _run(loop: asyncio.AbstractEventLoop) -> None:
 
 async def _finish(loop: asyncio.AbstractEventLoop, last: Callable[[], Coroutine[Any, Any, None]]) -> None:
     try:
+        await last()
+    finally:
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await last()
-    finally:
         loop.stop()
