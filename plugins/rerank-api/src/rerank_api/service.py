@@ -12,7 +12,7 @@ from rerank_api.answers import WrongAnswerError, check, kept_scores
 from rerank_api.keys import find_key, how_to_set
 from rerank_api.limit import DocumentLimit
 from rerank_api.options import SPECIFIC, ApiOptions
-from rerank_api.provider import Answer, Link, Provider, Question
+from rerank_api.provider import Connection, Provider, Question, RawAnswer
 from rerank_http.caller import Call, Caller
 from rerank_http.pace import estimate_tokens as tokens_of
 from rerank_http.wire import Reply
@@ -48,7 +48,7 @@ class Service:
             key_hint=how_to_set(provider),
         )
         self._send = provider.connect(
-            Link(
+            Connection(
                 client=self._caller.client,
                 url=self._caller.url,
                 headers=self._caller.headers,
@@ -120,7 +120,7 @@ class Service:
             options={name: getattr(question.options, name) for name in SPECIFIC},
         )
 
-    def _check(self, reply: Reply, question: Question) -> tuple[Answer, list[float | None]]:
+    def _check(self, reply: Reply, question: Question) -> tuple[RawAnswer, list[float | None]]:
         try:
             answer = self._provider.answer(reply.body, question)
             return answer, check(answer, question)
