@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,6 @@ import pytest
 from loopback import Loopback
 
 from rerank import InvalidOptionsError, Reranker
-from rerank_http.cache import ResponseCache
 
 DOCUMENTS = ["one", "two", "three"]
 
@@ -65,41 +62,6 @@ def test_everything_that_changes_the_answer_counts(server: Loopback, tmp_path: P
             ) as reranker:
                 reranker.rank(query, documents, **overrides)
             assert server.count == count
-
-
-def test_the_file_stays_within_its_bounds(tmp_path: Path) -> None:
-    file = tmp_path / "answers"
-    cache = ResponseCache(file, 2**16)
-    for i in range(2000):
-        cache.put(f"{i:064}", [i / 7] * 20)
-    assert file.stat().st_size <= 2**16
-    assert cache.get(f"{1999:064}") == [1999 / 7] * 20
-    assert cache.get(f"{0:064}") is None
-    cache.put("large", [0.123456789] * 100_000)  # never fits, and harms nothing
-    assert file.stat().st_size <= 2**16
-    cache.close()
-
-
-PUT_MANY = """
-import sys
-from pathlib import Path
-from rerank_http.cache import ResponseCache
-
-cache, start = ResponseCache(Path(sys.argv[1]), 2**22), int(sys.argv[2])
-for i in range(start, start + 100):
-    cache.put(str(i), [float(i)])
-cache.close()
-"""
-
-
-def test_processes_share_the_file(tmp_path: Path) -> None:
-    file = tmp_path / "answers"
-    commands = [[sys.executable, "-c", PUT_MANY, str(file), str(100 * i)] for i in range(3)]
-    processes = [subprocess.Popen(command) for command in commands]
-    assert [process.wait(60) for process in processes] == [0, 0, 0]
-    cache = ResponseCache(file, 2**22)
-    assert [cache.get(str(i)) for i in range(300)] == [[float(i)] for i in range(300)]
-    cache.close()
 
 
 def test_a_file_that_is_no_cache_is_told(server: Loopback, tmp_path: Path) -> None:

@@ -13,14 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from api_ranking import rerank, score
 from loopback import Hit, Loopback, Response
 
 from rerank import Document, ProviderError, ProviderTimeoutError, Request, Reranker, RerankError
-from rerank_http.loop_thread import LoopThread
-from rerank_http.transport import Lanes
 
 DOCUMENTS = [f"document {i}" for i in range(10)]
 both = pytest.mark.parametrize("provider", ["jina", "cohere"])
@@ -337,14 +334,6 @@ def test_requests_a_minute_are_spread(server: Loopback) -> None:
         assert 0.45 < time.monotonic() - started < 1.5
 
 
-def test_retries_wait_for_their_turn_too(server: Loopback) -> None:
-    server.script([Response({}, 503), Response({}, 503), Response({"results": [{"index": 0, "relevance_score": 0.5}]})])
-    with make(server, requests_per_minute=300) as reranker:
-        started = time.monotonic()
-        reranker.rank("q", ["one"])
-        assert time.monotonic() - started > 0.35
-
-
 def test_rank_many_sends_no_further_ahead_than_the_deadline_allows(server: Loopback) -> None:
     with make(server, requests_per_minute=300, deadline=1.0) as reranker:  # five a second: the last of ten after 1.8 s
         assert len(list(reranker.rank_many((str(i), DOCUMENTS) for i in range(10)))) == 10
@@ -358,15 +347,6 @@ def test_tokens_a_minute_are_spread_by_the_usage_told(server: Loopback, name: st
         for i in range(3):
             reranker.rank(str(i), DOCUMENTS)
         assert 0.9 < time.monotonic() - started < 2
-
-
-def test_a_turn_beyond_the_deadline_is_told_at_once(server: Loopback) -> None:
-    with make(server, requests_per_minute=1, deadline=5) as reranker:
-        reranker.rank("q", DOCUMENTS)
-        started = time.monotonic()
-        with pytest.raises(ProviderTimeoutError, match="its turn comes in"):
-            reranker.rank("q", DOCUMENTS)
-        assert time.monotonic() - started < 1
 
 
 def test_nothing_is_asked_after_close(server: Loopback) -> None:
@@ -395,44 +375,3 @@ def test_closing_amid_rank_many_is_a_typed_error(server: Loopback) -> None:
     with pytest.raises(RerankError, match="closed") as caught:
         list(many)
     assert caught.value.__cause__ is None
-
-
-def test_a_call_beside_close_ends_typed() -> None:
-    closing, told = threading.Event(), threading.Event()
-    thread = LoopThread()
-
-    async def last() -> None:
-        closing.set()
-        await asyncio.to_thread(told.wait, 5)  # what is submitted now came after the last task was cancelled
-
-    thread.submit(asyncio.sleep(0)).result(5)
-    with ThreadPoolExecutor(1) as pool:
-        closed = pool.submit(thread.close, last)
-        assert closing.wait(5)
-        with pytest.raises(RerankError, match="closed"):
-            thread.submit(asyncio.sleep(0))
-        told.set()
-        closed.result(5)
-
-
-def test_idle_connections_are_closed_while_others_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    taken: list[httpx.Response] = []
-
-    class Lane(httpx.AsyncBaseTransport):
-        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-            return httpx.Response(200, stream=httpx.ByteStream(b""))
-
-        async def aclose(self) -> None:
-            if not taken:  # another call takes the connection just given back
-                taken.append(await lanes.handle_async_request(httpx.Request("POST", "http://h")))
-
-    async def used() -> None:
-        monkeypatch.setattr("rerank_http.transport._IDLE", 0.05)
-        first, second = [await lanes.handle_async_request(httpx.Request("POST", "http://h")) for _ in range(2)]
-        await second.aclose()
-        await asyncio.sleep(0.1)
-        await first.aclose()
-
-    lanes = Lanes(Lane)
-    asyncio.run(used())
-    assert len(taken) == 1
