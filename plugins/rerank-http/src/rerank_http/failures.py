@@ -51,9 +51,9 @@ class Failure:
 
     def error(self, provider: str, attempts: int) -> ProviderError:
         """The typed error, after so many attempts."""
-        told = [f"request {self.request_id}"] if self.request_id else []
-        told += [f"{attempts} attempts"] if attempts > 1 else []
-        more = f" ({', '.join(told)})" if told else ""
+        details = [f"request {self.request_id}"] if self.request_id else []
+        details += [f"{attempts} attempts"] if attempts > 1 else []
+        more = f" ({', '.join(details)})" if details else ""
         message = f"{provider} {self.what}{more}: {self.step}"
         if issubclass(self.kind, RateLimitError):
             return self.kind(
@@ -115,33 +115,33 @@ def of_answer(problem: str, reply: Reply, secrets: Secrets) -> Failure:
 
 def of_exception(error: httpx.HTTPError, url: str, secrets: Secrets) -> Failure:
     """A request to which no whole response came."""
-    told = secrets.hide(f"{type(error).__name__}: {error}".rstrip(": "))[:_LONGEST]
+    said = secrets.hide(f"{type(error).__name__}: {error}".rstrip(": "))[:_LONGEST]
     if isinstance(error, httpx.ConnectTimeout):
         return Failure(
-            what=f"could not be reached in time at {without_query(url)} ({told})",
+            what=f"could not be reached in time at {without_query(url)} ({said})",
             step="check url= and the network, or raise connect_timeout",
             kind=ProviderTimeoutError,
             transient=True,
         )
     if isinstance(error, httpx.TimeoutException):
         return Failure(
-            what=f"stopped answering ({told})",
+            what=f"stopped answering ({said})",
             step="try again later, send fewer documents (batch_size=), or raise read_timeout",
             kind=ProviderTimeoutError,
             transient=True,
         )
     if _is_distrust(error):
         return Failure(
-            what=f"has a certificate that is not trusted at {without_query(url)} ({told})",
+            what=f"has a certificate that is not trusted at {without_query(url)} ({said})",
             step="check url=, or pass ca_file= with the certificates of your own authority",
         )
     if isinstance(error, httpx.TransportError):
         return Failure(
-            what=f"could not be reached, or broke off, at {without_query(url)} ({told})",
+            what=f"could not be reached, or broke off, at {without_query(url)} ({said})",
             step="check url=, the network and that the service runs, or try again later",
             transient=True,
         )
-    return Failure(what=f"sent what cannot be decoded ({told})", step="report it to the provider")
+    return Failure(what=f"sent what cannot be decoded ({said})", step="report it to the provider")
 
 
 def message_of(reply: Reply, secrets: Secrets) -> str:
@@ -158,7 +158,7 @@ def _message_in(body: Any) -> str:
     if isinstance(body, list):
         return "; ".join(filter(None, map(_message_in, body[:3])))
     if isinstance(body, Mapping):
-        return next((told for name in _MESSAGES if (told := _message_in(body.get(name)))), "")
+        return next((found for name in _MESSAGES if (found := _message_in(body.get(name)))), "")
     return ""
 
 
