@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
 import subprocess
 import sys
 import threading
@@ -74,15 +73,6 @@ def test_arank_many_shares_one_pool_and_keeps_order(server: Loopback, provider: 
         assert results.query == f"query {i}"
         assert {r.text: r.score for r in results} == {text: score(f"query {i}", text) for text in DOCUMENTS}
     assert 2 <= server.accepted <= 8
-
-
-def test_threads_share_one_pool(server: Loopback) -> None:
-    server.handler = slow(0.01)
-    with make(server, max_concurrency=4) as reranker, ThreadPoolExecutor(8) as pool:
-        for i, results in enumerate(pool.map(lambda i: reranker.rank(f"q{i}", DOCUMENTS), range(32))):
-            assert {r.text: r.score for r in results} == {text: score(f"q{i}", text) for text in DOCUMENTS}
-    assert server.accepted <= 4
-    assert server.busiest <= 4
 
 
 @both
@@ -189,25 +179,6 @@ def test_an_unclosed_reranker_ends_with_its_process(server: Loopback) -> None:
         [sys.executable, "-W", "error", "-c", code], check=False, capture_output=True, text=True, timeout=60
     )
     assert (done.stdout, done.stderr, done.returncode) == ("2\n", "", 0)
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_forked_child_asks_on_its_own_connection(server: Loopback) -> None:
-    with make(server) as reranker:
-        reranker.rank("q", DOCUMENTS)
-        child = os.fork()
-        if child == 0:
-            try:
-                os._exit(0 if len(reranker.rank("q", DOCUMENTS)) == 10 else 1)
-            finally:
-                os._exit(2)
-        ends = time.monotonic() + 20
-        while (waited := os.waitpid(child, os.WNOHANG)) == (0, 0) and time.monotonic() < ends:
-            time.sleep(0.02)
-        assert waited == (child, 0)
-        reranker.rank("q", DOCUMENTS)
-    assert server.accepted == 2
 
 
 def test_rank_many_is_concurrent_and_in_order(server: Loopback) -> None:
