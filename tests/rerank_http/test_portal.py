@@ -108,6 +108,18 @@ def test_closing_amid_many_calls_ends_every_one_typed(server: Loopback) -> None:
             future.result(5)
 
 
+def test_what_was_cancelled_before_close_logs_nothing(server: Loopback, caplog: pytest.LogCaptureFixture) -> None:
+    server.script([Response({}, delay=30)])
+    chat = Chat(server.url, deadline=60)
+    future = chat.portal.submit(lambda service: service.ask("hello"))
+    assert until(lambda: server.count == 1)
+    future.cancel()  # as an interrupt does, right before the reranker is closed
+    chat.portal.close()
+    del future
+    gc.collect()
+    assert "never retrieved" not in caplog.text
+
+
 def test_nothing_is_asked_after_close(server: Loopback) -> None:
     chat = Chat(server.url)
     chat.portal.close()

@@ -67,11 +67,12 @@ def _run(loop: asyncio.AbstractEventLoop) -> None:
 
 
 async def _finish(loop: asyncio.AbstractEventLoop, last: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    tasks = asyncio.all_tasks()
     try:
         await last()
     finally:
-        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        tasks = (tasks | asyncio.all_tasks()) - {asyncio.current_task()}
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)  # also those that ended meanwhile, and nobody waits for
         loop.stop()
