@@ -215,7 +215,7 @@ def demo(session: nox.Session) -> None:
 @nox.session
 def faults(session: nox.Session) -> None:
     """2,000 calls through a faulty server on loopback; writes benchmarks/results/api_faults.md."""
-    install(session, [ALL["rerank-core"], ALL["rerank-api"]], *TEST_TOOLS)
+    install(session, [ALL["rerank-core"], ALL["rerank-http"], ALL["rerank-api"]], *TEST_TOOLS)
     session.run("python", "benchmarks/api_faults.py", "--calls", "2000", *session.posargs)
 
 

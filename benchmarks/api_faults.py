@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "rerank_api"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "rerank_http"))
 
 from api_faults import DEADLINE, KINDS, SHARE, FaultyServer, faulty_reranker, run_calls
 

@@ -25,8 +25,9 @@ from rerank.documents import as_documents
 
 SERVER = """
 import asyncio, sys
-sys.path.insert(0, {tests!r})
-from api_loopback import Loopback, rerank
+sys.path.extend({folders!r})
+from api_ranking import rerank
+from loopback import Loopback
 
 async def answer(hit):
     await asyncio.sleep({delay})
@@ -49,8 +50,8 @@ class Server:
     """The loopback server in a process of its own."""
 
     def __init__(self, delay: float) -> None:
-        tests = str(Path(__file__).parents[1] / "tests" / "rerank_api")
-        code = SERVER.format(tests=tests, delay=delay)
+        tests = Path(__file__).parents[1] / "tests"
+        code = SERVER.format(folders=[str(tests / "rerank_api"), str(tests / "rerank_http")], delay=delay)
         self._process = subprocess.Popen(
             [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )

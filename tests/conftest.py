@@ -1,7 +1,9 @@
-"""What every distribution's tests share: the real data, where this machine has it, and a hub of their own."""
+"""What every distribution's tests share: the real data, where this machine has it, a hub of their own, and no keys."""
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 
 SHARED = Path(__file__).parents[2] / "shared"
 sys.path.append(str(Path(__file__).parent / "core"))  # where hub_server.py and fake_plugins.py lie
+sys.path.append(str(Path(__file__).parent / "rerank_http"))  # where loopback.py lies
 
 from hub_server import Hub  # noqa: E402
 
@@ -20,6 +23,35 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"needs the data folder {SHARED.name}/ beside the checkout")
     return SHARED
+
+
+@pytest.fixture
+def no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither keys nor proxies of this machine."""
+    for name in list(os.environ):
+        if (
+            name.endswith(("_API_KEY", "_ACCESS_TOKEN"))
+            or name.startswith(("AWS_", "GOOGLE_"))
+            or "PROXY" in name.upper()
+        ):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate for 127.0.0.1 that signs itself, made on the spot; and its key beside it."""
+    folder = tmp_path_factory.mktemp("tls")
+    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=loopback -addext subjectAltName=IP:127.0.0.1"
+    try:
+        subprocess.run(
+            [*command.split(), "-keyout", folder / "key.pem", "-out", folder / "cert.pem"],
+            check=True,
+            capture_output=True,
+            timeout=30,
+        )
+    except (OSError, subprocess.SubprocessError):
+        pytest.skip("needs the openssl command to make a certificate")
+    return folder / "cert.pem"
 
 
 @pytest.fixture

@@ -105,7 +105,8 @@ def service() -> Iterator[str]:
     """The address of a rerank service on this machine."""
     pytest.importorskip("rerank_api")
     sys.path.append(str(TESTS / "rerank_api"))
-    from api_loopback import Loopback, rerank
+    from api_ranking import rerank
+    from loopback import Loopback
 
     server = Loopback(rerank, keep_hits=False)
     yield server.url

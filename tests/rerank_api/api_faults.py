@@ -9,7 +9,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from api_loopback import Hit, Loopback, Response, rerank, score
+from api_ranking import rerank, score
+from loopback import Hit, Loopback, Response
 
 from rerank import ProviderError, ProviderTimeoutError, RateLimitError, Reranker
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +10,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from api_loopback import Loopback, rerank
+from api_ranking import rerank
+from loopback import Loopback
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -23,15 +23,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(autouse=True)
-def no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_keys(no_keys: None) -> None:
     """Tests set the keys they need."""
-    for name in list(os.environ):
-        if (
-            name.endswith(("_API_KEY", "_ACCESS_TOKEN"))
-            or name.startswith(("AWS_", "GOOGLE_"))
-            or "PROXY" in name.upper()
-        ):
-            monkeypatch.delenv(name)
 
 
 @pytest.fixture

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
-from api_loopback import Loopback
+from loopback import Loopback
 
 from rerank import InvalidOptionsError, Reranker
-from rerank_api.cache import AnswerCache
 
 DOCUMENTS = ["one", "two", "three"]
 
@@ -67,41 +64,6 @@ def test_everything_that_changes_the_answer_counts(server: Loopback, tmp_path: P
             assert server.count == count
 
 
-def test_the_file_stays_within_its_bounds(tmp_path: Path) -> None:
-    file = tmp_path / "answers"
-    cache = AnswerCache(file, 2**16)
-    for i in range(2000):
-        cache.put(f"{i:064}", [i / 7] * 20)
-    assert file.stat().st_size <= 2**16
-    assert cache.get(f"{1999:064}", 20) == [1999 / 7] * 20
-    assert cache.get(f"{0:064}", 20) is None
-    cache.put("large", [0.123456789] * 100_000)  # never fits, and harms nothing
-    assert file.stat().st_size <= 2**16
-    cache.close()
-
-
-PUT_MANY = """
-import sys
-from pathlib import Path
-from rerank_api.cache import AnswerCache
-
-cache, start = AnswerCache(Path(sys.argv[1]), 2**22), int(sys.argv[2])
-for i in range(start, start + 100):
-    cache.put(str(i), [float(i)])
-cache.close()
-"""
-
-
-def test_processes_share_the_file(tmp_path: Path) -> None:
-    file = tmp_path / "answers"
-    commands = [[sys.executable, "-c", PUT_MANY, str(file), str(100 * i)] for i in range(3)]
-    processes = [subprocess.Popen(command) for command in commands]
-    assert [process.wait(60) for process in processes] == [0, 0, 0]
-    cache = AnswerCache(file, 2**22)
-    assert [cache.get(str(i), 1) for i in range(300)] == [[float(i)] for i in range(300)]
-    cache.close()
-
-
 def test_a_file_that_is_no_cache_is_told(server: Loopback, tmp_path: Path) -> None:
     file = tmp_path / "notes.txt"
     file.write_text("not a database at all, " * 100)
@@ -117,7 +79,7 @@ def test_a_damaged_file_costs_its_answers_only(
     with make(server, file) as reranker:
         reranker.rank("q", DOCUMENTS)
         with closing(sqlite3.connect(file)) as other:
-            other.execute("DROP TABLE answers")
+            other.execute("DROP TABLE responses")
         with caplog.at_level(logging.WARNING):
             assert len(reranker.rank("q2", DOCUMENTS)) == 3
     assert "cannot be read: no such table" in caplog.text
@@ -130,13 +92,13 @@ def test_a_damaged_answer_is_asked_for_again(server: Loopback, tmp_path: Path, k
     with make(server, file) as reranker:
         first = reranker.rank("q", DOCUMENTS)
         with closing(sqlite3.connect(file, isolation_level=None)) as other:
-            other.execute("UPDATE answers SET scores = ?", (kept,))
+            other.execute("UPDATE responses SET value = ?", (kept,))
         assert reranker.rank("q", DOCUMENTS).results == first.results
     assert server.count == 2
 
 
 def test_an_answer_with_the_first_k_is_none_with_all(server: Loopback, tmp_path: Path) -> None:
-    from api_loopback import Response
+    from loopback import Response
 
     from rerank import ProviderError
 
@@ -148,7 +110,8 @@ def test_an_answer_with_the_first_k_is_none_with_all(server: Loopback, tmp_path:
 
 
 def test_wrong_answers_are_not_kept(server: Loopback, tmp_path: Path) -> None:
-    from api_loopback import Response, rerank
+    from api_ranking import rerank
+    from loopback import Response
 
     from rerank import ProviderError
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
 import subprocess
 import sys
 import threading
@@ -13,13 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
-from api_loopback import Hit, Loopback, Response, rerank, score
+from api_ranking import rerank, score
+from loopback import Hit, Loopback, Response
 
 from rerank import Document, ProviderError, ProviderTimeoutError, Request, Reranker, RerankError
-from rerank_api.loop_thread import LoopThread
-from rerank_api.transport import Lanes
 
 DOCUMENTS = [f"document {i}" for i in range(10)]
 both = pytest.mark.parametrize("provider", ["jina", "cohere"])
@@ -76,15 +73,6 @@ def test_arank_many_shares_one_pool_and_keeps_order(server: Loopback, provider: 
         assert results.query == f"query {i}"
         assert {r.text: r.score for r in results} == {text: score(f"query {i}", text) for text in DOCUMENTS}
     assert 2 <= server.accepted <= 8
-
-
-def test_threads_share_one_pool(server: Loopback) -> None:
-    server.handler = slow(0.01)
-    with make(server, max_concurrency=4) as reranker, ThreadPoolExecutor(8) as pool:
-        for i, results in enumerate(pool.map(lambda i: reranker.rank(f"q{i}", DOCUMENTS), range(32))):
-            assert {r.text: r.score for r in results} == {text: score(f"q{i}", text) for text in DOCUMENTS}
-    assert server.accepted <= 4
-    assert server.busiest <= 4
 
 
 @both
@@ -178,7 +166,7 @@ def test_a_forgotten_reranker_closes_itself(server: Loopback) -> None:
     make(server).rank("q", DOCUMENTS)
     gc.collect()
     assert until(lambda: server.open_connections == 0)
-    assert not any(thread.name == "rerank-api" for thread in threading.enumerate())
+    assert not any(thread.name == "rerank-http" for thread in threading.enumerate())
 
 
 def test_an_unclosed_reranker_ends_with_its_process(server: Loopback) -> None:
@@ -191,25 +179,6 @@ def test_an_unclosed_reranker_ends_with_its_process(server: Loopback) -> None:
         [sys.executable, "-W", "error", "-c", code], check=False, capture_output=True, text=True, timeout=60
     )
     assert (done.stdout, done.stderr, done.returncode) == ("2\n", "", 0)
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_forked_child_asks_on_its_own_connection(server: Loopback) -> None:
-    with make(server) as reranker:
-        reranker.rank("q", DOCUMENTS)
-        child = os.fork()
-        if child == 0:
-            try:
-                os._exit(0 if len(reranker.rank("q", DOCUMENTS)) == 10 else 1)
-            finally:
-                os._exit(2)
-        ends = time.monotonic() + 20
-        while (waited := os.waitpid(child, os.WNOHANG)) == (0, 0) and time.monotonic() < ends:
-            time.sleep(0.02)
-        assert waited == (child, 0)
-        reranker.rank("q", DOCUMENTS)
-    assert server.accepted == 2
 
 
 def test_rank_many_is_concurrent_and_in_order(server: Loopback) -> None:
@@ -336,14 +305,6 @@ def test_requests_a_minute_are_spread(server: Loopback) -> None:
         assert 0.45 < time.monotonic() - started < 1.5
 
 
-def test_retries_wait_for_their_turn_too(server: Loopback) -> None:
-    server.script([Response({}, 503), Response({}, 503), Response({"results": [{"index": 0, "relevance_score": 0.5}]})])
-    with make(server, requests_per_minute=300) as reranker:
-        started = time.monotonic()
-        reranker.rank("q", ["one"])
-        assert time.monotonic() - started > 0.35
-
-
 def test_rank_many_sends_no_further_ahead_than_the_deadline_allows(server: Loopback) -> None:
     with make(server, requests_per_minute=300, deadline=1.0) as reranker:  # five a second: the last of ten after 1.8 s
         assert len(list(reranker.rank_many((str(i), DOCUMENTS) for i in range(10)))) == 10
@@ -357,15 +318,6 @@ def test_tokens_a_minute_are_spread_by_the_usage_told(server: Loopback, name: st
         for i in range(3):
             reranker.rank(str(i), DOCUMENTS)
         assert 0.9 < time.monotonic() - started < 2
-
-
-def test_a_turn_beyond_the_deadline_is_told_at_once(server: Loopback) -> None:
-    with make(server, requests_per_minute=1, deadline=5) as reranker:
-        reranker.rank("q", DOCUMENTS)
-        started = time.monotonic()
-        with pytest.raises(ProviderTimeoutError, match="its turn comes in"):
-            reranker.rank("q", DOCUMENTS)
-        assert time.monotonic() - started < 1
 
 
 def test_nothing_is_asked_after_close(server: Loopback) -> None:
@@ -394,44 +346,3 @@ def test_closing_amid_rank_many_is_a_typed_error(server: Loopback) -> None:
     with pytest.raises(RerankError, match="closed") as caught:
         list(many)
     assert caught.value.__cause__ is None
-
-
-def test_a_call_beside_close_ends_typed() -> None:
-    closing, told = threading.Event(), threading.Event()
-    thread = LoopThread()
-
-    async def last() -> None:
-        closing.set()
-        await asyncio.to_thread(told.wait, 5)  # what is submitted now came after the last task was cancelled
-
-    thread.submit(asyncio.sleep(0)).result(5)
-    with ThreadPoolExecutor(1) as pool:
-        closed = pool.submit(thread.close, last)
-        assert closing.wait(5)
-        with pytest.raises(RerankError, match="closed"):
-            thread.submit(asyncio.sleep(0))
-        told.set()
-        closed.result(5)
-
-
-def test_idle_connections_are_closed_while_others_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    taken: list[httpx.Response] = []
-
-    class Lane(httpx.AsyncBaseTransport):
-        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-            return httpx.Response(200, stream=httpx.ByteStream(b""))
-
-        async def aclose(self) -> None:
-            if not taken:  # another call takes the connection just given back
-                taken.append(await lanes.handle_async_request(httpx.Request("POST", "http://h")))
-
-    async def used() -> None:
-        monkeypatch.setattr("rerank_api.transport._IDLE", 0.05)
-        first, second = [await lanes.handle_async_request(httpx.Request("POST", "http://h")) for _ in range(2)]
-        await second.aclose()
-        await asyncio.sleep(0.1)
-        await first.aclose()
-
-    lanes = Lanes(Lane)
-    asyncio.run(used())
-    assert len(taken) == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from api_loopback import Loopback
+from loopback import Loopback
 
 from rerank import Reranker
 from rerank.testing.contract import BackendContract

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import pickle
 import socket
 import ssl
-import subprocess
 import time
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
@@ -13,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from api_loopback import Loopback, Response, rerank, score
+from api_ranking import rerank, score
+from loopback import Loopback, Response
 
 from rerank import AuthenticationError, ProviderError, ProviderTimeoutError, RateLimitError, Reranker
-from rerank_api.failures import TRANSIENT, wait_of
-from rerank_api.retries import RetryBudget
+from rerank_http.failures import TRANSIENT
 
 DOCUMENTS = ["one", "two", "three"]
 GOOD = {"results": [{"index": i, "relevance_score": 0.5} for i in range(3)]}
@@ -112,12 +110,6 @@ def test_retry_after_is_honoured(server: Loopback, provider: str, dated: bool) -
         assert 0.9 < time.monotonic() - started < 3.5
 
 
-def test_errors_cross_processes() -> None:
-    error = RateLimitError("slow down", provider="jina", status=429, request_id="r", retry_after=2.5)
-    again = pickle.loads(pickle.dumps(error))
-    assert (type(again), str(again), vars(again)) == (RateLimitError, "slow down", vars(error))
-
-
 @both
 def test_a_wait_beyond_the_deadline_is_not_waited_for(server: Loopback, provider: str) -> None:
     server.script([Response({"message": "slow down"}, 429, {"retry-after": "3600"})])
@@ -127,74 +119,6 @@ def test_a_wait_beyond_the_deadline_is_not_waited_for(server: Loopback, provider
             reranker.rank("q", DOCUMENTS)
         assert time.monotonic() - started < 1
     assert caught.value.retry_after == 3600
-
-
-@pytest.mark.parametrize(
-    ("headers", "seconds"),
-    [
-        ({"retry-after": "7"}, 7),
-        ({"retry-after": "0"}, 0),
-        ({"retry-after-ms": "1500", "retry-after": "9"}, 1.5),
-        ({"retry-after": "Sun, 06 Nov 1994 08:49:37 GMT"}, 37),
-        ({"retry-after": "Sun, 06 Nov 1994 08:48:00 GMT"}, 0),
-        ({"retry-after": "Sun Nov  6 08:49:37 1994"}, 37),
-        ({"retry-after": "Sunday, 06-Nov-94 08:49:37 GMT"}, 37),
-        ({"retry-after": "soon"}, None),
-        ({"retry-after": "-3"}, None),
-        ({"x-ratelimit-reset": "784111787"}, 47),
-        ({"x-ratelimit-reset": "784111760000"}, 20),
-        ({"ratelimit-reset": "12"}, 12),
-        ({"x-ratelimit-reset-requests": "1m30s", "x-ratelimit-reset-tokens": "250ms"}, 90),
-        (
-            {
-                "x-ratelimit-reset-requests": "6m0s",
-                "x-ratelimit-remaining-requests": "4",
-                "x-ratelimit-reset-tokens": "250ms",
-                "x-ratelimit-remaining-tokens": "0",
-            },
-            0.25,
-        ),
-        ({"x-ratelimit-reset": "garbage"}, None),
-        ({}, None),
-    ],
-)
-def test_waits_are_read(headers: dict[str, str], seconds: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    if hasattr(time, "tzset"):
-        monkeypatch.setenv("TZ", "Asia/Tokyo")  # a date without a zone is UTC wherever we are
-        time.tzset()
-    now = datetime(1994, 11, 6, 8, 49, 0, tzinfo=timezone.utc).timestamp()
-    waited = wait_of(headers, now)
-    monkeypatch.undo()
-    if hasattr(time, "tzset"):
-        time.tzset()
-    assert waited == pytest.approx(seconds)
-
-
-def test_rate_limit_reset_is_honoured(server: Loopback) -> None:
-    server.script([Response({}, 429, {"x-ratelimit-reset": "1", "x-ratelimit-remaining": "0"}), Response(GOOD)])
-    with make(server) as reranker:
-        started = time.monotonic()
-        reranker.rank("q", DOCUMENTS)
-        assert 0.9 < time.monotonic() - started < 3
-
-
-def test_an_outage_is_not_amplified(server: Loopback) -> None:
-    server.script([Response({}, 503)])
-    with make(server, max_retries=5, backoff=0.001, retry_budget=0.1) as reranker:
-        for _ in range(60):
-            with pytest.raises(ProviderError):
-                reranker.rank("q", DOCUMENTS)
-    assert 80 <= server.count <= 60 + 20 + 6
-
-
-def test_a_budget_is_earned_by_requests() -> None:
-    budget = RetryBudget(0.5)
-    state: Any = None
-    assert [budget(state) for _ in range(21)] == [False] * 20 + [True]
-    budget.earn()
-    assert budget(state)
-    budget.earn()
-    assert not budget(state)
 
 
 @both
@@ -277,23 +201,6 @@ def test_scores_without_indices_are_one_a_document(server: Loopback, scores: lis
         reranker.rank("q", DOCUMENTS, top_k=1)
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate for 127.0.0.1 that signs itself, made on the spot; and its key beside it."""
-    folder = tmp_path_factory.mktemp("tls")
-    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=loopback -addext subjectAltName=IP:127.0.0.1"
-    try:
-        subprocess.run(
-            [*command.split(), "-keyout", folder / "key.pem", "-out", folder / "cert.pem"],
-            check=True,
-            capture_output=True,
-            timeout=30,
-        )
-    except (OSError, subprocess.SubprocessError):
-        pytest.skip("needs the openssl command to make a certificate")
-    return folder / "cert.pem"
-
-
 @both
 def test_tls_is_verified(certificate: Path, provider: str) -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -315,19 +222,6 @@ def test_a_proxy_is_used(server: Loopback, provider: str) -> None:
         assert len(reranker.rank("q", DOCUMENTS)) == 3
     assert server.hits[0].path.startswith("http://nowhere.invalid/v")
     assert "authorization" not in server.hits[0].headers  # there is no key
-
-
-@pytest.mark.parametrize("variable", ["HTTP_PROXY", "ALL_PROXY"])
-def test_the_environments_proxy_is_used(server: Loopback, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
-    monkeypatch.setenv(variable, server.url.replace("//", "//user:password@"))
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1,other.invalid")
-    with Reranker("tei", url="http://nowhere.invalid") as reranker:
-        assert len(reranker.rank("q", DOCUMENTS)) == 3
-    assert server.hits[-1].headers["proxy-authorization"].startswith("Basic ")
-    monkeypatch.setenv("NO_PROXY", "nowhere.invalid")
-    direct = Reranker("tei", url="http://nowhere.invalid", max_retries=0)
-    with direct, pytest.raises(ProviderError, match="could not be reached"):
-        direct.rank("q", DOCUMENTS)
 
 
 def test_headers_are_sent(server: Loopback) -> None:

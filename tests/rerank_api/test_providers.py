@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 from api_examples import EXAMPLES, KEY, QUERY, TEXTS, Example
-from api_loopback import Hit, Loopback, Response
 from click.testing import CliRunner
+from loopback import Hit, Loopback, Response
 
 from rerank import AuthenticationError, BackendNotFoundError, InvalidOptionsError, ProviderError, Reranker
 from rerank.cli import cli
@@ -223,14 +223,8 @@ def test_foreign_options_are_refused(server: Loopback) -> None:
     [
         ({"long_documents": "chunk"}, "whole documents"),
         ({"max_batch_tokens": 100}, "batch_size"),
-        ({"url": "localhost:8080"}, "http://"),
         ({"url": "http://me:secret@host"}, "would show in logs"),
-        ({"proxy": "http://me:secret@host"}, "HTTPS_PROXY"),
-        ({"url": "http://a", "base_url": "http://b"}, "differ"),
-        ({"headers": {"X": "a\nb"}}, "no header can carry"),
         ({"headers": {"X": " secret"}}, "white space"),
-        ({"headers": {"X Y": "a"}}, "no name of a header"),
-        ({"api_key": "bad\nkey"}, "no header can carry"),
         ({"ca_file": "/no/such.pem", "url": "http://h"}, "PEM"),
         ({"dead_line": 3}, "deadline"),
     ],

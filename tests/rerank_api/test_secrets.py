@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from api_loopback import Loopback, Response
 from click.testing import CliRunner
+from loopback import Loopback, Response
 
 from rerank import AuthenticationError, ProviderError, Reranker
 from rerank.cli import cli
@@ -34,7 +34,8 @@ def assert_hidden(text: str | bytes) -> None:
 def test_reprs(server: Loopback, provider: str) -> None:
     with make(server, provider) as reranker:
         scorer: Any = reranker.scorer
-        for thing in (reranker, reranker.options, scorer, scorer._service, scorer._service._secrets):
+        service = scorer._portal._service
+        for thing in (reranker, reranker.options, scorer, service, service._caller, service._caller.secrets):
             assert_hidden(repr(thing) + str(thing))
 
 

@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from api_loopback import Hit, Loopback, Response, ranked
+from api_ranking import ranked
+from loopback import Hit, Loopback, Response
 
 from rerank_api import hookspecs
 

@@ -14,7 +14,17 @@ A provider is a `Provider`: where it is, what it is asked, how its answer is rea
 
 from rerank_api.answers import read_list, read_scores
 from rerank_api.options import ApiOptions
-from rerank_api.provider import Answer, Link, Provider, Question, bearer
-from rerank_api.wire import Reply
+from rerank_api.provider import Connection, Provider, Question, RawAnswer
+from rerank_http import Reply, bearer
 
-__all__ = ["Answer", "ApiOptions", "Link", "Provider", "Question", "Reply", "bearer", "read_list", "read_scores"]
+__all__ = [
+    "ApiOptions",
+    "Connection",
+    "Provider",
+    "Question",
+    "RawAnswer",
+    "Reply",
+    "bearer",
+    "read_list",
+    "read_scores",
+]

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from rerank_api.provider import Answer, Question
+from rerank_api.provider import Question, RawAnswer
 
 
 class WrongAnswerError(Exception):
@@ -15,7 +15,7 @@ class WrongAnswerError(Exception):
 
 def read_list(
     results: str = "results", *, index: str = "index", score: str = "relevance_score", usage: Sequence[str] = ("usage",)
-) -> Callable[[Any, Question], Answer]:
+) -> Callable[[Any, Question], RawAnswer]:
     """A reader of answers that list results, in any order.
 
     Args:
@@ -25,7 +25,7 @@ def read_list(
         usage: Where what is billed stands, where it does.
     """
 
-    def read(body: Any, question: Question) -> Answer:
+    def read(body: Any, question: Question) -> RawAnswer:
         found = _list_at(body, results)
         if not index and len(found) != len(question.texts):
             raise WrongAnswerError(f"its answer has {len(found)} scores for {len(question.texts)} documents")
@@ -33,12 +33,12 @@ def read_list(
             (_field(item, index, place) if index else place, _field(item, score, place) if score else item)
             for place, item in enumerate(found)
         ]
-        return Answer(pairs=pairs, usage=_usage(body, usage))
+        return RawAnswer(pairs=pairs, usage=_usage(body, usage))
 
     return read
 
 
-def read_scores(results: str = "scores", *, usage: Sequence[str] = ("usage",)) -> Callable[[Any, Question], Answer]:
+def read_scores(results: str = "scores", *, usage: Sequence[str] = ("usage",)) -> Callable[[Any, Question], RawAnswer]:
     """A reader of answers that list bare scores in the documents' order."""
     return read_list(results, index="", score="", usage=usage)
 
@@ -82,7 +82,7 @@ def _usage(body: Any, paths: Sequence[str]) -> dict[str, float]:
     }
 
 
-def check(answer: Answer, question: Question) -> list[float | None]:
+def check(answer: RawAnswer, question: Question) -> list[float | None]:
     """Scores in the documents' order, None for those that the provider left out as not among the first ``top_k``.
 
     Raises:
@@ -125,6 +125,15 @@ def _as_score(score: Any, place: int) -> float:
     if not math.isfinite(value):
         raise WrongAnswerError(f"result {place} of its answer has the score {value}")
     return value
+
+
+def kept_scores(kept: Any, count: int) -> list[float | None] | None:
+    """The scores that the cache kept; None where it kept none, or not one per document."""
+    return kept if isinstance(kept, list) and len(kept) == count and all(map(_is_score, kept)) else None
+
+
+def _is_score(value: Any) -> bool:
+    return value is None or (type(value) in (int, float) and math.isfinite(value))
 
 
 def _kind(value: Any) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
-from rerank.results import ScoreScale
+from rerank import ScoreScale
 from rerank_api.options import ApiOptions
-from rerank_api.wire import Reply, as_reply, encode, merge_headers
+from rerank_http.wire import Sender, bearer, post_json
 
 if TYPE_CHECKING:
     import httpx
@@ -34,11 +34,11 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class RawAnswer:
     """What a provider's answer says, not yet checked.
 
     Args:
-        pairs: ``(index, score)`` a result, as the provider sent them.
+        pairs: ``(index, score)`` per result, as the provider sent them.
         usage: What it bills, by name.
     """
 
@@ -47,8 +47,8 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Link:
-    """An open way to one provider.
+class Connection:
+    """What a provider's requests go through: the pool, and the address, headers and key to use.
 
     Args:
         client: The connection pool, with the user's timeouts, proxy and certificates.
@@ -67,23 +67,9 @@ class Link:
     keep_secret: Callable[[str], None] = field(repr=False)
 
 
-Sender: TypeAlias = Callable[[Mapping[str, Any]], Awaitable[Reply]]
-"""Sends one request's body and returns the reply, whatever its status."""
-
-
-def bearer(key: str) -> Mapping[str, str]:
-    """The headers that carry a key almost everywhere."""
-    return {"Authorization": f"Bearer {key}"}
-
-
-def post_json(link: Link) -> Sender:
-    """The usual way: a POST of JSON through the pool."""
-    headers = merge_headers({"Content-Type": "application/json"}, link.headers)
-
-    async def send(body: Mapping[str, Any]) -> Reply:
-        return as_reply(await link.client.post(link.url, content=encode(body), headers=headers))
-
-    return send
+def post(connection: Connection) -> Sender:
+    """The usual way to send: a POST of JSON through the pool."""
+    return post_json(connection.client, connection.url, connection.headers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -105,18 +91,18 @@ class Provider:
         authorize: The headers that carry the key.
         headers: Of every request, beside the key's.
         takes: The provider-specific options (`rerank_api.options.SPECIFIC`) that it understands.
-        max_documents: At most this many documents a request; None where unknown.
-        limit_from: Path and field where a running server tells that limit.
+        max_documents: At most this many documents per request; None where unknown.
+        limit_from: Path and field where a running server reports that limit.
         takes_top_k: Whether it returns fewer results where asked to.
         listwise: Whether a model's scores depend on the other documents of the request, so that requests cannot be
             compared.
-        connect: How to send; None posts JSON.
+        connect: Makes what sends a request's body; the usual one posts JSON.
     """
 
     name: str
     summary: str
     request: Callable[[Question], Mapping[str, Any]]
-    answer: Callable[[Any, Question], Answer]
+    answer: Callable[[Any, Question], RawAnswer]
     scale: ScoreScale | Callable[[ApiOptions], ScoreScale] = "probability"
     url: str | Callable[[ApiOptions], str] | None = None
     path: str | Callable[[str | None, ApiOptions], str] = ""
@@ -131,7 +117,7 @@ class Provider:
     limit_from: tuple[str, str] | None = None
     takes_top_k: bool = True
     listwise: Callable[[str | None], bool] = lambda model: False
-    connect: Callable[[Link], Sender] = post_json
+    connect: Callable[[Connection], Sender] = post
 
     @property
     def names(self) -> tuple[str, ...]:

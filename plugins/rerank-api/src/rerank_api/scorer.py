@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import os
-import threading
-import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator
+from functools import partial
 
-from rerank.protocols import Request, Scores
-from rerank_api.loop_thread import LoopThread
+from rerank import Request, Scores
 from rerank_api.options import ApiOptions
-from rerank_api.pace import share
 from rerank_api.provider import Provider
-from rerank_api.service import Service
+from rerank_api.service import Service, estimate_tokens
+from rerank_http.pace import share
+from rerank_http.portal import Portal, result_of
 
 
 class ApiScorer:
@@ -32,28 +30,23 @@ class ApiScorer:
     """
 
     def __init__(self, provider: Provider, model: str | None, options: ApiOptions) -> None:
-        self._provider, self._model, self._options = provider, model, options
-        self._lock = threading.Lock()
-        self._open()
-
-    def _open(self) -> None:
-        self._thread, self._service = LoopThread(), Service(self._provider, self._model, self._options)
-        self._close = weakref.finalize(self, _close, self._thread, self._service)
+        self._options = options
+        self._portal = Portal(partial(Service, provider, model, options))
 
     def score(self, request: Request) -> Scores:
         """Ask for one request's scores, from any thread, inside a running event loop or not."""
-        return _result(self._submit(request))
+        return result_of(self._submit(request))
 
     def score_many(self, requests: Iterable[Request]) -> Iterator[Scores]:
         """Ask for several requests' scores, up to ``max_concurrency`` at a time; answers come in order."""
         waiting: deque[tuple[concurrent.futures.Future[Scores], float]] = deque()
         try:
             for request in requests:
-                waiting.append((self._submit(request), share(request, self._options)))
+                waiting.append((self._submit(request), self._share(request)))
                 while sum(taken for _, taken in waiting) > 1 - 1e-9:
-                    yield _result(waiting.popleft()[0])
+                    yield result_of(waiting.popleft()[0])
             while waiting:
-                yield _result(waiting.popleft()[0])
+                yield result_of(waiting.popleft()[0])
         finally:
             for future, _ in waiting:
                 future.cancel()
@@ -65,29 +58,16 @@ class ApiScorer:
     def _submit(self, request: Request) -> concurrent.futures.Future[Scores]:
         options = request.options
         assert isinstance(options, ApiOptions)
-        with self._lock:
-            if self._thread.pid != os.getpid():
-                self._open()
-            return self._thread.submit(self._service.scores(request, options))
+        return self._portal.submit(lambda service: service.scores(request, options))
+
+    def _share(self, request: Request) -> float:
+        texts = [document.text for document in request.documents]
+        return share(estimate_tokens(request.query, texts, self._options), self._options)
 
     def close(self) -> None:
         """Cancel what is under way and close every connection."""
-        self._close()
+        self._portal.close()
 
     async def aclose(self) -> None:
         """As `close`, without blocking the event loop."""
-        await asyncio.to_thread(self._close)
-
-
-def _result(future: concurrent.futures.Future[Scores]) -> Scores:
-    try:
-        return future.result()
-    except BaseException:
-        future.cancel()  # the caller was interrupted
-        raise
-
-
-def _close(thread: LoopThread, service: Service) -> None:
-    service.refuse()
-    thread.close(service.aclose)
-    service.close_files()
+        await self._portal.aclose()

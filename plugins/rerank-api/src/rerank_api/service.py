@@ -1,58 +1,27 @@
-"""One provider, asked: split → cache → pace → attempt → check → merge, within one deadline."""
+"""One provider, asked: split → cache → ask → check → merge, within one deadline."""
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from collections.abc import Coroutine, Sequence
+from typing import Any, TypeVar
 
-import httpx
-
-from rerank.errors import InvalidOptionsError, ProviderError, ProviderTimeoutError
-from rerank.protocols import Request, Scores
-from rerank_api.address import endpoint, path_of, sibling
-from rerank_api.answers import WrongAnswerError, check
-from rerank_api.cache import AnswerCache, cache_key
-from rerank_api.failures import AttemptError, Failure, of_answer, of_exception, of_reply
-from rerank_api.keys import Secrets, find_key
+from rerank import InvalidOptionsError, Request, Scores
+from rerank_api.address import endpoint
+from rerank_api.answers import WrongAnswerError, check, kept_scores
+from rerank_api.keys import find_key, how_to_set
+from rerank_api.limit import DocumentLimit
 from rerank_api.options import SPECIFIC, ApiOptions
-from rerank_api.pace import Pace, estimate_tokens
-from rerank_api.provider import Answer, Link, Provider, Question, Sender
-from rerank_api.retries import RetryBudget, retrying
-from rerank_api.transport import open_pool
-from rerank_api.wire import Reply, as_reply, merge_headers
+from rerank_api.provider import Connection, Provider, Question, RawAnswer
+from rerank_http.caller import Call, Caller
+from rerank_http.pace import estimate_tokens as tokens_of
+from rerank_http.wire import Reply
 
 T = TypeVar("T")
 
-_CREDENTIALS: Final = ("auth", "key", "token", "secret", "cookie", "password", "signature")
-"""Words in the names of headers that say who asks, not what; the cache's keys leave those out."""
-
-
-@dataclass(slots=True)
-class Tally:
-    """What one call cost, summed over its requests.
-
-    Args:
-        until: Its deadline, by the monotonic clock.
-        requests: Attempts sent.
-        retries: Those of them that were not a request's first.
-        cached: Requests answered by the cache.
-        usage: What the provider bills, by name.
-        last: How the latest attempt failed; None where it did not.
-    """
-
-    until: float
-    requests: int = 0
-    retries: int = 0
-    cached: int = 0
-    usage: dict[str, float] = field(default_factory=dict)
-    last: Failure | None = None
-
 
 class Service:
-    """A provider with everything that its requests share. Its coroutines all run on one event loop.
+    """A provider and a model of it. Its coroutines all run on one event loop.
 
     Args:
         provider: Whom to ask.
@@ -67,229 +36,120 @@ class Service:
     def __init__(self, provider: Provider, model: str | None, options: ApiOptions) -> None:
         refuse_foreign_options(provider, options)
         key = find_key(provider, options)
-        own = {name: value.get_secret_value() for name, value in options.headers.items()}
-        self._provider, self._model, self._options, self._own_headers = provider, model, options, own
-        self._secrets = Secrets()
-        for secret in (*own.values(), key or ""):
-            self._secrets.add(secret)
-        self._url = endpoint(provider, model, options)
-        self._cache = None if options.cache is None else AnswerCache(options.cache, options.cache_max_bytes)
-        self._pool = open_pool(options, self._url)
-        self._headers = merge_headers({} if key is None else provider.authorize(key), provider.headers, own)
+        self._provider, self._model = provider, model
+        self._caller = Caller(
+            provider.name,
+            endpoint(provider, model, options),
+            options,
+            key=key,
+            authorize=provider.authorize,
+            headers=provider.headers,
+            expected="a rerank service",
+            key_hint=how_to_set(provider),
+        )
         self._send = provider.connect(
-            Link(
-                client=self._pool,
-                url=self._url,
-                headers=self._headers,
+            Connection(
+                client=self._caller.client,
+                url=self._caller.url,
+                headers=self._caller.headers,
                 key=key,
                 options=options,
-                keep_secret=self._secrets.add,
+                keep_secret=self._caller.secrets.add,
             )
         )
-        self._turns = asyncio.Semaphore(options.max_concurrency)
-        self._queue = asyncio.Lock()
-        self._requests, self._tokens = Pace(options.requests_per_minute), Pace(options.tokens_per_minute)
-        self._budget = RetryBudget(options.retry_budget)
-        self._limit: asyncio.Task[int | None] | None = None
-        self._closing = False
+        self._limit = DocumentLimit(provider, model, options, self._caller)
 
     async def scores(self, request: Request, options: ApiOptions) -> Scores:
         """Score one request's documents.
 
         Raises:
+            InvalidOptionsError: The provider does not know an option.
             ProviderError: The provider failed, or its answer is wrong.
             ProviderTimeoutError: The deadline passed.
         """
         refuse_foreign_options(self._provider, options)
-        tally = Tally(until=time.monotonic() + options.deadline)
-        try:
-            return await asyncio.wait_for(self._split(request, options, tally), options.deadline)
-        except asyncio.TimeoutError:
-            raise self._too_late(tally, options) from None
-        except asyncio.CancelledError:
-            if self._closing:
-                raise ProviderError(
-                    f"this reranker was closed while {self._provider.name} was asked: close it after its last call",
-                    provider=self._provider.name,
-                ) from None
-            raise
+        call = Call(options)
+        return await self._caller.within_deadline(self._scores(request, options, call), call)
 
-    async def _split(self, request: Request, options: ApiOptions, tally: Tally) -> Scores:
-        """Ask for as many documents at a time as the provider takes, and put the scores together."""
+    async def _scores(self, request: Request, options: ApiOptions, call: Call) -> Scores:
+        questions = self._split(request, options, await self._limit.get(call))
+        parts = await _together([self._ask(question, call) for question in questions])
+        return self._merge(parts, options, call)
+
+    def _split(self, request: Request, options: ApiOptions, limit: int | None) -> list[Question]:
+        """Questions of as many documents as the provider takes and the user allows."""
         texts = [document.text for document in request.documents]
-        limits = [await self._max_documents(tally), options.batch_size, len(texts)]
-        size = min(limit for limit in limits if limit is not None)
-        questions = [
+        size = min(most for most in (limit, options.batch_size, len(texts)) if most is not None)
+        top_k = request.top_k if self._provider.takes_top_k else None
+        parts = [texts[start : start + size] for start in range(0, len(texts), size)]
+        return [
             Question(
                 query=request.query,
-                texts=texts[start : start + size],
+                texts=part,
                 model=self._model,
-                top_k=None
-                if request.top_k is None or not self._provider.takes_top_k
-                else min(request.top_k, len(texts[start : start + size])),
+                top_k=None if top_k is None else min(top_k, len(part)),
                 options=options,
             )
-            for start in range(0, len(texts), size)
+            for part in parts
         ]
-        parts = await _together([self._ask(question, tally) for question in questions])
-        values = [value for part in parts for value in part]
-        scale = self._provider.scale_of(options)
-        diagnostics: dict[str, Any] = {
-            "provider": self._provider.name,
-            "requests": tally.requests,
-            "retries": tally.retries,
-            "usage": tally.usage,
-        }
-        if options.cache is not None:
-            diagnostics["cached"] = tally.cached
-        if len(questions) > 1:
-            diagnostics["split"] = len(questions)
-            diagnostics["comparable"] = not self._provider.listwise(self._model)
-        if scale == "probability" and any(value is not None and not -1e-6 <= value <= 1 + 1e-6 for value in values):
-            scale = "similarity"
-            diagnostics["scale"] = "scores outside [0, 1], so they are no probabilities as documented"
-        return Scores(values=values, scale=scale, diagnostics=diagnostics)
 
-    async def _max_documents(self, tally: Tally) -> int | None:
-        """The provider's documented limit, or what a running server tells, asked once for all calls."""
-        if self._provider.limit_from is None:
-            return self._provider.max_documents
-        if self._limit is None or (self._limit.done() and (self._limit.cancelled() or self._limit.exception())):
-            self._limit = asyncio.ensure_future(self._read_limit(*self._provider.limit_from, tally))
-            self._limit.add_done_callback(lambda task: task.cancelled() or task.exception())  # if nobody waits any more
-        return await asyncio.shield(self._limit)
-
-    async def _read_limit(self, path: str, name: str, tally: Tally) -> int | None:
-        """A server's own limit; as patient as the construction's options, whatever the call that happens to be first."""
-        options = self._options
-        url = sibling(self._url, path_of(self._provider, self._model, options), path)
-
-        async def get(body: Mapping[str, Any]) -> Reply:
-            return as_reply(await self._pool.get(url, headers=self._headers))
-
-        try:
-            reply = await self._attempts(get, {}, options, tally, until=time.monotonic() + options.deadline)
-        except ProviderError as error:
-            if error.status in (404, 405):  # behind a gateway that knows only the ranking: its own error will tell
-                return None
-            raise
-        found = reply.body.get(name) if isinstance(reply.body, Mapping) else None
-        return found if isinstance(found, int) and not isinstance(found, bool) and found > 0 else None
-
-    async def _ask(self, question: Question, tally: Tally) -> Sequence[float | None]:
-        """The checked scores of one request, from the cache where they are known."""
-        body = {name: value for name, value in self._provider.request(question).items() if value is not None}
-        body = {**body, **question.options.extra_body}
-        key = ""
-        if self._cache is not None:
-            key = self._cache_key(question, body)
-            kept = await asyncio.to_thread(self._cache.get, key, len(question.texts))
-            if kept is not None:
-                tally.cached += 1
-                return kept
-        estimate = estimate_tokens(question.query, question.texts) if question.options.tokens_per_minute else 0.0
-        reply = await self._attempts(self._send, body, question.options, tally, until=tally.until, tokens=estimate)
-        answer, values = self._checked(reply, question)
-        for name, value in answer.usage.items():
-            tally.usage[name] = tally.usage.get(name, 0) + value
-        tokens = answer.usage.get("total_tokens", answer.usage.get("input_tokens"))
-        if tokens is not None:
-            self._tokens.take(tokens - estimate)
-        if self._cache is not None:
-            await asyncio.to_thread(self._cache.put, key, values)
+    async def _ask(self, question: Question, call: Call) -> Sequence[float | None]:
+        """The checked scores of one question, from the cache where they are known."""
+        body = self._body(question)
+        key = self._cache_key(question, body)
+        kept = kept_scores(await self._caller.recall(key), len(question.texts))
+        if kept is not None:
+            call.tally.cached += 1
+            return kept
+        tokens = estimate_tokens(question.query, question.texts, question.options)
+        reply = await self._caller.ask(body, call, send=self._send, tokens=tokens)
+        answer, values = self._check(reply, question)
+        self._caller.add_usage(answer.usage, call, tokens=tokens)
+        await self._caller.keep(key, values)
         return values
 
-    def _cache_key(self, question: Question, body: Mapping[str, Any]) -> str:
-        headers = merge_headers(self._provider.headers, self._own_headers)
-        return cache_key(
-            {
-                "provider": self._provider.name,
-                "url": self._url,
-                "body": body,
-                "top_k": question.top_k,  # how many scores are enough, even where the body does not tell
-                "headers": {
-                    name: value for name, value in headers.items() if not any(word in name for word in _CREDENTIALS)
-                },
-                "options": {name: getattr(question.options, name) for name in SPECIFIC},
-            }
+    def _body(self, question: Question) -> dict[str, Any]:
+        body = {name: value for name, value in self._provider.request(question).items() if value is not None}
+        return {**body, **question.options.extra_body}
+
+    def _cache_key(self, question: Question, body: dict[str, Any]) -> str | None:
+        return self._caller.cache_key(
+            body,
+            provider=self._provider.name,
+            top_k=question.top_k,  # how many scores are enough, even where the body does not say
+            options={name: getattr(question.options, name) for name in SPECIFIC},
         )
 
-    async def _attempts(
-        self,
-        send: Sender,
-        body: Mapping[str, Any],
-        options: ApiOptions,
-        tally: Tally,
-        *,
-        until: float,
-        tokens: float = 0.0,
-    ) -> Reply:
-        """Send a body until a usable reply comes or the policy says stop; every attempt waits for its turn."""
-        attempts = 0
-
-        async def attempt() -> Reply:
-            nonlocal attempts
-            await self._wait_for_pace(tokens, tally, options, until)
-            async with self._turns:
-                attempts += 1
-                tally.requests += 1
-                tally.retries += attempts > 1
-                try:
-                    reply = await send(body)
-                except httpx.HTTPError as error:
-                    tally.last = of_exception(error, self._url, self._secrets)
-                    raise AttemptError(tally.last) from error
-            tally.last = of_reply(reply, self._provider, self._secrets)
-            if tally.last is not None:
-                raise AttemptError(tally.last)
-            return reply
-
-        self._budget.earn()
-        try:
-            return await retrying(options, self._budget, until - time.monotonic())(attempt)
-        except AttemptError as error:
-            raise error.failure.error(self._provider.name, attempts) from error.__cause__
-
-    async def _wait_for_pace(self, tokens: float, tally: Tally, options: ApiOptions, until: float) -> None:
-        async with self._queue:  # first come, first served
-            wait = max(self._requests.wait(), self._tokens.wait())
-            if wait >= until - time.monotonic():
-                raise self._too_late(tally, options, f"its turn comes in {wait:.1f} s by the limit set a minute")
-            if wait > 0:
-                await asyncio.sleep(wait)
-            self._requests.take(1)
-            self._tokens.take(tokens)
-
-    def _checked(self, reply: Reply, question: Question) -> tuple[Answer, list[float | None]]:
+    def _check(self, reply: Reply, question: Question) -> tuple[RawAnswer, list[float | None]]:
         try:
             answer = self._provider.answer(reply.body, question)
             return answer, check(answer, question)
         except WrongAnswerError as error:
-            failure = of_answer(str(error), reply, self._secrets)
-            raise failure.error(self._provider.name, attempts=1) from None
+            raise self._caller.wrong_answer(str(error), reply) from None
 
-    def _too_late(self, tally: Tally, options: ApiOptions, why: str = "") -> ProviderTimeoutError:
-        last = f"; the last one {tally.last.what}" if tally.last is not None else ""
-        return ProviderTimeoutError(
-            f"{self._provider.name} gave no answer within the deadline of {options.deadline:g} s "
-            f"({why or f'{tally.requests} requests sent{last}'}): raise deadline=, or send fewer documents",
-            provider=self._provider.name,
-            status=tally.last.status if tally.last is not None else None,
-            request_id=tally.last.request_id if tally.last is not None else None,
-        )
-
-    def refuse(self) -> None:
-        """From now on, what is cancelled is told that the reranker was closed."""
-        self._closing = True
+    def _merge(self, parts: Sequence[Sequence[float | None]], options: ApiOptions, call: Call) -> Scores:
+        """The scores of all parts in the documents' order, what they mean, and what they cost."""
+        values = [value for part in parts for value in part]
+        scale = self._provider.scale_of(options)
+        diagnostics: dict[str, Any] = {
+            "provider": self._provider.name,
+            "requests": call.tally.requests,
+            "retries": call.tally.retries,
+            "usage": call.tally.usage,
+        }
+        if options.cache is not None:
+            diagnostics["cached"] = call.tally.cached
+        if len(parts) > 1:
+            diagnostics["split"] = len(parts)
+            diagnostics["comparable"] = not self._provider.listwise(self._model)
+        if scale == "probability" and any(value is not None and not -1e-6 <= value <= 1 + 1e-6 for value in values):
+            scale = "similarity"
+            diagnostics["scale"] = "scores outside [0, 1], so they are not probabilities as documented"
+        return Scores(values=values, scale=scale, diagnostics=diagnostics)
 
     async def aclose(self) -> None:
-        """Close every connection."""
-        await self._pool.aclose()
-
-    def close_files(self) -> None:
-        """Close the cache."""
-        if self._cache is not None:
-            self._cache.close()
+        """Cancel what is under way, and close every connection and the cache."""
+        await self._caller.aclose()
 
     def __repr__(self) -> str:
         return f"Service({self._provider.name!r}, {self._model!r})"
@@ -308,6 +168,13 @@ def refuse_foreign_options(provider: Provider, options: ApiOptions) -> None:
             f"{provider.name} has no option {foreign[0]!r} (of those that only some providers have, it has: {known}): "
             "leave it out, or send what its own documentation names with extra_body="
         )
+
+
+def estimate_tokens(query: str, texts: Sequence[str], options: ApiOptions) -> float:
+    """Tokens of a request, where ``tokens_per_minute`` counts them: the query goes with every text."""
+    if options.tokens_per_minute is None:
+        return 0.0
+    return len(texts) * tokens_of(query) + sum(map(tokens_of, texts))
 
 
 async def _together(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:

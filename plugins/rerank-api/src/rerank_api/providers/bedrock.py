@@ -15,11 +15,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from rerank.errors import AuthenticationError, InvalidOptionsError
+from rerank import AuthenticationError, InvalidOptionsError
 from rerank_api.answers import read_list
 from rerank_api.options import ApiOptions
-from rerank_api.provider import Link, Provider, Question, Sender
-from rerank_api.wire import Reply, as_reply, encode, merge_headers
+from rerank_api.provider import Connection, Provider, Question
+from rerank_http.wire import Reply, Sender, as_reply, encode, merge_headers
 
 
 def region(options: ApiOptions) -> str:
@@ -53,18 +53,18 @@ def request(question: Question) -> Mapping[str, Any]:
     }
 
 
-def connect(link: Link) -> Sender:
+def connect(connection: Connection) -> Sender:
     """A sender that signs with the machine's own AWS credentials.
 
     Raises:
         AuthenticationError: botocore is not installed.
         InvalidOptionsError: A key was given, which nothing would send.
     """
-    if link.key is not None:
+    if connection.key is not None:
         raise InvalidOptionsError(
             "bedrock signs with AWS credentials: leave api_key out, and set AWS_PROFILE or their variables"
         )
-    logging.getLogger("botocore.auth").addFilter(_tells_no_token)
+    logging.getLogger("botocore.auth").addFilter(_holds_no_token)
     try:
         session = importlib.import_module("botocore.session").get_session()
         auth = importlib.import_module("botocore.auth")
@@ -83,16 +83,16 @@ def connect(link: Link) -> Sender:
             )
         frozen = credentials.get_frozen_credentials()
         for secret in (frozen.secret_key, frozen.token or ""):
-            link.keep_secret(secret)
-        signed = awsrequest.AWSRequest("POST", link.url, {"Content-Type": "application/json"}, content)
-        auth.SigV4Auth(frozen, "bedrock", region(link.options)).add_auth(signed)
+            connection.keep_secret(secret)
+        signed = awsrequest.AWSRequest("POST", connection.url, {"Content-Type": "application/json"}, content)
+        auth.SigV4Auth(frozen, "bedrock", region(connection.options)).add_auth(signed)
         return dict(signed.headers)
 
     async def post(body: Mapping[str, Any]) -> Reply:
         content = encode(body)
         signed = await asyncio.to_thread(sign, content)  # credentials may be fetched or refreshed over the network
-        headers = merge_headers(link.headers, signed)
-        return as_reply(await link.client.post(link.url, content=content, headers=headers))
+        headers = merge_headers(connection.headers, signed)
+        return as_reply(await connection.client.post(connection.url, content=content, headers=headers))
 
     async def send(body: Mapping[str, Any]) -> Reply:
         reply, results = await post(body), []
@@ -106,7 +106,7 @@ def connect(link: Link) -> Sender:
     return send
 
 
-def _tells_no_token(record: logging.LogRecord) -> bool:
+def _holds_no_token(record: logging.LogRecord) -> bool:
     """Drop what botocore logs of a request it signs, where that holds a session token."""
     return "x-amz-security-token:" not in record.getMessage().lower()
 

@@ -12,8 +12,8 @@ from contextvars import ContextVar
 from typing import Any, Final
 
 from rerank_api.answers import read_list
-from rerank_api.provider import Link, Provider, Question, Sender
-from rerank_api.wire import Reply, as_reply
+from rerank_api.provider import Connection, Provider, Question
+from rerank_http.wire import Reply, Sender, as_reply
 
 _PATH: Final = "/v2/rerank"
 _OWN: Final = ("model", "query", "documents", "top_n", "max_tokens_per_doc")
@@ -30,7 +30,7 @@ def request(question: Question) -> Mapping[str, Any]:
     }
 
 
-def connect(link: Link) -> Sender:
+def connect(connection: Connection) -> Sender:
     """A sender through the SDK's asynchronous client, on our connection pool.
 
     Its response is read as it came over the wire: the SDK's types do not check what they are made from.
@@ -39,9 +39,9 @@ def connect(link: Link) -> Sender:
     import httpx
 
     client = cohere.AsyncClientV2(
-        api_key=link.key or "",
-        base_url=link.url.removesuffix(_PATH),
-        httpx_client=link.client,
+        api_key=connection.key or "",
+        base_url=connection.url.removesuffix(_PATH),
+        httpx_client=connection.client,
         client_name="rerank-api",
         log_warning_experimental_features=False,
     )
@@ -52,10 +52,10 @@ def connect(link: Link) -> Sender:
 
     async def with_our_headers(request: httpx.Request) -> None:
         request.headers.pop("Authorization", None)  # the SDK always sends one, even without a key
-        request.headers.update(link.headers)  # given to the SDK, one in another case would be sent beside its own
+        request.headers.update(connection.headers)  # given to the SDK, one in another case would be sent beside its own
 
-    hooks = link.client.event_hooks
-    link.client.event_hooks = {"request": [*hooks["request"], with_our_headers], "response": [remember]}
+    hooks = connection.client.event_hooks
+    connection.client.event_hooks = {"request": [*hooks["request"], with_our_headers], "response": [remember]}
 
     async def send(body: Mapping[str, Any]) -> Reply:
         own: dict[str, Any] = {name: value for name, value in body.items() if name in _OWN}

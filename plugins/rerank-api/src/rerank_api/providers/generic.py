@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from rerank_api.answers import read_list
-from rerank_api.provider import Answer, Provider, Question
+from rerank_api.provider import Provider, Question, RawAnswer
 
 
 def request(question: Question) -> Mapping[str, Any]:
@@ -33,7 +33,7 @@ def request(question: Question) -> Mapping[str, Any]:
     return body
 
 
-def answer(body: Any, question: Question) -> Answer:
+def answer(body: Any, question: Question) -> RawAnswer:
     """Read an answer with the user's own names."""
     named = question.options
     read = read_list(named.results_field, index=named.index_field, score=named.score_field, usage=(named.usage_field,))

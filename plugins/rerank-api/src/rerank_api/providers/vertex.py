@@ -11,14 +11,13 @@ import asyncio
 import importlib
 import os
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any, Final
 
-from rerank.errors import AuthenticationError, InvalidOptionsError
+from rerank import AuthenticationError, InvalidOptionsError
 from rerank_api.answers import read_list
 from rerank_api.options import ApiOptions
-from rerank_api.provider import Link, Provider, Question, Sender, bearer, post_json
-from rerank_api.wire import Reply, merge_headers
+from rerank_api.provider import Connection, Provider, Question, post
+from rerank_http.wire import Reply, Sender, bearer, merge_headers, post_json
 
 _SCOPE: Final = "https://www.googleapis.com/auth/cloud-platform"
 
@@ -41,10 +40,10 @@ def request(question: Question) -> Mapping[str, Any]:
     }
 
 
-def connect(link: Link) -> Sender:
+def connect(connection: Connection) -> Sender:
     """A sender with the token given, or with the machine's own credentials."""
-    if link.key is not None:
-        return post_json(link)
+    if connection.key is not None:
+        return post(connection)
     try:
         auth = importlib.import_module("google.auth")
         transport = importlib.import_module("google.auth.transport.requests")
@@ -67,9 +66,9 @@ def connect(link: Link) -> Sender:
                     await asyncio.to_thread(credentials.refresh, transport.Request())
                 except auth.exceptions.GoogleAuthError as error:
                     raise _unauthorized(error) from error
-                link.keep_secret(credentials.token)
-        headers = merge_headers(bearer(credentials.token), link.headers)
-        return await post_json(replace(link, headers=headers))(body)
+                connection.keep_secret(credentials.token)
+        headers = merge_headers(bearer(credentials.token), connection.headers)
+        return await post_json(connection.client, connection.url, headers)(body)
 
     return send
 

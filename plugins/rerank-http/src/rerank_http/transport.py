@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from rerank.errors import InvalidOptionsError
-from rerank_api.options import ApiOptions
+from rerank import InvalidOptionsError
+from rerank_http.options import HttpOptions
 
 _IDLE: Final = 30.0
 """Seconds that an idle connection is kept."""
@@ -80,7 +80,7 @@ class _Lent(httpx.AsyncByteStream):
             await self._give_back()
 
 
-def open_pool(options: ApiOptions, url: str) -> httpx.AsyncClient:
+def open_pool(options: HttpOptions, url: str) -> httpx.AsyncClient:
     """A client for one service, with the user's timeouts, proxy and certificates.
 
     TLS is always verified, and redirects are not followed: they would carry the key elsewhere.
@@ -106,7 +106,7 @@ def open_pool(options: ApiOptions, url: str) -> httpx.AsyncClient:
     )
 
 
-def _certificates(options: ApiOptions) -> ssl.SSLContext:
+def _certificates(options: HttpOptions) -> ssl.SSLContext:
     if options.ca_file is None:
         return _usual_certificates()
     try:
@@ -119,7 +119,7 @@ def _certificates(options: ApiOptions) -> ssl.SSLContext:
 
 @cache
 def _usual_certificates() -> ssl.SSLContext:
-    """Read once a process: it takes longer than a request."""
+    """Read once per process: it takes longer than a request."""
     return httpx.create_ssl_context()
 
 

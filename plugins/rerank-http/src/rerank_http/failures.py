@@ -13,11 +13,10 @@ from typing import Any, Final
 
 import httpx
 
-from rerank.errors import AuthenticationError, ProviderError, ProviderTimeoutError, RateLimitError
-from rerank_api.address import shown
-from rerank_api.keys import Secrets, how_to_set
-from rerank_api.provider import Provider
-from rerank_api.wire import Reply
+from rerank import AuthenticationError, ProviderError, ProviderTimeoutError, RateLimitError
+from rerank_http.address import without_query
+from rerank_http.secrets import Secrets
+from rerank_http.wire import Reply
 
 TRANSIENT: Final = frozenset({408, 409, 429, *range(500, 600)}) - {501}
 """Statuses worth another attempt."""
@@ -52,9 +51,9 @@ class Failure:
 
     def error(self, provider: str, attempts: int) -> ProviderError:
         """The typed error, after so many attempts."""
-        told = [f"request {self.request_id}"] if self.request_id else []
-        told += [f"{attempts} attempts"] if attempts > 1 else []
-        more = f" ({', '.join(told)})" if told else ""
+        details = [f"request {self.request_id}"] if self.request_id else []
+        details += [f"{attempts} attempts"] if attempts > 1 else []
+        more = f" ({', '.join(details)})" if details else ""
         message = f"{provider} {self.what}{more}: {self.step}"
         if issubclass(self.kind, RateLimitError):
             return self.kind(
@@ -71,20 +70,27 @@ class AttemptError(Exception):
         self.failure = failure
 
 
-def of_reply(reply: Reply, provider: Provider, secrets: Secrets) -> Failure | None:
-    """What is wrong with a reply as a whole; None where its body may hold an answer."""
+def of_reply(reply: Reply, secrets: Secrets, *, expected: str, key_hint: str) -> Failure | None:
+    """What is wrong with a reply as a whole; None where its body may hold an answer.
+
+    Args:
+        reply: What came back.
+        secrets: What no message may show.
+        expected: What should answer at the address, such as ``a rerank service``.
+        key_hint: How to set a key, such as ``set COHERE_API_KEY or pass api_key=``.
+    """
     if 200 <= reply.status < 300 and reply.text is None:
         return None
     request_id = _request_id(reply, secrets)
     if 200 <= reply.status < 300:
         return Failure(
             what=f"answered {reply.status} with {_no_json(reply, secrets)}",
-            step="check url= and that a rerank service answers there",
+            step=f"check url= and that {expected} answers there",
             status=reply.status,
             request_id=request_id,
         )
-    kind, step = _kind_and_step(reply.status, provider)
-    message = told_by(reply, secrets)
+    kind, step = _kind_and_step(reply.status, key_hint)
+    message = message_of(reply, secrets)
     return Failure(
         what=f"answered {reply.status}{f' ({message})' if message else ''}",
         step=step,
@@ -98,7 +104,7 @@ def of_reply(reply: Reply, provider: Provider, secrets: Secrets) -> Failure | No
 
 def of_answer(problem: str, reply: Reply, secrets: Secrets) -> Failure:
     """An answer that cannot be used: what is wrong with it, and the provider's own message where it sent one."""
-    message = told_by(reply, secrets) if isinstance(reply.body, Mapping) else ""
+    message = message_of(reply, secrets) if isinstance(reply.body, Mapping) else ""
     return Failure(
         what=f"answered {reply.status}, but {secrets.hide(problem)[:_LONGEST]}{f'; it says: {message}' if message else ''}",
         step="check the model and the options, and that url= and the provider belong together",
@@ -109,36 +115,36 @@ def of_answer(problem: str, reply: Reply, secrets: Secrets) -> Failure:
 
 def of_exception(error: httpx.HTTPError, url: str, secrets: Secrets) -> Failure:
     """A request to which no whole response came."""
-    told = secrets.hide(f"{type(error).__name__}: {error}".rstrip(": "))[:_LONGEST]
+    said = secrets.hide(f"{type(error).__name__}: {error}".rstrip(": "))[:_LONGEST]
     if isinstance(error, httpx.ConnectTimeout):
         return Failure(
-            what=f"could not be reached in time at {shown(url)} ({told})",
+            what=f"could not be reached in time at {without_query(url)} ({said})",
             step="check url= and the network, or raise connect_timeout",
             kind=ProviderTimeoutError,
             transient=True,
         )
     if isinstance(error, httpx.TimeoutException):
         return Failure(
-            what=f"stopped answering ({told})",
+            what=f"stopped answering ({said})",
             step="try again later, send fewer documents (batch_size=), or raise read_timeout",
             kind=ProviderTimeoutError,
             transient=True,
         )
     if _is_distrust(error):
         return Failure(
-            what=f"has a certificate that is not trusted at {shown(url)} ({told})",
+            what=f"has a certificate that is not trusted at {without_query(url)} ({said})",
             step="check url=, or pass ca_file= with the certificates of your own authority",
         )
     if isinstance(error, httpx.TransportError):
         return Failure(
-            what=f"could not be reached, or broke off, at {shown(url)} ({told})",
+            what=f"could not be reached, or broke off, at {without_query(url)} ({said})",
             step="check url=, the network and that the service runs, or try again later",
             transient=True,
         )
-    return Failure(what=f"sent what cannot be decoded ({told})", step="report it to the provider")
+    return Failure(what=f"sent what cannot be decoded ({said})", step="report it to the provider")
 
 
-def told_by(reply: Reply, secrets: Secrets) -> str:
+def message_of(reply: Reply, secrets: Secrets) -> str:
     """The provider's own message, in one line and without secrets; empty where there is none."""
     found = _message_in(reply.body) if reply.text is None else _page(reply.text)
     text = " ".join(secrets.hide(found).split())
@@ -152,7 +158,7 @@ def _message_in(body: Any) -> str:
     if isinstance(body, list):
         return "; ".join(filter(None, map(_message_in, body[:3])))
     if isinstance(body, Mapping):
-        return next((told for name in _MESSAGES if (told := _message_in(body.get(name)))), "")
+        return next((found for name in _MESSAGES if (found := _message_in(body.get(name)))), "")
     return ""
 
 
@@ -170,9 +176,9 @@ def _no_json(reply: Reply, secrets: Secrets) -> str:
     return f"{kind} in place of JSON ({page!r})"
 
 
-def _kind_and_step(status: int, provider: Provider) -> tuple[type[ProviderError], str]:
+def _kind_and_step(status: int, key_hint: str) -> tuple[type[ProviderError], str]:
     if status in (401, 403):
-        return AuthenticationError, f"{how_to_set(provider)}, and check what the key may do"
+        return AuthenticationError, f"{key_hint}, and check what the key may do"
     if status == 429:
         return RateLimitError, "wait, lower max_concurrency, or set requests_per_minute or tokens_per_minute"
     if status in (408, 504):
@@ -184,7 +190,7 @@ def _kind_and_step(status: int, provider: Provider) -> tuple[type[ProviderError]
     steps = {
         402: "check the account's credit",
         404: "check the model's name and url=",
-        413: "send fewer documents a request (batch_size=) or shorter ones",
+        413: "send fewer documents per request (batch_size=) or shorter ones",
     }
     return ProviderError, steps.get(status, "check the model, the documents and the options")
 

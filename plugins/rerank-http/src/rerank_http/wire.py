@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     import httpx
@@ -18,8 +18,8 @@ class Reply:
     Args:
         status: The HTTP status.
         headers: Lower-case names.
-        body: The parsed JSON; None where it was none.
-        text: The body as it came, where it was no JSON.
+        body: The parsed JSON; None where it was not JSON.
+        text: The body as it came, where it was not JSON.
     """
 
     status: int
@@ -28,9 +28,34 @@ class Reply:
     text: str | None = None
 
 
+Sender: TypeAlias = Callable[[Mapping[str, Any]], Awaitable[Reply]]
+"""Sends one request's body and returns the reply, whatever its status."""
+
+
+def bearer(key: str) -> Mapping[str, str]:
+    """The headers that carry a key almost everywhere."""
+    return {"Authorization": f"Bearer {key}"}
+
+
 def merge_headers(*several: Mapping[str, str]) -> dict[str, str]:
     """Headers with lower-case names, of which a later one replaces an earlier one of the same name in any case."""
     return {name.lower(): value for headers in several for name, value in headers.items()}
+
+
+def post_json(client: httpx.AsyncClient, url: str, headers: Mapping[str, str]) -> Sender:
+    """A sender that posts JSON to one address.
+
+    Args:
+        client: The connection pool.
+        url: Where to post.
+        headers: Of every request.
+    """
+    sent = merge_headers({"Content-Type": "application/json"}, headers)
+
+    async def send(body: Mapping[str, Any]) -> Reply:
+        return as_reply(await client.post(url, content=encode(body), headers=sent))
+
+    return send
 
 
 def encode(body: Mapping[str, Any]) -> bytes:
@@ -39,7 +64,7 @@ def encode(body: Mapping[str, Any]) -> bytes:
 
 
 def as_reply(response: httpx.Response) -> Reply:
-    """A response with its JSON parsed, or its text where it is none."""
+    """A response with its JSON parsed, or its text where it is not JSON."""
     headers = dict(response.headers)
     try:
         return Reply(status=response.status_code, headers=headers, body=json.loads(response.content))

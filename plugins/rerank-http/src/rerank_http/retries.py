@@ -1,4 +1,4 @@
-"""When to try again, how long to wait before, and when to stop: one policy for every provider."""
+"""When to try again, how long to wait before, and when to stop: one policy for every service."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Final
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, stop_any, stop_before_delay
 from tenacity.stop import stop_base
 
-from rerank_api.failures import AttemptError, Failure
-from rerank_api.options import ApiOptions
+from rerank_http.failures import AttemptError, Failure
+from rerank_http.options import HttpOptions
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ class RetryBudget(stop_base):
     As tenacity's ``stop`` it has to be asked last: where it does not stop, it has spent a token.
 
     Args:
-        ratio: Tokens a request earns; a retry costs one.
+        ratio: Tokens that each request earns; a retry costs one.
     """
 
     def __init__(self, ratio: float) -> None:
@@ -44,7 +44,7 @@ class RetryBudget(stop_base):
         return False
 
 
-def retrying(options: ApiOptions, budget: RetryBudget, seconds_left: float) -> AsyncRetrying:
+def retrying(options: HttpOptions, budget: RetryBudget, seconds_left: float) -> AsyncRetrying:
     """Tenacity's loop for one request.
 
     Args:

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from rerank.errors import RerankError
+from rerank import RerankError
 
 T = TypeVar("T")
 
@@ -40,12 +40,12 @@ class LoopThread:
                 raise RerankError("this reranker is closed: build another")
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(target=_run, args=(self._loop,), name="rerank-api", daemon=True)
+                self._thread = threading.Thread(target=_run, args=(self._loop,), name="rerank-http", daemon=True)
                 self._thread.start()
             return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def close(self, last: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Cancel what is under way, run ``last`` where the thread ever started, and end the thread; called once."""
+        """Run ``last``, cancel what it leaves under way, and end the thread; nothing where the thread never started."""
         if self.pid != os.getpid():  # after a fork: the lock may be another thread's, the loop runs nowhere
             return
         with self._lock:  # whatever was submitted before is under way by then, and nothing can be after
@@ -67,11 +67,12 @@ def _run(loop: asyncio.AbstractEventLoop) -> None:
 
 
 async def _finish(loop: asyncio.AbstractEventLoop, last: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    tasks = asyncio.all_tasks()
     try:
-        tasks = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
         await last()
     finally:
+        tasks = (tasks | asyncio.all_tasks()) - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)  # also those that ended meanwhile, and nobody waits for
         loop.stop()

@@ -1,0 +1,136 @@
+"""Responses kept in a SQLite file, shared by threads and processes, bounded, the oldest dropped first."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import sqlite3
+import threading
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Final
+
+from rerank import InvalidOptionsError
+
+logger = logging.getLogger(__name__)
+
+_FORMAT: Final = 1
+_PAGE: Final = 4096
+_PATIENCE: Final = 5.0
+"""Seconds to wait for another process's write."""
+_CREDENTIALS: Final = ("auth", "key", "token", "secret", "cookie", "password", "signature")
+"""Words in the names of headers that say who asks, not what."""
+
+
+def cache_key(parts: Mapping[str, Any]) -> str:
+    """A digest of everything that changes a response."""
+    content = json.dumps({"format": _FORMAT, **parts}, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def without_credentials(headers: Mapping[str, str]) -> dict[str, str]:
+    """The headers that may change a response; names are lower-case."""
+    return {name: value for name, value in headers.items() if not any(word in name for word in _CREDENTIALS)}
+
+
+class ResponseCache:
+    """A file of JSON values by key. A file that cannot be read or written costs its values, never the call.
+
+    It is checked at once and opened with the first use, so that where nothing was asked there is nothing to close.
+
+    Args:
+        path: The file; made where it is missing.
+        max_bytes: The file's size stays within this.
+
+    Raises:
+        InvalidOptionsError: The file cannot be made, or holds something else.
+    """
+
+    def __init__(self, path: Path, max_bytes: int) -> None:
+        self._path, self._max_bytes = path.expanduser(), max_bytes
+        self._lock = threading.Lock()
+        self._connection: sqlite3.Connection | None = None
+        self._closed = False
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.touch(mode=0o600)
+            self._connect().close()
+        except (OSError, sqlite3.Error) as error:
+            raise InvalidOptionsError(
+                f"cache {self._path} cannot be used ({error}): name a file that is not there yet, in a folder you may write"
+            ) from error
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self._path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
+        try:
+            connection.execute(f"PRAGMA page_size = {_PAGE}")
+            connection.execute("PRAGMA journal_mode = WAL")  # writes wait for no disk, readers for no writer
+            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute("PRAGMA wal_autocheckpoint = 64")
+            connection.execute("CREATE TABLE IF NOT EXISTS responses (key TEXT PRIMARY KEY, value TEXT NOT NULL)")
+            connection.execute(f"PRAGMA max_page_count = {self._max_bytes // _PAGE}")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _opened(self) -> sqlite3.Connection:
+        if self._closed:
+            raise sqlite3.ProgrammingError("it is closed")
+        if self._connection is None:
+            self._connection = self._connect()
+        return self._connection
+
+    def get(self, key: str) -> Any:
+        """The value kept under a key; None where there is none, or it is not JSON."""
+        try:
+            with (
+                self._lock,
+                closing(self._opened().execute("SELECT value FROM responses WHERE key = ?", (key,))) as rows,
+            ):
+                row = rows.fetchone()
+        except sqlite3.Error as error:
+            logger.warning("cache %s cannot be read: %s", self._path, error)
+            return None
+        if row is None:
+            return None
+        try:
+            return json.loads(row[0])
+        except (ValueError, TypeError) as error:
+            logger.warning("cache %s holds a value that is not JSON: %s", self._path, error)
+            return None
+
+    def put(self, key: str, value: Any) -> None:
+        """Keep a value under a key, dropping the oldest where the file is full."""
+        try:
+            with self._lock:
+                connection = self._opened()
+                for _ in range(8):
+                    if _insert(connection, key, json.dumps(value)):
+                        return
+                    connection.execute(
+                        "DELETE FROM responses WHERE rowid IN (SELECT rowid FROM responses ORDER BY rowid "
+                        "LIMIT 1 + (SELECT count(*) / 4 FROM responses))"
+                    )
+        except sqlite3.Error as error:
+            logger.warning("cache %s cannot be written: %s", self._path, error)
+
+    def close(self) -> None:
+        """Close the file; what comes later finds it closed."""
+        with self._lock:
+            self._closed = True
+            if self._connection is not None:
+                self._connection.close()
+
+
+def _insert(connection: sqlite3.Connection, key: str, value: str) -> bool:
+    """Whether a row was written; False where the file is full."""
+    try:
+        connection.execute("INSERT OR REPLACE INTO responses VALUES (?, ?)", (key, value))
+    except sqlite3.OperationalError as error:
+        if "full" in str(error):
+            return False
+        raise
+    return True

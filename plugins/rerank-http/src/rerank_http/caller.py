@@ -1,0 +1,268 @@
+"""One service, asked: pace → turn → attempt → retry → failure, within a call's deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import httpx
+
+from rerank import ProviderError, ProviderTimeoutError
+from rerank_http.cache import ResponseCache, cache_key, without_credentials
+from rerank_http.failures import AttemptError, Failure, of_answer, of_exception, of_reply
+from rerank_http.options import HttpOptions
+from rerank_http.pace import LateTurnError, Turns
+from rerank_http.retries import RetryBudget, retrying
+from rerank_http.secrets import Secrets
+from rerank_http.transport import open_pool
+from rerank_http.wire import Reply, Sender, bearer, merge_headers, post_json
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True, kw_only=True)
+class Tally:
+    """What one call cost, summed over its requests.
+
+    Args:
+        requests: Attempts sent.
+        retries: Those of them that were not a request's first.
+        cached: Requests answered by the cache.
+        usage: What the service bills, by name.
+        last: How the latest attempt failed; None where it did not.
+    """
+
+    requests: int = 0
+    retries: int = 0
+    cached: int = 0
+    usage: dict[str, float] = field(default_factory=dict)
+    last: Failure | None = None
+
+
+class Call:
+    """One call: how patient it is, when it must end, and what it cost.
+
+    Args:
+        options: Its deadline starts now.
+        tally: Where its costs are counted; None starts from nothing.
+
+    Attributes:
+        ends: When its deadline is, by the monotonic clock.
+    """
+
+    def __init__(self, options: HttpOptions, tally: Tally | None = None) -> None:
+        self.options = options
+        self.tally = Tally() if tally is None else tally
+        self.ends = time.monotonic() + options.deadline
+
+    @property
+    def seconds_left(self) -> float:
+        """Seconds until the deadline; negative after it."""
+        return self.ends - time.monotonic()
+
+
+class Caller:
+    """A service with everything that its requests share. Its coroutines all run on one event loop.
+
+    Every request belongs to a `Call`, whose work `within_deadline` runs and in which each `ask` is one request.
+
+    Args:
+        name: What errors call the service.
+        url: Where its requests go.
+        options: The construction's options.
+        key: The key, or None.
+        authorize: The headers that carry the key.
+        headers: Of every request, beside the key's; the user's own replace both.
+        expected: What should answer at the address, such as ``a rerank service``.
+        key_hint: How to set a key, such as ``set COHERE_API_KEY or pass api_key=``.
+
+    Attributes:
+        url: Where its requests go.
+        client: The connection pool, with the user's timeouts, proxy and certificates.
+        headers: Of every request, with lower-case names.
+        secrets: What no message shows; add to them what is fetched later.
+
+    Raises:
+        InvalidOptionsError: The cache or ``ca_file`` cannot be used.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        url: str,
+        options: HttpOptions,
+        *,
+        key: str | None = None,
+        authorize: Callable[[str], Mapping[str, str]] = bearer,
+        headers: Mapping[str, str] | None = None,
+        expected: str = "the service",
+        key_hint: str = "pass api_key=",
+    ) -> None:
+        self._name, self._expected, self._key_hint = name, expected, key_hint
+        self.url = url
+        own = {name: value.get_secret_value() for name, value in options.headers.items()}
+        self.secrets = Secrets()
+        for secret in (*own.values(), key or ""):
+            self.secrets.add(secret)
+        self._cache = None if options.cache is None else ResponseCache(options.cache, options.cache_max_bytes)
+        self._varying = without_credentials(merge_headers(headers or {}, own))
+        self.headers = merge_headers({} if key is None else authorize(key), headers or {}, own)
+        self.client = open_pool(options, url)
+        self._post = post_json(self.client, url, self.headers)
+        self._turns = Turns(options)
+        self._budget = RetryBudget(options.retry_budget)
+        self._under_way: set[asyncio.Task[Any]] = set()
+        self._closing = False
+
+    async def within_deadline(self, work: Coroutine[Any, Any, T], call: Call) -> T:
+        """What a call's work returns, if it ends in time.
+
+        Raises:
+            ProviderError: The caller was closed meanwhile.
+            ProviderTimeoutError: The deadline passed.
+        """
+        try:
+            return await asyncio.wait_for(self.start(work), call.seconds_left)
+        except asyncio.TimeoutError:
+            raise self._too_late(call) from None
+        except asyncio.CancelledError:
+            if self._closing:
+                raise self._closed() from None
+            raise
+
+    def start(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Run work in a task that closing cancels.
+
+        Raises:
+            ProviderError: The caller is closed.
+        """
+        if self._closing:
+            work.close()
+            raise self._closed()
+        task = asyncio.ensure_future(work)
+        self._under_way.add(task)
+        task.add_done_callback(self._under_way.discard)
+        return task
+
+    async def ask(
+        self, body: Mapping[str, Any], call: Call, *, send: Sender | None = None, tokens: float = 0.0
+    ) -> Reply:
+        """The reply to one request: attempts that may succeed later are repeated, and each waits for its turn.
+
+        Args:
+            body: What to send.
+            call: The call that it belongs to.
+            send: How to send; None posts JSON to the service's address.
+            tokens: The request's size, as `rerank_http.pace.estimate_tokens` counts.
+
+        Returns:
+            A reply with a status from 200 to 299 and JSON in its body.
+
+        Raises:
+            ProviderError: The last attempt failed; the class says how.
+            ProviderTimeoutError: Its turn comes after the deadline.
+        """
+        attempts = 0
+
+        async def attempt() -> Reply:
+            nonlocal attempts
+            async with self._turns.turn(tokens, call.ends):
+                attempts += 1
+                call.tally.requests += 1
+                call.tally.retries += attempts > 1
+                return await self._attempt(send or self._post, body, call.tally)
+
+        self._budget.earn()
+        try:
+            return await retrying(call.options, self._budget, call.seconds_left)(attempt)
+        except AttemptError as error:
+            raise error.failure.error(self._name, attempts) from error.__cause__
+        except LateTurnError as error:
+            raise self._too_late(call, str(error)) from None
+
+    async def _attempt(self, send: Sender, body: Mapping[str, Any], tally: Tally) -> Reply:
+        try:
+            reply = await send(body)
+        except httpx.HTTPError as error:
+            tally.last = of_exception(error, self.url, self.secrets)
+            raise AttemptError(tally.last) from error
+        tally.last = of_reply(reply, self.secrets, expected=self._expected, key_hint=self._key_hint)
+        if tally.last is not None:
+            raise AttemptError(tally.last)
+        return reply
+
+    def add_usage(self, usage: Mapping[str, float], call: Call, *, tokens: float) -> None:
+        """Count what the service bills for a request, and correct the pace by the tokens it reports.
+
+        Args:
+            usage: What it bills, by name.
+            call: The call that the request belongs to.
+            tokens: What `ask` was given.
+        """
+        for name, value in usage.items():
+            call.tally.usage[name] = call.tally.usage.get(name, 0) + value
+        reported = usage.get("total_tokens", usage.get("input_tokens"))
+        if reported is not None:
+            self._turns.correct(reported - tokens)
+
+    def cache_key(self, body: Mapping[str, Any], **more: Any) -> str | None:
+        """What the answer to a body is kept under; None where there is no cache.
+
+        Args:
+            body: The request's body.
+            more: Whatever else changes what is kept; plain data.
+        """
+        if self._cache is None:
+            return None
+        return cache_key({"url": self.url, "body": body, "headers": self._varying, **more})
+
+    async def recall(self, key: str | None) -> Any:
+        """What was kept under a key; None where there is nothing, or no cache."""
+        return None if self._cache is None or key is None else await asyncio.to_thread(self._cache.get, key)
+
+    async def keep(self, key: str | None, value: Any) -> None:
+        """Keep an answer, as plain data, where there is a cache."""
+        if self._cache is not None and key is not None:
+            await asyncio.to_thread(self._cache.put, key, value)
+
+    def wrong_answer(self, problem: str, reply: Reply) -> ProviderError:
+        """The error for a reply whose answer cannot be used.
+
+        Args:
+            problem: What is wrong with it, such as ``its answer has no 'results'``.
+            reply: The reply.
+        """
+        return of_answer(problem, reply, self.secrets).error(self._name, attempts=1)
+
+    def _too_late(self, call: Call, why: str = "") -> ProviderTimeoutError:
+        tally = call.tally
+        last = f"; the last one {tally.last.what}" if tally.last is not None else ""
+        return ProviderTimeoutError(
+            f"{self._name} gave no answer within the deadline of {call.options.deadline:g} s "
+            f"({why or f'{tally.requests} requests sent{last}'}): raise deadline=, or send fewer documents",
+            provider=self._name,
+            status=tally.last.status if tally.last is not None else None,
+            request_id=tally.last.request_id if tally.last is not None else None,
+        )
+
+    def _closed(self) -> ProviderError:
+        return ProviderError(
+            f"this reranker was closed while {self._name} was asked: close it after its last call",
+            provider=self._name,
+        )
+
+    async def aclose(self) -> None:
+        """Cancel what is under way, and close every connection and the cache."""
+        self._closing = True
+        for task in self._under_way:
+            task.cancel()
+        await asyncio.gather(*self._under_way, return_exceptions=True)
+        await self.client.aclose()
+        if self._cache is not None:
+            self._cache.close()
+
+    def __repr__(self) -> str:
+        return f"Caller({self._name!r})"

@@ -1,0 +1,103 @@
+"""What a user may set for any service: where it is, who asks, how patiently, how often."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+
+from rerank import Options, Reload
+
+
+class HttpOptions(Options):
+    """Core's options and those of every backend that asks a service over HTTP.
+
+    Args:
+        api_key: Takes precedence over the service's own variables, which ``rerank list-backends`` names.
+        url: The server's address; the service's own path is added where it is missing.
+        base_url: Another name of ``url``.
+        headers: Sent with every request; their values are kept secret, and left out of pickles.
+        proxy: Address of an HTTP proxy; without it, ``HTTPS_PROXY`` and its siblings are honoured.
+        ca_file: A file of certificates to trust in place of the usual ones. Verification is always on.
+        connect_timeout: Seconds to wait for a connection.
+        read_timeout: Seconds to wait for each next part of an answer.
+        deadline: Seconds a call may take in all: waiting its turn, requests, and retries.
+        max_retries: Retries per request, at most.
+        backoff: Upper bound of the random wait before the first retry, in seconds; it doubles with each retry.
+        max_backoff: Upper bound of that doubling, in seconds.
+        retry_budget: Retries per request that the whole reranker may make in the long run, so that an outage is not
+            amplified; a reserve of 20 covers short ones.
+        max_concurrency: Requests under way at once, and connections kept.
+        requests_per_minute: Sent at most, evenly spread; None is no limit.
+        tokens_per_minute: Sent at most, estimated at four bytes per token and corrected by the usage reported.
+        cache: File to keep answers in; equal requests are then sent once. It holds no requests and no keys.
+        cache_max_bytes: Size of that file; the oldest answers go first.
+    """
+
+    api_key: Reload[SecretStr | None] = None
+    url: Reload[str | None] = None
+    base_url: Reload[str | None] = None
+    headers: Reload[Mapping[str, SecretStr]] = Field(default_factory=dict)
+    proxy: Reload[str | None] = None
+    ca_file: Reload[Path | None] = None
+    connect_timeout: Reload[float] = Field(default=10.0, gt=0)
+    read_timeout: Reload[float] = Field(default=60.0, gt=0)
+    deadline: float = Field(default=120.0, gt=0)
+    max_retries: int = Field(default=5, ge=0)
+    backoff: float = Field(default=0.5, gt=0)
+    max_backoff: float = Field(default=30.0, gt=0)
+    retry_budget: Reload[float] = Field(default=0.5, ge=0)
+    max_concurrency: Reload[int] = Field(default=32, ge=1)
+    requests_per_minute: Reload[float | None] = Field(default=None, gt=0)
+    tokens_per_minute: Reload[float | None] = Field(default=None, gt=0)
+    cache: Reload[Path | None] = None
+    cache_max_bytes: Reload[int] = Field(default=100 * 2**20, ge=2**16)
+
+    @property
+    def address(self) -> str | None:
+        """The server's address, where the user gave one."""
+        return self.url or self.base_url
+
+    @field_validator("url", "base_url", "proxy")
+    @classmethod
+    def _is_an_address(cls, given: str | None) -> str | None:
+        if given is None:
+            return None
+        parts = urlsplit(given)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("an address starts with http:// or https:// and a host")
+        if parts.username is not None or parts.password is not None:
+            raise ValueError(
+                "an address with a user or password in it would show in logs: use api_key= or headers=, "
+                "and for a proxy the variable HTTPS_PROXY"
+            )
+        return given
+
+    @field_validator("headers")
+    @classmethod
+    def _are_headers(cls, given: Mapping[str, SecretStr]) -> Mapping[str, SecretStr]:
+        for name, value in given.items():
+            text = value.get_secret_value()
+            if not name.isascii() or not name.replace("-", "").replace("_", "").isalnum():
+                raise ValueError(f"{name!r} is no name of a header")
+            if not text.isascii() or not text.isprintable() or text != text.strip():
+                raise ValueError(
+                    f"the value of {name} has white space at its ends, or characters that no header can carry"
+                )
+        return dict(given)
+
+    @field_validator("api_key")
+    @classmethod
+    def _is_a_key(cls, given: SecretStr | None) -> SecretStr | None:
+        text = "" if given is None else given.get_secret_value()
+        if not text.isascii() or not text.isprintable() or text != text.strip():
+            raise ValueError("the key has white space at its ends, or characters that no header can carry")
+        return given if text else None
+
+    @model_validator(mode="after")
+    def _has_one_address(self) -> HttpOptions:
+        if self.url and self.base_url and self.url != self.base_url:
+            raise ValueError("url and base_url differ: give one of them")
+        return self

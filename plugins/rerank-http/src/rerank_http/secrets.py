@@ -1,0 +1,57 @@
+"""The key of a service: from the options, else from the service's own variables; and keeping it out of sight."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Final
+
+from rerank import AuthenticationError
+from rerank_http.options import HttpOptions
+
+_SHORTEST: Final = 4
+"""Shorter values are words that any message may have."""
+
+
+def read_key(options: HttpOptions, variables: Sequence[str], *, service: str) -> str | None:
+    """The key that the user gave or the environment holds; None where there is none.
+
+    Args:
+        options: Their ``api_key`` takes precedence.
+        variables: Environment variables that may hold the key; the first one set wins.
+        service: What errors call the service.
+
+    Raises:
+        AuthenticationError: A variable's value cannot be sent in a header.
+    """
+    if options.api_key is not None:
+        return options.api_key.get_secret_value()
+    for variable in variables:
+        if key := os.environ.get(variable, "").strip():
+            if not key.isascii() or not key.isprintable():
+                raise AuthenticationError(
+                    f"the key in {variable} has characters that no header can carry: set it again", provider=service
+                )
+            return key
+    return None
+
+
+class Secrets:
+    """Values that no message may show: keys, tokens, and the values of headers."""
+
+    def __init__(self) -> None:
+        self._values: set[str] = set()
+
+    def add(self, value: str) -> None:
+        """Hide a value from now on; very short ones are not secrets."""
+        if len(value) >= _SHORTEST:
+            self._values.add(value)
+
+    def hide(self, text: str) -> str:
+        """``text`` with every secret replaced."""
+        for value in sorted(self._values, key=len, reverse=True):
+            text = text.replace(value, "***")
+        return text
+
+    def __repr__(self) -> str:
+        return f"Secrets({len(self._values)})"
