@@ -1,4 +1,4 @@
-"""What every distribution's tests share: the real data, where this machine has it, and a hub of their own."""
+"""Fixtures for the tests of every distribution: real data if it is present, and a local hub."""
 
 from __future__ import annotations
 
