@@ -76,7 +76,10 @@ DOCS_TOOLS = ["nox", "cookiecutter", "pdoc", "pyyaml"]
 
 
 def install(session: nox.Session, distributions: list[Distribution], *requirements: str) -> None:
-    """Install distributions editable, core first with its extras, and requirements beside them."""
+    """Install distributions editable, core first with its extras, and requirements beside them.
+
+    They build without isolation, which would set up the build tool anew for each distribution.
+    """
     editable = [f"-e{d.folder}" + ("[hub,test]" if d.name == "rerank-core" else "") for d in distributions]
     session.install("-q", "hatchling", "editables")
     session.install("-q", "--no-build-isolation", *CONSTRAINTS, *editable, *requirements)
@@ -120,7 +123,7 @@ EVERYTHING = str(ROOT / ".nox" / "everything" / BIN / "python")
 @nox.session(venv_backend="none", requires=["everything"])
 def types(session: nox.Session) -> None:
     """Check the types of every distribution, strictly."""
-    session.run(EVERYTHING, "-m", "mypy", *(f"{d.folder}/src" for d in ALL.values()))
+    session.run(EVERYTHING, "-m", "mypy", "--num-workers", "auto", *(f"{d.folder}/src" for d in ALL.values()))
 
 
 @nox.session
@@ -172,7 +175,7 @@ def isolation(session: nox.Session) -> None:
         environment = Path(session.create_tmp()) / name
         session.run("python", "-m", "venv", "--clear", str(environment), silent=True)
         commands = environment / BIN
-        pip = [str(commands / "pip"), "install", "-q", "--disable-pip-version-check"]
+        pip = [str(commands / "pip"), "install", "-q", "--disable-pip-version-check", "--no-compile"]
         session.run(*pip, *CONSTRAINTS, "--find-links", str(wheels), name, external=True)
         session.run(str(commands / "rerank"), "list-backends", external=True)
         session.run(str(commands / "python"), "-c", HEALTHY, *ALL[name].entry_points, external=True)
