@@ -1,9 +1,10 @@
 """Every check and every command of the repository; the sessions follow from the distributions found here.
 
-nox                  lint, types, tests, tests_torch, isolation, docs and build: what has to pass
-nox -s demo          install the light half and rank the example file
-nox -s benchmark     tables under benchmarks/results (minutes)
-nox -l               all of them
+nox            lint, types, tests, tests_torch and docs, on the interpreter that runs nox
+nox -t full    the rest of what must pass: the other interpreters, the oldest dependencies, isolation and build
+nox -s fix     apply ruff's fixes and its format
+nox -s demo    install the torch-free half and rank the example file
+nox -l         list every session
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +25,19 @@ except ModuleNotFoundError:  # Python 3.10
     from pip._vendor import tomli as tomllib
 
 ROOT = Path(__file__).parent
+BIN = "Scripts" if os.name == "nt" else "bin"
 PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
-TORCH_PYTHON = "3.11"
+OTHER_PYTHONS = [python for python in PYTHONS if python != f"{sys.version_info.major}.{sys.version_info.minor}"]
+BOUNDS_PYTHON = "3.11"  # the newest for which the oldest numpy has wheels
 CONSTRAINTS = ["-c", "constraints.txt"]
 
 if shutil.which("pyenv"):  # its commands python3.10 … exist for every version and run only for those named here
     found = subprocess.run(["pyenv", "versions", "--bare"], capture_output=True, text=True, check=False).stdout.split()
     os.environ["PYENV_VERSION"] = ":".join(v for v in found if re.match("|".join(map(re.escape, PYTHONS)) + r"\.", v))
 
-nox.options.error_on_missing_interpreters = False
+nox.options.error_on_missing_interpreters = True
 nox.options.reuse_venv = "yes"
-nox.options.sessions = ["lint", "types", "tests", "tests_torch", "isolation", "docs", "build"]
+nox.options.sessions = ["lint", "types", "tests", "tests_torch", "docs"]
 
 
 class Distribution:
@@ -66,63 +70,94 @@ def needs_torch(distribution: Distribution) -> bool:
 
 LIGHT = [distribution for distribution in ALL.values() if not needs_torch(distribution)]
 HEAVY = [distribution for distribution in ALL.values() if needs_torch(distribution)]
+BUILD_TOOLS = ["build", "hatchling"]
 TEST_TOOLS = ["pytest", "pytest-xdist", "hypothesis", "onnx", "ir-measures"]
+DOCS_TOOLS = ["nox", "cookiecutter", "pdoc", "pyyaml"]
 
 
-def install(session: nox.Session, distributions: list[Distribution], *tools: str) -> None:
-    """Install distributions editable, core first with its extras, and tools beside them."""
+def install(session: nox.Session, distributions: list[Distribution], *requirements: str) -> None:
+    """Install distributions editable, core first with its extras, and requirements beside them.
+
+    They build without isolation, which would set up the build tool anew for each distribution.
+    """
     editable = [f"-e{d.folder}" + ("[hub,test]" if d.name == "rerank-core" else "") for d in distributions]
-    session.install("-q", *CONSTRAINTS, *editable, *tools)
+    session.install("-q", "hatchling", "editables")
+    session.install("-q", "--no-build-isolation", *CONSTRAINTS, *editable, *requirements)
 
 
-def run_tests(session: nox.Session, distributions: list[Distribution], *more: str) -> None:
-    """Run the distributions' own tests on all cores, or what the command line names instead."""
-    folders = [d.tests for d in distributions if any((ROOT / d.tests).glob("test_*.py"))]
-    session.run("pytest", "-n", "auto", *(session.posargs or [*folders, *more]))
+def run_tests(session: nox.Session, python: str, *paths: str) -> None:
+    """Run the tests under paths on all cores, or those that the command line names instead."""
+    session.run(python, "-m", "pytest", "-n", "auto", *(session.posargs or paths))
+
+
+def tests_of(distributions: list[Distribution]) -> list[str]:
+    """The folders of the distributions' own tests, where they have some."""
+    return [d.tests for d in distributions if any((ROOT / d.tests).glob("test_*.py"))]
 
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Style and formatting."""
+    """Check style and formatting."""
     session.install("-q", *CONSTRAINTS, "ruff")
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
 
 
 @nox.session
-def types(session: nox.Session) -> None:
-    """Strict types of every distribution."""
-    install(session, list(ALL.values()), "mypy", *TEST_TOOLS)
-    session.run("mypy", *(f"{d.folder}/src" for d in ALL.values()))
-
-
-@nox.session(python=PYTHONS)
-def tests(session: nox.Session) -> None:
-    """Core and the torch-free plugins, where torch is not installed."""
-    install(session, LIGHT, *TEST_TOOLS)
-    session.run("python", "-c", "import importlib.util as i; assert i.find_spec('torch') is None, 'torch is here'")
-    run_tests(session, LIGHT)
-
-
-@nox.session(python=TORCH_PYTHON)
-def tests_torch(session: nox.Session) -> None:
-    """The torch plugins, the ONNX graphs beside torch's own forward, and hostile input on every backend."""
-    install(session, list(ALL.values()), "onnxscript", *TEST_TOOLS)
-    run_tests(session, HEAVY, "tests/rerank_onnx/test_transformers.py", "tests/hardening")
+def fix(session: nox.Session) -> None:
+    """Apply ruff's fixes and its format."""
+    session.install("-q", *CONSTRAINTS, "ruff")
+    session.run("ruff", "check", "--fix")
+    session.run("ruff", "format")
 
 
 @nox.session
+def everything(session: nox.Session) -> None:
+    """Make the environment that types, tests_torch, docs and reference share, so that torch is installed once."""
+    install(session, list(ALL.values()), "mypy", "onnxscript", *BUILD_TOOLS, *DOCS_TOOLS, *TEST_TOOLS)
+
+
+EVERYTHING = str(ROOT / ".nox" / "everything" / BIN / "python")
+
+
+@nox.session(venv_backend="none", requires=["everything"])
+def types(session: nox.Session) -> None:
+    """Check the types of every distribution, strictly."""
+    session.run(EVERYTHING, "-m", "mypy", "--num-workers", "auto", *(f"{d.folder}/src" for d in ALL.values()))
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Test core and the torch-free plugins, where torch is not installed."""
+    install(session, LIGHT, *TEST_TOOLS)
+    session.run("python", "-c", "import importlib.util as i; assert i.find_spec('torch') is None, 'torch is here'")
+    run_tests(session, "python", *tests_of(LIGHT))
+
+
+@nox.session(python=OTHER_PYTHONS, tags=["full"])
+def interpreters(session: nox.Session) -> None:
+    """Run ``tests`` on the other supported interpreters."""
+    tests(session)
+
+
+@nox.session(venv_backend="none", requires=["everything"])
+def tests_torch(session: nox.Session) -> None:
+    """Test the torch plugins, the ONNX graphs beside torch's own forward, and hostile input on every backend."""
+    run_tests(session, EVERYTHING, *tests_of(HEAVY), "tests/rerank_onnx/test_transformers.py", "tests/hardening")
+
+
+@nox.session(python=BOUNDS_PYTHON, tags=["full"])
 def bounds(session: nox.Session) -> None:
-    """The tests once more, with the oldest release that each distribution says it supports."""
+    """Run ``tests`` with the oldest release of each dependency that the distributions allow."""
     install(session, LIGHT, *TEST_TOOLS, *oldest(LIGHT))
-    run_tests(session, LIGHT)
+    run_tests(session, "python", *tests_of(LIGHT))
 
 
-@nox.session(python=TORCH_PYTHON)
+@nox.session(python=BOUNDS_PYTHON, tags=["full"])
 def bounds_torch(session: nox.Session) -> None:
-    """The torch plugins' tests with the oldest transformers that they support; torch is that of the constraints."""
+    """Test the torch plugins with the oldest transformers that they allow; torch is that of the constraints."""
     install(session, list(ALL.values()), *TEST_TOOLS, *(r for r in oldest(HEAVY) if not r.startswith("torch")))
-    run_tests(session, HEAVY)
+    run_tests(session, "python", *tests_of(HEAVY))
 
 
 def oldest(distributions: list[Distribution]) -> list[str]:
@@ -131,19 +166,19 @@ def oldest(distributions: list[Distribution]) -> list[str]:
     return sorted(dependency.replace(">=", "==").split(",")[0] for dependency in theirs)
 
 
-@nox.session
+@nox.session(tags=["full"])
 def isolation(session: nox.Session) -> None:
-    """Each distribution's wheel, alone in a fresh environment: the command runs and lists its backends."""
+    """Install each distribution's wheel alone in a fresh environment: the command runs and lists its backends."""
     wheels = Path(session.create_tmp()) / "wheels"
     build_into(session, wheels)
     for name in session.posargs or ALL:
         environment = Path(session.create_tmp()) / name
         session.run("python", "-m", "venv", "--clear", str(environment), silent=True)
-        bin_folder = environment / ("Scripts" if os.name == "nt" else "bin")
-        pip = [str(bin_folder / "pip"), "install", "-q", "--disable-pip-version-check"]
+        commands = environment / BIN
+        pip = [str(commands / "pip"), "install", "-q", "--disable-pip-version-check", "--no-compile"]
         session.run(*pip, *CONSTRAINTS, "--find-links", str(wheels), name, external=True)
-        session.run(str(bin_folder / "rerank"), "list-backends", external=True)
-        session.run(str(bin_folder / "python"), "-c", HEALTHY, *ALL[name].entry_points, external=True)
+        session.run(str(commands / "rerank"), "list-backends", external=True)
+        session.run(str(commands / "python"), "-c", HEALTHY, *ALL[name].entry_points, external=True)
         shutil.rmtree(environment)
 
 
@@ -158,16 +193,15 @@ sys.exit(f"unhealthy: {unhealthy}, missing: {missing}" if unhealthy or missing e
 """
 
 
-@nox.session
+@nox.session(venv_backend="none", requires=["everything"])
 def docs(session: nox.Session) -> None:
-    """Every snippet of the documentation and the template of a plugin, run."""
-    install(session, list(ALL.values()), "nox", "build", "hatchling", "cookiecutter", "pdoc", *TEST_TOOLS)
-    session.run("pytest", "-n", "auto", *(session.posargs or ["tests/docs", "tests/template", "tests/release"]))
+    """Run every snippet of the documentation and the template for a plugin, and check what a release needs."""
+    run_tests(session, EVERYTHING, "tests/docs", "tests/template", "tests/release")
 
 
-@nox.session
+@nox.session(tags=["full"])
 def build(session: nox.Session) -> None:
-    """All wheels and source archives into dist/, checked."""
+    """Build all wheels and source archives into dist/ and check them."""
     session.install("-q", "twine", "check-wheel-contents")
     shutil.rmtree(ROOT / "dist", ignore_errors=True)
     wheels = ROOT / "dist"
@@ -176,12 +210,12 @@ def build(session: nox.Session) -> None:
     session.run("check-wheel-contents", *map(str, sorted(wheels.glob("*.whl"))))
 
 
-@nox.session
+@nox.session(venv_backend="none", requires=["everything"])
 def reference(session: nox.Session) -> None:
-    """The reference of the public API, from its docstrings, as pages under dist/reference."""
-    install(session, list(ALL.values()), "pdoc")
+    """Write the reference of the public API, from its docstrings, as pages under dist/reference."""
     modules = [d.module for d in ALL.values()]
-    session.run("pdoc", "--docformat", "google", "--output-directory", "dist/reference", *modules, "rerank.testing")
+    pdoc = [EVERYTHING, "-m", "pdoc", "--docformat", "google", "--output-directory", "dist/reference"]
+    session.run(*pdoc, *modules, "rerank.testing")
 
 
 @nox.session
@@ -198,38 +232,35 @@ def release(session: nox.Session) -> None:
     session.run("twine", "upload", *(str(p) for p in sorted((ROOT / "dist").iterdir()) if p.is_file()))
 
 
-@nox.session
+@nox.session(venv_backend="none")
 def demo(session: nox.Session) -> None:
-    """The README's first command, in an environment of its own."""
-    session.install("-q", *(f"./{ALL[name].folder}" for name in ("rerank-core", "rerank-onnx", "rerank-nano")))
-    session.run(
-        "rerank",
-        "rank",
-        "what lifts a sourdough loaf when no yeast is added?",
-        "examples/passages.jsonl",
-        "--top-k",
-        "3",
-    )
+    """Install the torch-free half into the environment that runs nox, and rank the example file."""
+    folders = [f"./{ALL[name].folder}" for name in ("rerank-core", "rerank-onnx", "rerank-nano")]
+    session.run(sys.executable, "-m", "pip", "install", "-q", *folders)
+    query = "what lifts a sourdough loaf when no yeast is added?"
+    rerank = str(Path(sys.executable).with_name("rerank"))
+    session.run(rerank, "rank", query, "examples/passages.jsonl", "--top-k", "3")
 
 
 @nox.session
 def faults(session: nox.Session) -> None:
-    """2,000 calls through a faulty server on loopback; writes benchmarks/results/api_faults.md."""
+    """Make 2,000 calls through a faulty server on loopback, and write benchmarks/results/api_faults.md."""
     install(session, [ALL["rerank-core"], ALL["rerank-http"], ALL["rerank-api"]], *TEST_TOOLS)
     session.run("python", "benchmarks/api_faults.py", "--calls", "2000", *session.posargs)
 
 
 @nox.session
 def benchmark(session: nox.Session) -> None:
-    """The tables under benchmarks/results; name benchmarks to run only those."""
+    """Run one benchmark with its arguments: ``nox -s benchmark -- benchmarks/crossencoder.py ../shared/data``."""
+    if not session.posargs:
+        session.error("name a script of benchmarks/ and its arguments after --")
     install(session, list(ALL.values()), "onnxscript", "sentence-transformers", *TEST_TOOLS)
-    for script in session.posargs or sorted(map(str, (ROOT / "benchmarks").glob("*.py"))):
-        session.run("python", script)
+    session.run("python", *session.posargs)
 
 
 def build_into(session: nox.Session, folder: Path, *kinds: str) -> None:
     """Build every distribution into a folder: its wheel, or the ``kinds`` named."""
-    session.install("-q", "build", "hatchling")
+    session.install("-q", *BUILD_TOOLS)
     for distribution in ALL.values():
         command = ["python", "-m", "build", "--no-isolation", "--outdir", str(folder), *(kinds or ["--wheel"])]
         session.run(*command, distribution.folder, silent=True)

@@ -1,9 +1,9 @@
-"""Calls against a server where 30 % of the responses are faults, at concurrency 32, and the memory they leave behind.
+"""Calls at concurrency 32 to a server that fails 30 % of its responses, and how much memory they leave in use.
 
     python benchmarks/api_faults.py --calls 2000
 
-Writes ``benchmarks/results/api_faults.md``; exits with 1 where a call ended wrong, late, lost or untyped, or where
-memory grew by more than 10 MB from 200 calls to the last.
+Writes ``benchmarks/results/api_faults.md``; exits with 1 if a call ends wrong, late, lost or untyped, or if memory
+grows by more than 10 MB between call 200 and the last.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a call costs beside a bare httpx post, and how many calls go through at once.
+"""The cost of a call compared with a bare httpx post, and the throughput of concurrent calls.
 
     python benchmarks/api_overhead.py
 

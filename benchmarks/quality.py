@@ -1,4 +1,4 @@
-"""nDCG@10 of a model reranking the first 100 of BM25, through the public API, beside BM25's own.
+"""nDCG@10 of a model that reranks BM25's first 100 results through the public API, beside BM25's own.
 
     python benchmarks/quality.py DATA/msmarco-dl19 DATA/scifact:60 [--model nano] [--write benchmarks/results/quality.md]
 

@@ -1,4 +1,4 @@
-"""What every distribution's tests share: the real data, where this machine has it, a hub of their own, and no keys."""
+"""Fixtures for the tests of every distribution: real data if it is present, a local hub, and no keys."""
 
 from __future__ import annotations
 

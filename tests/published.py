@@ -1,6 +1,6 @@
-"""The figures that models' authors publish, from the hub itself: ``RERANK_HUB_TESTS=1 pytest tests/published.py``.
+"""Scores that the models' authors publish, with models from the hub: ``RERANK_HUB_TESTS=1 pytest tests/published.py``.
 
-Gigabytes are downloaded, so this file is no ``test_*.py`` and nothing runs it by itself.
+It downloads gigabytes, so its name does not match ``test_*.py`` and no session runs it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the core's tests share: places for fake plugins, and the command run in this process or in its own."""
+"""Fixtures for core's tests: fake plugins, and the command in this process or in a process of its own."""
 
 from __future__ import annotations
 

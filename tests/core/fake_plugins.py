@@ -1,4 +1,4 @@
-"""Distributions that exist only for a test: a module of ``plugins/`` with the metadata that makes it a plugin."""
+"""Distributions for one test each: a module of ``plugins/`` with the metadata that makes it a plugin."""
 
 from __future__ import annotations
 

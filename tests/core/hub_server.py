@@ -1,4 +1,4 @@
-"""The Hugging Face hub on this machine: its api and resolve routes over real HTTP, with the faults a test asks for."""
+"""A Hugging Face hub on loopback: its api and resolve routes over real HTTP, with the faults that a test requests."""
 
 from __future__ import annotations
 

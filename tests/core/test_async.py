@@ -1,4 +1,4 @@
-"""The asynchronous facade: the same results, bounded, in order, and cancelled cleanly."""
+"""The asynchronous facade gives the same results, bounded and in order, and cancels cleanly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows into batches and back: every row once, within the budget, in input order, halved only for lack of memory."""
+"""Batching handles every row once, within the budget and in input order, and halves a batch only if memory runs out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the command ``rerank`` offers: help, completion, explain, and commands of plugins."""
+"""The command ``rerank``: help, completion, explain, and the commands of plugins."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``rerank doctor``: everything it tells, as a table and as JSON; it never raises, and never shows a secret."""
+"""``rerank doctor``: everything it reports, as a table and as JSON. It never raises and never shows a secret."""
 
 from __future__ import annotations
 

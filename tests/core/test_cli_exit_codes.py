@@ -1,4 +1,4 @@
-"""The documented exit codes, and that errors go to standard error alone."""
+"""The documented exit codes; errors go only to standard error."""
 
 from __future__ import annotations
 

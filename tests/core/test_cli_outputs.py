@@ -1,4 +1,4 @@
-"""``rerank rank`` writes a table, JSON, JSON lines, TSV or a TREC run: each read back, on standard output alone."""
+"""``rerank rank`` writes a table, JSON, JSON lines, TSV or a TREC run; each is read back from standard output."""
 
 from __future__ import annotations
 

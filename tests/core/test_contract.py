@@ -1,4 +1,4 @@
-"""The contract kit: it passes scorers that keep the contract, and fails each that breaks it in its own place."""
+"""The contract kit passes correct scorers, and fails each incorrect one in the test that covers its fault."""
 
 from __future__ import annotations
 

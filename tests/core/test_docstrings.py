@@ -1,4 +1,4 @@
-"""Every public name says what it is, what it takes and what it raises."""
+"""Every public docstring says what the name is, what it takes and what it raises."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever a user calls documents becomes `Document`s, or an error that names the position."""
+"""Whatever a user passes as documents becomes `Document`s, or an error that names the position."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Errors are caught by branch, carry what their docstring says, and cross processes."""
+"""Errors can be caught by base class, have the attributes that they document, and survive pickling."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkpoints from a hub that speaks over real HTTP, and every way in which that can fail."""
+"""Checkpoints from a hub over real HTTP, and every way in which this can fail."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``import rerank`` and the listing of backends import nothing heavy, and nothing of the network."""
+"""``import rerank`` and listing backends import nothing heavy and no network library."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What may be set, by whom and when; and that a secret stays one."""
+"""Which options can be set, where and when, and that secrets stay secret."""
 
 from __future__ import annotations
 

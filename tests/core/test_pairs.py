@@ -1,4 +1,4 @@
-"""Token ids into rows: what is cut, what is kept, and that windows cover a document."""
+"""Token ids become rows: what is cut, what is kept, and that windows cover a document."""
 
 from __future__ import annotations
 

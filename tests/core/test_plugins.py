@@ -1,4 +1,4 @@
-"""Plugins found through entry points: a broken one is a row with its reason, and breaks nothing else."""
+"""Plugins are found through entry points. A broken one becomes a row with its reason, and breaks nothing else."""
 
 from __future__ import annotations
 

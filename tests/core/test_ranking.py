@@ -1,4 +1,4 @@
-"""From raw values to a ranking: stable, checked, sorted on the raw score and normalised last."""
+"""Raw values become a ranking: checked, sorted stably on the raw score, and normalised last."""
 
 from __future__ import annotations
 

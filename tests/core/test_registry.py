@@ -1,4 +1,4 @@
-"""Which backend runs a model: the surest claim, an error that names the candidates, and short names by language."""
+"""Which backend runs a model: the surest claim, an error that names the candidates, and short names per language."""
 
 from __future__ import annotations
 

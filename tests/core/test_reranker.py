@@ -1,4 +1,4 @@
-"""The facade: what every user of any model sees, from loading to closing."""
+"""The facade that users of every model see, from loading to closing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a user holds: results by name and position, and that they survive JSON, pickle and copy."""
+"""Results are read by name and position, and survive JSON, pickle and copy."""
 
 from __future__ import annotations
 

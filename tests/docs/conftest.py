@@ -1,4 +1,4 @@
-"""A hub of their own for the snippets: under the names that they use lie small checkpoints of the same kind."""
+"""A local hub for the snippets, with a small checkpoint of the same kind under each name that they use."""
 
 from __future__ import annotations
 

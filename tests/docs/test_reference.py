@@ -1,4 +1,4 @@
-"""The reference of the public API builds from the docstrings of every distribution, without a warning."""
+"""The API reference builds from the docstrings of every distribution, without a warning."""
 
 from __future__ import annotations
 

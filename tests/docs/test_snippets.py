@@ -1,8 +1,9 @@
-"""Every snippet of the documentation, run in order, file by file, in a folder of its own.
+"""Every snippet of the documentation runs, in order, with a folder per document.
 
-A ``python`` block runs in its document's namespace; one that begins with ``# file: NAME`` (or a ``toml`` block that does) is
-written there instead. A ``bash`` block runs under ``bash -e`` with this environment's commands first; a ``text`` block after it
-is its output, scores to two places. What cannot run says so in a comment above: ``<!-- not run by the tests: … -->``.
+A ``python`` block runs in its document's namespace. A ``python`` or ``toml`` block that begins with ``# file: NAME`` is written
+to that file instead. A ``bash`` block runs under ``bash -e`` with this environment's commands first on the path, and a ``text``
+block after it is its output, with scores to two places. A snippet that cannot run has a comment above it:
+``<!-- not run by the tests: … -->``.
 """
 
 from __future__ import annotations
@@ -97,9 +98,3 @@ def test_snippets_run(
             assert scores_in(output) == pytest.approx(scores_in(snippet.code), abs=0.01), where
         else:
             pytest.fail(f"{where}: a {snippet.language} block is neither run nor written to a file")
-
-
-def test_ci_runs_the_test_command_of_the_readme() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    steps = [step.strip() for step in (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()[-3:]]
-    assert " && ".join(steps).replace("exec ", "") in readme

@@ -1,4 +1,4 @@
-"""Every backend that is installed, each with a model small enough to be asked everything, and the command."""
+"""Every installed backend with a small model, and the command."""
 
 from __future__ import annotations
 

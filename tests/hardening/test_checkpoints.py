@@ -1,4 +1,4 @@
-"""Folders that are no checkpoint, files that are cut or of another kind, and backends that are not installed."""
+"""Folders without a checkpoint, truncated files, files of another kind, and backends that are not installed."""
 
 from __future__ import annotations
 

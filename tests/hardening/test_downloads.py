@@ -1,4 +1,4 @@
-"""A hub that is not there, a cache that cannot be written, a disk that is full, and several processes at once."""
+"""An unreachable hub, a read-only cache, a full disk, and several processes at once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever Python values come in, a ranking or a `RerankError` comes out, from every backend that runs a model here."""
+"""For any Python values, every backend that runs a model here returns a ranking or raises a `RerankError`."""
 
 from __future__ import annotations
 

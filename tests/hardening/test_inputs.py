@@ -1,6 +1,6 @@
-"""One table of hostile inputs, for every backend, in the library and through the command.
+"""One table of hostile inputs for every backend, through the library and the command.
 
-Each gives a ranking of every document, or a `RerankError` that names what was wrong and ends with the next step.
+Each input gives a ranking of every document, or a `RerankError` that says what was wrong and ends with the next step.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Ctrl-C while a model scores, and a reader that closes the pipe: the documented codes, no traceback, no hang."""
+"""Ctrl-C while a model scores, and a reader that closes the pipe: documented exit codes, no traceback, no hang."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Plugins of others that sleep, on import or when asked, as real distributions on a path; core's tests have the rest."""
+"""Third-party plugins that sleep, on import or in a hook, as real distributions on the path; core's tests have the rest."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What must hold of the archives in a folder before they are published: ``python tests/release/check.py dist``."""
+"""Check the archives in a folder before they are published: ``python tests/release/check.py dist``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The check before a release passes what is right, and names each thing that is not."""
+"""The check before a release passes correct archives, and names each fault of the others."""
 
 from __future__ import annotations
 

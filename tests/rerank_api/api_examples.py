@@ -1,4 +1,4 @@
-"""Every provider's shape: what we send, what it answers, how it says no. Written from the wire facts.
+"""The wire format of every provider: our request, its response and its error, written from its documentation.
 
 Each example ranks `TEXTS` for `QUERY` with ``top_k=2``, and expects `scores` in the documents' order.
 """

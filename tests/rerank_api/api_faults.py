@@ -1,4 +1,4 @@
-"""A server where 30 % of the responses are faults, and what every call against it comes to."""
+"""A server that fails 30 % of its responses, and the outcome of every call to it."""
 
 from __future__ import annotations
 

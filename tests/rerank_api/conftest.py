@@ -1,4 +1,4 @@
-"""The loopback server as a fixture, and no key of the machine's own."""
+"""The loopback server as a fixture, and an environment without keys."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The cache: equal requests are sent once, everything that changes an answer counts, and the file stays small."""
+"""The cache sends equal requests once, keys on everything that changes a response, and keeps its file small."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One pool for every caller: event loops, threads, cancelling, closing, splitting, and the limits on the client's side."""
+"""One pool for all callers: event loops, threads, cancelling, closing, splitting, and client-side limits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Core's contract kit against the loopback server: through the SDK, through httpx, and split by a server's limit."""
+"""The contract kit against the loopback server: through the SDK, through httpx, and split by a server's limit."""
 
 from __future__ import annotations
 

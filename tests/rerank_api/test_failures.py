@@ -1,4 +1,4 @@
-"""What goes wrong on the network and in answers: retried where that may help, else told at once and typed."""
+"""Failures of the network and in responses: retried if that may help, otherwise raised at once with a type."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every call against a faulty server ends in a right result or a typed error, within its deadline."""
+"""Every call to a faulty server ends in a correct result or a typed error, within its deadline."""
 
 from __future__ import annotations
 

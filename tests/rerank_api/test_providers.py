@@ -1,4 +1,4 @@
-"""Every provider against the loopback server: the exact request, the answer read, its error typed."""
+"""Every provider against the loopback server: the exact request, the parsed response, and the typed error."""
 
 from __future__ import annotations
 

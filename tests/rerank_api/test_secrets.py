@@ -1,4 +1,4 @@
-"""Keys and headers show nowhere: not in reprs, errors, logs, pickles, the cache, or the list of backends."""
+"""Keys and headers appear nowhere: not in reprs, errors, logs, pickles, the cache, or the list of backends."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Providers of other plugins: found through the hook, and a broken one stops nothing."""
+"""Providers of other plugins are found through the hook, and a broken one stops nothing else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small checkpoints of real architectures, each with a tokenizer of its family, written to disk once a session."""
+"""Small checkpoints of real architectures, each with a tokenizer of its family, written to disk once per session."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The description: cheap, and sure of what is a cross-encoder."""
+"""The backend's description is cheap and recognises cross-encoders."""
 
 from __future__ import annotations
 

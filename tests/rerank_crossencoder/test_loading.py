@@ -1,4 +1,4 @@
-"""What a checkpoint may be: safe, plain, whole, trusted; and every other kind a typed error with its next step."""
+"""Which checkpoints load (safe, plain, complete, trusted); any other is a typed error with its next step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ours against a bare transformers forward, a pair at a time; batches, devices and threads against themselves."""
+"""Scores equal a bare transformers forward, one pair at a time; batches, devices and threads agree."""
 
 from __future__ import annotations
 

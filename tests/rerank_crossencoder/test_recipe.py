@@ -1,4 +1,4 @@
-"""The recipe to the letter: BGE's truncation, windows, instructions, activations, limits."""
+"""The recipe in every detail: BGE's truncation, windows, instructions, activations and limits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The embedded model: its files, its scores against the evaluation that chose it, its quality, and no network."""
+"""The embedded model: its files, its scores compared with its evaluation, its quality, and no network access."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small graphs and tokenizers made on the spot, each with what it computes written out in numpy."""
+"""Small graphs and tokenizers built for the tests, each with its computation written out in numpy."""
 
 from __future__ import annotations
 

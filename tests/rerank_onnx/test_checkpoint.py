@@ -1,4 +1,4 @@
-"""Which files of a folder make up the model, and what is said of those missing or damaged."""
+"""Which files of a folder form the model, and the errors for missing and damaged ones."""
 
 from __future__ import annotations
 

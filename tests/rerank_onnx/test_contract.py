@@ -1,4 +1,4 @@
-"""The public contract kit, on every kind of graph."""
+"""The contract kit on every kind of graph."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scores of pair graphs against the same network in numpy, whatever the batch, the length and the graph's inputs."""
+"""Scores of pair graphs equal the same network in numpy, for every batch, length and set of inputs."""
 
 from __future__ import annotations
 

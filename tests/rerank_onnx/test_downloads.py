@@ -1,4 +1,4 @@
-"""Models from a hub on this machine: FlashRank's archives and repositories, whole or damaged, online or not."""
+"""Models from a local hub: FlashRank's archives and repositories, complete or damaged, online or offline."""
 
 from __future__ import annotations
 

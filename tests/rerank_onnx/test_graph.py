@@ -1,4 +1,4 @@
-"""Sessions are what the options say, and wrong options are named with the choices."""
+"""Sessions follow the options, and errors list the choices for a wrong option."""
 
 from __future__ import annotations
 

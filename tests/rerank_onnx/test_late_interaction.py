@@ -1,4 +1,4 @@
-"""Scores of encoder graphs against the rule in three loops, and against the embedded model's own evaluation."""
+"""Scores of encoder graphs equal the formula in three loops, and the embedded model's evaluation."""
 
 from __future__ import annotations
 

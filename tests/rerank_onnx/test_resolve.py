@@ -1,4 +1,4 @@
-"""Which models the backend claims, how firmly and why, and what ``rerank explain`` says of them."""
+"""Which models the backend claims, with which confidence and why, and what ``rerank explain`` reports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Token ids, the layouts learnt from a tokenizer, what fills short rows, and how long a row may be."""
+"""Token ids, layouts learnt from a tokenizer, padding of short rows, and the longest row."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Graphs that torch exports from real architectures, against the bare forward pass that they come from."""
+"""Graphs that torch exports from real architectures give the scores of the original forward pass."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Devices that are there and that are not; which numbers a device gets."""
+"""Present and missing devices, and the number format that each device gets."""
 
 from __future__ import annotations
 

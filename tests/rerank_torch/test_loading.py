@@ -1,4 +1,4 @@
-"""What loading does to the process: nothing that outlives it, whichever thread it runs in."""
+"""Loading leaves no lasting change in the process, whichever thread it runs in."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Options: names of number formats and devices, contradictions, and no torch in sight."""
+"""Options: names of number formats and devices, contradictions, and no import of torch."""
 
 from __future__ import annotations
 

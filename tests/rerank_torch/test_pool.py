@@ -1,10 +1,11 @@
-"""The pool with the standard library's own functions as work: children import no test module, and no torch."""
+"""The pool runs functions of the standard library, so that its children import neither a test module nor torch."""
 
 from __future__ import annotations
 
 import os
 import pickle
 import signal
+import sys
 import threading
 import time
 from pkgutil import resolve_name
@@ -69,11 +70,12 @@ def test_an_error_in_a_task_comes_back_and_the_pool_goes_on():
     pool.close()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 def test_a_call_cut_short_leaves_no_answer_for_the_next():
-    """Python runs a signal's handler in the main thread, where the pool waits: as Ctrl-C does."""
+    """The signal goes to the main thread, where the pool waits, as Ctrl-C's does."""
     pool = DevicePool(resolve_name, ["time.sleep", "time.sleep"])
     pool.map([0, 0])
-    killer = threading.Timer(0.3, signal.raise_signal, [signal.SIGINT])
+    killer = threading.Timer(0.3, signal.pthread_kill, [threading.main_thread().ident, signal.SIGINT])
     killer.start()
     with pytest.raises(KeyboardInterrupt):
         pool.map([60, 60])

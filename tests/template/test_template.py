@@ -1,4 +1,4 @@
-"""The template of a plugin, used as its reader would: rendered, built, installed beside our wheels, and tested."""
+"""The plugin template as its user works with it: rendered, built, installed beside our wheels, and tested."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A plugin that leaves while it adds its commands."""
+"""A plugin that exits while it adds its commands."""
 
 from rerank import hookimpl
 

@@ -1,4 +1,4 @@
-"""A plugin whose backend works and whose command does not."""
+"""A plugin whose backend works but whose command does not."""
 
 from rerank import hookimpl
 from rerank.testing.fake import fake_backend

@@ -1,3 +1,3 @@
-"""A plugin that takes itself for a script."""
+"""A plugin that exits on import, as a script does."""
 
 raise SystemExit("usage: fake_exit FILE")

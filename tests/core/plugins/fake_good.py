@@ -1,4 +1,4 @@
-"""A plugin as it should be: one backend, one command."""
+"""A correct plugin with one backend and one command."""
 
 import click
 

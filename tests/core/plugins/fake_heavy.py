@@ -1,4 +1,4 @@
-"""A plugin that works and imports torch too early."""
+"""A plugin that works but imports torch too early."""
 
 import torch  # noqa: F401 (the test puts a module of this name beside)
 

@@ -1,4 +1,4 @@
-"""A plugin that fails while it describes itself."""
+"""A plugin whose hook raises."""
 
 from rerank import hookimpl
 

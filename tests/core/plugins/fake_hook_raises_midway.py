@@ -1,4 +1,4 @@
-"""A plugin that describes one backend and fails at the next."""
+"""A plugin whose hook yields one backend and then raises."""
 
 from rerank import hookimpl
 from rerank.testing.fake import fake_backend

@@ -1,3 +1,3 @@
-"""A plugin whose own dependency is missing."""
+"""A plugin with a missing dependency."""
 
 raise ImportError("needs libfancy: pip install fancy")

@@ -1,4 +1,4 @@
-"""A plugin that yields what is no backend."""
+"""A plugin that yields something other than a backend."""
 
 from rerank import hookimpl
 

@@ -1,4 +1,4 @@
-"""A plugin that returns a backend where several are expected."""
+"""A plugin that returns one backend instead of an iterable."""
 
 from rerank import hookimpl
 from rerank.testing.fake import fake_backend

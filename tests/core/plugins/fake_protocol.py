@@ -1,4 +1,4 @@
-"""A plugin of a later protocol."""
+"""A plugin for a later protocol."""
 
 from rerank import hookimpl
 from rerank.testing.fake import fake_backend

@@ -1,4 +1,4 @@
-"""A plugin whose model never answers."""
+"""A plugin whose model never returns."""
 
 import sys
 import time

@@ -1,4 +1,4 @@
-"""A plugin that wants another's name."""
+"""A plugin that registers a name that is taken."""
 
 from rerank import hookimpl
 from rerank.testing.fake import fake_backend

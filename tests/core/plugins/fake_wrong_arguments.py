@@ -1,4 +1,4 @@
-"""A plugin written against some other hook."""
+"""A plugin whose hook takes the wrong arguments."""
 
 from rerank import hookimpl
 
