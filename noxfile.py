@@ -254,7 +254,7 @@ def benchmark(session: nox.Session) -> None:
     """Run one benchmark with its arguments: ``nox -s benchmark -- benchmarks/crossencoder.py ../shared/data``."""
     if not session.posargs:
         session.error("name a script of benchmarks/ and its arguments after --")
-    install(session, list(ALL.values()), "onnxscript", "sentence-transformers", *TEST_TOOLS)
+    install(session, list(ALL.values()), "onnxscript", *PEERS, *TEST_TOOLS)
     session.run("python", *session.posargs)
 
 

@@ -13,6 +13,7 @@ from rerank.options import parse_options
 from rerank.registry import installed
 from rerank_crossencoder import backend
 from rerank_crossencoder.options import CrossEncoderOptions
+from rerank_torch import find_accelerators
 
 
 def claim(folder, config, *files):
@@ -117,6 +118,6 @@ def test_unknown_options_name_the_near_miss():
 def test_what_the_doctor_shows_of_this_machine():
     import torch
 
-    found = backend.devices()
+    found = find_accelerators()
     assert len([name for name in found if name.startswith("cuda:")]) == torch.cuda.device_count()
     assert ("mps" in found) == torch.backends.mps.is_available()

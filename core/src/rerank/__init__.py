@@ -39,7 +39,15 @@ from rerank.registry import Registry, installed
 from rerank.reranker import Reranker
 from rerank.results import Document, RankedResults, Result, ScoreScale
 from rerank.streams import Streams, available_cores
-from rerank.tokens import FastTokens, TokenLimits, Tokens, find_pad_id, query_limit, reads_segments
+from rerank.tokens import (
+    FastTokens,
+    TokenLimits,
+    Tokens,
+    find_pad_id,
+    query_limit,
+    read_tokenizer_config,
+    reads_segments,
+)
 
 __version__ = "0.1.0"
 
@@ -95,6 +103,7 @@ __all__ = [
     "plan_batches",
     "plan_windows",
     "query_limit",
+    "read_tokenizer_config",
     "reads_segments",
     "sigmoid",
 ]

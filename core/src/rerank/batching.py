@@ -78,7 +78,7 @@ def map_batches(
     work, lengths = list(distinct), list(distinct.values())
     if streams is not None and streams.count > 1:  # something to do for each of them
         max_tokens = min(max_tokens, max(1, math.ceil(sum(lengths) / streams.count)))
-    plan = _Plan(lengths, max_tokens, max_items)
+    plan = _Plan(lengths, max_tokens, max_items, at_once=streams is not None and streams.count > 1)
     results: dict[T, R] = {}
     with _progress_bar(len(work), shown=progress) as advance:
 
@@ -95,7 +95,8 @@ def map_batches(
             if len(outputs) != len(batch):
                 raise ScoringError(f"a forward pass over {len(batch)} rows returned {len(outputs)}: report it")
             results.update(zip(rows, outputs))
-            advance(len(batch))
+            with plan.lock:  # tqdm is not made for several threads
+                advance(len(batch))
             return True
 
         if streams is None:
@@ -103,6 +104,8 @@ def map_batches(
                 pass
         else:
             streams.run(run_next, at_most=len(plan))
+            if plan.retry_alone():
+                streams.run(run_next, at_most=1)
     return [results[item] for item in items]
 
 
@@ -113,11 +116,14 @@ class _Plan:
         lengths: Token count per item.
         max_tokens: Budget of one batch, padding included.
         max_items: At most this many items per batch.
+        at_once: Whether batches run at the same time, so that one may lack the memory that others hold.
     """
 
-    def __init__(self, lengths: Sequence[int], max_tokens: int, max_items: int | None) -> None:
+    def __init__(self, lengths: Sequence[int], max_tokens: int, max_items: int | None, *, at_once: bool) -> None:
+        self.lock = threading.Lock()
         self._lengths = lengths
-        self._lock = threading.Lock()
+        self._at_once = at_once
+        self._too_large: list[list[int]] = []
         self._pending = plan_batches(lengths, max_tokens, max_items)[::-1]
 
     def __len__(self) -> int:
@@ -125,25 +131,33 @@ class _Plan:
 
     def take(self) -> list[int] | None:
         """The next batch; None where none is left."""
-        with self._lock:
+        with self.lock:
             return self._pending.pop() if self._pending else None
 
     def halve(self, batch: list[int], error: BaseException) -> None:
-        """Plan a batch that ran out of memory anew, with all that is left, at half its tokens.
+        """Plan a batch that ran out of memory anew, with all that is left, at half its tokens; a single row runs last.
 
         Raises:
-            OutOfMemoryError: It is a single row.
+            OutOfMemoryError: It is a single row, and ran alone.
         """
+        if len(batch) == 1 and self._at_once:
+            self._too_large.append(batch)
+            return
         if len(batch) == 1:
             raise OutOfMemoryError(
                 f"one row of {self._lengths[batch[0]]} tokens does not fit into memory: "
                 "lower max_length, or use a smaller dtype or model"
             ) from error
-        with self._lock:
+        with self.lock:
             left = [i for rows in [*self._pending, batch] for i in rows]
             half = max(self._lengths[i] for i in batch) * len(batch) // 2
             replanned = plan_batches([self._lengths[i] for i in left], half, max(1, len(batch) // 2))
             self._pending = [[left[i] for i in rows] for rows in reversed(replanned)]
+
+    def retry_alone(self) -> bool:
+        """Plan the rows that ran out of memory beside others once more; whether there are any."""
+        self._pending, self._at_once = self._too_large, False
+        return bool(self._pending)
 
 
 def group_requests(requests: Iterable[Request], max_documents: int) -> Iterator[list[Request]]:

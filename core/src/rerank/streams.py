@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import os
 import threading
+import weakref
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures.thread import BrokenThreadPool
 from pathlib import Path
 from typing import Final
 
@@ -33,6 +35,10 @@ class Streams:
         self._start = start
         self._closed = False
         self._renew()
+        _EVERY.add(self)
+
+    def _renew(self) -> None:
+        self._pool = ThreadPoolExecutor(self.count, "rerank stream", initializer=self._start)
 
     def run(self, step: Callable[[], bool], *, at_most: int | None = None) -> None:
         """Call ``step`` over and over, in several threads at once, until it returns False in each of them.
@@ -44,19 +50,23 @@ class Streams:
             at_most: Use no more than this many threads; None uses all.
 
         Raises:
-            ScoringError: The streams are closed.
+            ScoringError: The streams are closed, or a thread cannot start.
             BaseException: What ``step`` raised first, or what interrupted the wait (Ctrl-C); no thread runs ``step``
                 any more by then.
         """
-        pool = self._open()
+        if self._closed:
+            raise ScoringError("the model is closed: build another Reranker")
         stopped = threading.Event()
         finished = threading.Semaphore(0)
         failures: list[BaseException] = []
 
-        def take_turn() -> None:
+        def take_turn() -> bool:
+            return not stopped.is_set() and step()
+
+        def go_on(turn: Future[bool]) -> None:
             try:
-                if not stopped.is_set() and step():
-                    _submit(pool, take_turn)
+                if turn.result():
+                    self._submit(take_turn).add_done_callback(go_on)
                     return
             except BaseException as error:
                 failures.append(error)
@@ -66,7 +76,7 @@ class Streams:
         running = 0
         try:
             for _ in range(self.count if at_most is None else min(self.count, at_most)):
-                _submit(pool, take_turn)
+                self._submit(take_turn).add_done_callback(go_on)
                 running += 1
             while running:
                 finished.acquire()
@@ -76,18 +86,24 @@ class Streams:
             for _ in range(running):
                 finished.acquire()
         if failures:
-            raise failures[0]
+            raise self._cause(failures[0])
 
-    def _open(self) -> ThreadPoolExecutor:
-        if self._pid != os.getpid():  # no thread survives a fork
+    def _submit(self, turn: Callable[[], bool]) -> Future[bool]:
+        try:
+            return self._pool.submit(turn)
+        except RuntimeError as error:
+            raise self._cause(error) from error
+
+    def _cause(self, error: BaseException) -> BaseException:
+        """What to raise for an error of a step or of the thread pool."""
+        if self._closed and isinstance(error, RuntimeError):
+            return ScoringError("the model was closed while it ranked: close it after its last call")
+        if isinstance(error, BrokenThreadPool) or "start new thread" in str(error):
             self._renew()
-        if self._closed:
-            raise ScoringError("the model is closed: build another Reranker")
-        return self._pool
-
-    def _renew(self) -> None:
-        self._pid = os.getpid()
-        self._pool = ThreadPoolExecutor(self.count, "rerank stream", initializer=self._start)
+            return ScoringError(
+                f"a thread for the model cannot start ({error}): lower threads=, or raise the limit of processes"
+            )
+        return error
 
     def close(self) -> None:
         """End the threads once they have done the piece of work at hand."""
@@ -95,11 +111,16 @@ class Streams:
         self._pool.shutdown()
 
 
-def _submit(pool: ThreadPoolExecutor, turn: Callable[[], None]) -> None:
-    try:
-        pool.submit(turn)
-    except RuntimeError as error:  # shut down in the meantime
-        raise ScoringError("the model was closed while it ranked: close it after its last call") from error
+_EVERY: Final[weakref.WeakSet[Streams]] = weakref.WeakSet()
+
+
+def _renew_in_child() -> None:
+    for streams in _EVERY:  # no thread survives a fork
+        streams._renew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_in_child)
 
 
 def available_cores() -> int:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from rerank.errors import InvalidOptionsError, ModelLoadError
+from rerank.model_ref import ModelRef
 from rerank.pairs import PairLayout
 
 LONGEST_DEFAULT: Final = 1024
@@ -149,6 +150,23 @@ class FastTokens(Tokens):
     def pad_id(self) -> int | None:
         """The id that the tokenizer itself pads with; None where it states none."""
         return self._pad_id
+
+
+def read_tokenizer_config(model: ModelRef) -> Mapping[str, Any]:
+    """A checkpoint's ``tokenizer_config.json``, empty where it has none.
+
+    The ``max_seq_length`` that sentence-transformers saves in a file of its own takes the place of
+    ``model_max_length``, as it does there.
+
+    Raises:
+        ModelLoadError: A file cannot be fetched, or is not a JSON object.
+    """
+    own, beside = (
+        model.read_json(file) if file in model.files else {}
+        for file in ("tokenizer_config.json", "sentence_bert_config.json")
+    )
+    longest = beside.get("max_seq_length")
+    return {**own, **({} if longest is None else {"model_max_length": longest})}
 
 
 def reads_segments(tokenizer_config: Mapping[str, Any]) -> bool:

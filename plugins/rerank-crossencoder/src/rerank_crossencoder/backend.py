@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from rerank import Alias, Backend, Claim, Confidence, ModelRef, Scorer, hookimpl
 from rerank_crossencoder.options import CrossEncoderOptions
+from rerank_torch import find_accelerators
+from rerank_torch.modules import Module, read_head
 
 _HEAD: Final = "ForSequenceClassification"
 _WEIGHTS: Final = frozenset(  # what `rerank_torch.loading` reads, which imports torch
@@ -45,6 +47,8 @@ def claim(model: ModelRef) -> Claim:
         return Claim(Confidence.CERTAIN, "one of this backend's own models")
     architectures = [str(name) for name in model.config.get("architectures") or ()]
     head = next((name for name in architectures if name.endswith(_HEAD)), None)
+    if head is None and (modules := read_head(model)):
+        return _claim_modules(model, modules)
     if head is None:
         found = f"architectures {', '.join(architectures)}" if architectures else "no architectures in a config.json"
         return Claim(Confidence.NONE, f"{found}, and a cross-encoder is a …{_HEAD}")
@@ -59,6 +63,19 @@ def claim(model: ModelRef) -> Claim:
     if _WEIGHTS.isdisjoint(model.files):  # such as training_args.bin, beside the ONNX graph of another backend
         return Claim(Confidence.LIKELY, f"{found} of another name than transformers reads")
     return Claim(Confidence.CERTAIN, found)
+
+
+def _claim_modules(model: ModelRef, modules: Sequence[Module]) -> Claim:
+    """Claim what ends in a Dense module of one or two outputs, as Ettin's rerankers do."""
+    kinds = [module.kind for module in modules]
+    outputs = modules[-1].config.get("out_features")
+    found = f"the modules {' → '.join(kinds)}"
+    built = kinds[:2] == ["Transformer", "Pooling"] and {*kinds[2:]} <= {"Dense", "LayerNorm"}
+    if not built or kinds[-1] != "Dense" or outputs not in (1, 2):
+        return Claim(Confidence.NONE, f"{found}, and a cross-encoder's end in a Dense of 1 or 2 outputs")
+    if _WEIGHTS.isdisjoint(model.files):
+        return Claim(Confidence.NONE, f"{found}, but no torch weights (.safetensors or .bin) in the checkpoint")
+    return Claim(Confidence.CERTAIN, f"{found} with {outputs} output{'s' * (outputs - 1)}, and torch weights")
 
 
 def count_outputs(config: Any) -> int:
@@ -80,19 +97,6 @@ def load(model: ModelRef, options: CrossEncoderOptions) -> Scorer:
     return CrossEncoder(model, options)
 
 
-def devices() -> Mapping[str, str]:
-    """The accelerators that torch finds on this machine."""
-    import torch
-
-    found = {}
-    for number in range(torch.cuda.device_count()):
-        memory = torch.cuda.get_device_properties(number).total_memory / 2**30
-        found[f"cuda:{number}"] = f"{torch.cuda.get_device_name(number)}, {memory:.0f} GiB"
-    if torch.backends.mps.is_available():
-        found["mps"] = "Apple's GPU"
-    return found
-
-
 @hookimpl
 def rerank_register_backends() -> Iterator[Backend]:
     """Describe the backend ``cross-encoder``."""
@@ -103,5 +107,5 @@ def rerank_register_backends() -> Iterator[Backend]:
         claim=claim,
         options=CrossEncoderOptions,
         aliases={"cross-encoder": _LANGUAGES, **_BGE},
-        devices=devices,
+        devices=find_accelerators,
     )

@@ -13,7 +13,7 @@ from rerank_crossencoder.first_token import shorten_last_layer
 from rerank_crossencoder.options import CrossEncoderOptions
 from rerank_torch.heads import load_modules
 from rerank_torch.loading import load_model
-from rerank_torch.modules import read_modules
+from rerank_torch.modules import read_head
 from rerank_torch.rows import Batch
 
 
@@ -57,8 +57,7 @@ class Encoder:
 
 
 def _load(device: str, model: ModelRef, options: CrossEncoderOptions) -> Any:
-    modules = read_modules(model)
-    if len(modules) > 1:  # a head in folders of its own
+    if modules := read_head(model):
         return load_modules(model, modules, options, device)
     network = load_model("AutoModelForSequenceClassification", model, options, device)
     shorten_last_layer(network)

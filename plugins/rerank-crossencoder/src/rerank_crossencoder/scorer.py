@@ -18,6 +18,7 @@ from rerank import (
     find_pad_id,
     pair_rows,
     query_limit,
+    read_tokenizer_config,
 )
 from rerank_crossencoder.activation import calibrate, saved_activation
 from rerank_crossencoder.encoder import Encoder
@@ -25,7 +26,7 @@ from rerank_crossencoder.options import CrossEncoderOptions
 from rerank_torch.loading import load_config
 from rerank_torch.rows import Padding, Row
 from rerank_torch.runner import Runner
-from rerank_torch.tokens import load_tokens, read_tokenizer_config
+from rerank_torch.tokens import load_tokens
 
 logger = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ class CrossEncoder(GroupScorer):
 
     def __init__(self, model: ModelRef, options: CrossEncoderOptions) -> None:
         config = load_config(model, options).to_dict()
-        tokenizer_config = read_tokenizer_config(model, options)
+        tokenizer_config = {**read_tokenizer_config(model), **options.tokenizer_kwargs}
         self.name = model.name
         self.activation = saved_activation(model)
         self.tokens = load_tokens(model, options)

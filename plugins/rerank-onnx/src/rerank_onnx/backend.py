@@ -91,9 +91,9 @@ def devices() -> Mapping[str, str]:
 
 def caches() -> Mapping[str, Path]:
     """Where FlashRank's archives are unpacked without ``cache_dir``."""
-    from rerank_onnx.checkpoint import _default_cache
+    from rerank_onnx.checkpoint import default_cache
 
-    return {"unpacked archives": _default_cache()}
+    return {"unpacked archives": default_cache()}
 
 
 @hookimpl

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from rerank import InvalidOptionsError, ModelLoadError, ModelRef
+from rerank import InvalidOptionsError, ModelLoadError, ModelRef, read_tokenizer_config
 from rerank_onnx.options import FLASHRANK, OnnxOptions
 
 _FLASHRANK_REPOSITORY: Final = "prithivida/flashrank"
@@ -63,7 +63,7 @@ def find_checkpoint(model: ModelRef, options: OnnxOptions, *, repair: bool = Fal
         graph=model.fetch(graph, repair=repair),
         tokenizer=model.fetch(_beside(model, graph, "tokenizer.json"), repair=repair),
         config=model.config,
-        tokenizer_config=model.read_json("tokenizer_config.json") if "tokenizer_config.json" in model.files else {},
+        tokenizer_config=read_tokenizer_config(model),
     )
 
 
@@ -104,7 +104,7 @@ def _beside(model: ModelRef, graph: str, file: str) -> str:
 
 def _unpacked(model: ModelRef, *, repair: bool) -> Path:
     """The folder of one of FlashRank's models, unpacked from its archive whole or not at all."""
-    root = Path(model.cache_dir).expanduser() if model.cache_dir else _default_cache()
+    root = Path(model.cache_dir).expanduser() if model.cache_dir else default_cache()
     folder = root / (model.name if model.revision is None else f"{model.name}@{model.revision}")
     if not repair and _is_whole(folder):
         return folder
@@ -144,7 +144,8 @@ def _is_whole(folder: Path) -> bool:
     return (folder / "tokenizer.json").is_file() and any(folder.glob("*.onnx"))
 
 
-def _default_cache() -> Path:
+def default_cache() -> Path:
+    """Where archives are unpacked if the user names no folder."""
     from huggingface_hub.constants import HF_HOME
 
     return Path(HF_HOME) / "rerank-onnx"

@@ -150,6 +150,8 @@ def _session_options(options: OnnxOptions) -> onnxruntime.SessionOptions:
     }
     if _has_streams(options):
         session_options.intra_op_num_threads = 1
+    elif options.threads is not None:
+        session_options.intra_op_num_threads = options.threads
     for name, value in options.session_options.items():
         if "." not in name and name not in attributes:
             known = ", ".join(sorted(attributes))

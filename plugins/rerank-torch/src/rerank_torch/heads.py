@@ -100,12 +100,14 @@ def load_modules(model: ModelRef, modules: Sequence[Module], options: TorchOptio
 
 
 def _read_pooling(model: ModelRef, module: Module) -> str:
+    """The one pooling that a module states, by the key of today or by the flags of before."""
     stated = module.config.get("pooling_mode")
-    modes = [stated] if stated else [name for key, name in _OLD_POOLING.items() if module.config.get(key)]
-    other = [key for key, on in module.config.items() if key.startswith("pooling_mode_") and on is True]
-    if len(modes) != 1 or modes[0] not in POOLINGS or (not stated and len(other) != 1):
+    flags = [key for key, on in module.config.items() if key.startswith("pooling_mode_") and on is True]
+    modes = [_OLD_POOLING.get(flag, flag) for flag in flags] if stated is None else [stated]
+    modes = modes[0] if len(modes) == 1 and isinstance(modes[0], list) else modes
+    if len(modes) != 1 or modes[0] not in POOLINGS:
         raise ModelLoadError(
-            f"{model.name} pools by {stated or ', '.join(other) or 'nothing'}, which is not one of "
+            f"{model.name} pools by {', '.join(map(str, modes)) or 'nothing'}, and here a pooling is one of "
             f"{', '.join(POOLINGS)}: load it with sentence-transformers"
         )
     return str(modes[0])

@@ -45,6 +45,21 @@ def read_modules(model: ModelRef) -> Sequence[Module]:
     return [Module(kind, path, _read_config(model, kind, path)) for kind, path in places]
 
 
+def read_head(model: ModelRef) -> Sequence[Module]:
+    """The modules of a checkpoint whose head lies in module folders; none where its head is of transformers.
+
+    sentence-transformers lists the modules of ordinary models too: then a Transformer alone, or one whose architecture
+    has the head.
+
+    Raises:
+        ModelLoadError: As `read_modules`.
+    """
+    if any("For" in str(name) for name in model.config.get("architectures") or ()):
+        return ()
+    modules = read_modules(model)
+    return modules if len(modules) > 1 else ()
+
+
 def _read_config(model: ModelRef, kind: str, path: str) -> Mapping[str, Any]:
     name = "sentence_bert_config.json" if kind == "Transformer" else "config.json"
     file = f"{path}/{name}" if path else name

@@ -32,8 +32,8 @@ class TorchOptions(Options):
             this machine has.
         devices: Several devices, each with a process and a copy of the model; a str is one device. The processes start
             on the first call, so a script keeps its calls below ``if __name__ == "__main__":``.
-        threads: At most this many CPU threads for the model; None is one per core that this process may use, within
-            what torch is set to (``OMP_NUM_THREADS``, ``torch.set_num_threads``).
+        threads: At most this many CPU threads for the model; None is what torch is set to (``OMP_NUM_THREADS``,
+            ``torch.set_num_threads``), by default one per core. Never more than the cores that this process may use.
         dtype: ``fp32``, ``fp16`` or ``bf16`` (long names too): the weights load directly in it. None is fp32 on a CPU,
             and elsewhere what the checkpoint was saved in.
         use_fp16: Another way to say ``dtype="fp16"``.

@@ -131,9 +131,8 @@ def _spread(pool: DevicePool[Work, Values], work: Work) -> Values:
 
 
 def count_threads(options: TorchOptions) -> int:
-    """Threads that a CPU's work may use: ``threads``, within what this process may use and what torch is set to."""
-    available = min(available_cores(), torch.get_num_threads())
-    return available if options.threads is None else min(options.threads, available)
+    """How many threads a CPU's work may use: ``threads``, else what torch is set to, and no more than there are cores."""
+    return min(options.threads or torch.get_num_threads(), available_cores())
 
 
 class _Device:
@@ -190,8 +189,11 @@ _CHANGING_ROPES: Final = ("dynamic", "longrope")
 def _changes_itself(network: torch.nn.Module) -> bool:
     """Whether a forward pass may leave its mark on the network, so that two at a time would mix.
 
-    So do rotary embeddings that are scaled by the batch's longest row, and code that a checkpoint brings may.
+    So do rotary embeddings that are scaled by the batch's longest row and BigBird, which changes its attention at the
+    first short row; and code that a checkpoint brings may.
     """
+    if any(hasattr(module, "set_attention_type") for module in network.modules()):
+        return True
     if not all(type(module).__module__.startswith(_OWN_CODE) for module in network.modules()):
         return True
     ropes = [getattr(module, "rope_type", "") for module in network.modules()]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Final
 
 from tokenizers import Tokenizer
 
-from rerank import FastTokens, ModelLoadError, ModelRef, Tokens, reads_segments
+from rerank import FastTokens, ModelLoadError, ModelRef, Tokens, read_tokenizer_config, reads_segments
 from rerank_torch.loading import load_tokenizer
 from rerank_torch.options import TorchOptions
+
+_CHANGE_NO_TEXT: Final = frozenset(("model_max_length", "model_input_names", "padding_side", "truncation_side"))
+"""Arguments of a tokenizer of transformers that change nothing about the tokens of a text."""
 
 
 def load_tokens(model: ModelRef, options: TorchOptions) -> Tokens:
@@ -17,30 +20,19 @@ def load_tokens(model: ModelRef, options: TorchOptions) -> Tokens:
 
     Its ``tokenizer.json`` is read as it stands: transformers 5 rebuilds fast tokenizers from their class, and drops
     normalizers, pre-tokenizers and pair templates of the file. transformers builds the tokenizer only where there is no
-    such file, or where ``tokenizer_kwargs`` asks for something else than the file has.
+    such file, or where ``tokenizer_kwargs`` may change how text is encoded.
 
     Raises:
         ModelLoadError: It cannot be found or read, or needs code that was not trusted.
     """
-    if "tokenizer.json" not in model.files or options.tokenizer_kwargs:
+    if "tokenizer.json" not in model.files or not _CHANGE_NO_TEXT.issuperset(options.tokenizer_kwargs):
         return as_tokens(load_tokenizer(model, options))
     file = model.fetch("tokenizer.json")
     try:
         tokenizer = Tokenizer.from_file(str(file))
     except Exception as error:  # tokenizers raises nothing narrower
         raise ModelLoadError(f"{file} is not a tokenizer ({error}): fetch the checkpoint again") from error
-    return FastTokens(tokenizer, segments=reads_segments(read_tokenizer_config(model, options)))
-
-
-def read_tokenizer_config(model: ModelRef, options: TorchOptions) -> Mapping[str, Any]:
-    """The checkpoint's ``tokenizer_config.json``, empty where it has none, with ``tokenizer_kwargs`` on top.
-
-    Raises:
-        ModelLoadError: It cannot be fetched, or is not a JSON object.
-    """
-    file = "tokenizer_config.json"
-    own = model.read_json(file) if file in model.files else {}
-    return {**own, **options.tokenizer_kwargs}
+    return FastTokens(tokenizer, segments=reads_segments({**read_tokenizer_config(model), **options.tokenizer_kwargs}))
 
 
 def as_tokens(tokenizer: Any) -> Tokens:

@@ -1,0 +1,67 @@
+"""The same folder through sentence-transformers' own CrossEncoder; `nox -s peers` installs it."""
+
+from __future__ import annotations
+
+import pytest
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+pytest.importorskip("sentence_transformers", reason="needs sentence-transformers: nox -s peers")
+
+from rerank import Reranker  # noqa: E402
+from rerank.testing.contract import DOCUMENTS, QUERY  # noqa: E402
+
+pytestmark = pytest.mark.filterwarnings("default")
+
+
+@pytest.fixture
+def saved(checkpoint, tmp_path):
+    """``saved(kind, pooling)``: Ettin's layout, built and saved by sentence-transformers itself."""
+    from sentence_transformers import CrossEncoder
+    from sentence_transformers.base.modules import Dense, Transformer
+    from sentence_transformers.sentence_transformer.modules import LayerNorm, Pooling
+
+    def make(kind, pooling):
+        torch.manual_seed(5)
+        modules = [
+            Transformer(str(checkpoint(kind))),
+            Pooling(32, pooling),
+            Dense(32, 32, bias=False, activation_function=torch.nn.GELU()),
+            LayerNorm(32),
+            Dense(32, 1, activation_function=torch.nn.Identity(), module_output_name="scores"),
+        ]
+        model = CrossEncoder(modules=modules, device="cpu")
+        model.save_pretrained(str(tmp_path / "model"))
+        return tmp_path / "model", model
+
+    return make
+
+
+def predict(model, **options):
+    return model.predict([(QUERY, text) for text in DOCUMENTS], show_progress_bar=False, **options).tolist()
+
+
+def scores_of(ranked):
+    return [result.score for result in sorted(ranked, key=lambda result: result.index)]
+
+
+@pytest.mark.parametrize("kind", ["modernbert", "bert"])
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_ettins_layout(saved, kind, pooling):
+    folder, model = saved(kind, pooling)
+    with Reranker(folder, device="cpu") as reranker:
+        raw, normalized = reranker.rank(QUERY, DOCUMENTS), reranker.rank(QUERY, DOCUMENTS, normalize=True)
+    assert scores_of(raw) == pytest.approx(predict(model, activation_fn=torch.nn.Identity()), abs=1e-5)
+    assert scores_of(normalized) == pytest.approx(predict(model), abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "modernbert", "electra"])
+def test_an_ordinary_cross_encoder_saved_by_it(checkpoint, tmp_path, kind):
+    from sentence_transformers import CrossEncoder
+
+    model = CrossEncoder(str(checkpoint(kind)), device="cpu")
+    model.save_pretrained(str(tmp_path / "model"))
+    with Reranker(tmp_path / "model", device="cpu") as reranker:
+        assert scores_of(reranker.rank(QUERY, DOCUMENTS)) == pytest.approx(
+            predict(model, activation_fn=torch.nn.Identity()), abs=1e-5
+        )
