@@ -45,15 +45,15 @@ class ChatService:
 
     async def _ask(self, text: str, call: Call) -> str:
         body = {"text": text}
-        key = self.caller.cache_key(body)
-        if isinstance(kept := await self.caller.recall(key), str):
+        key = self.caller.cache.key(body)
+        if isinstance(kept := await self.caller.cache.get(key), str):
             call.tally.cached += 1
             return kept
         tokens = estimate_tokens(text)
         reply = await self.caller.ask(body, call, tokens=tokens)
         answer = self._check(reply)
         self.caller.add_usage(reply.body["usage"], call, tokens=tokens)
-        await self.caller.keep(key, answer)
+        await self.caller.cache.put(key, answer)
         return answer
 
     def _check(self, reply: Reply) -> str:

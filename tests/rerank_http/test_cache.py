@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sqlite3
 import subprocess
@@ -11,17 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chat import ChatService, chatting
+from chat import chatting
 from loopback import Loopback
 
 from rerank import InvalidOptionsError
 from rerank_http import HttpOptions
-from rerank_http.cache import ResponseCache, cache_key, without_credentials
+from rerank_http.cache import CacheFile, ResponseCache, without_credentials
 
 
 def test_the_file_stays_within_its_bounds(tmp_path: Path) -> None:
     file = tmp_path / "answers"
-    cache = ResponseCache(file, 2**16)
+    cache = CacheFile(file, 2**16)
     for i in range(2000):
         cache.put(f"{i:064}", [i / 7] * 20)
     assert file.stat().st_size <= 2**16
@@ -35,9 +36,9 @@ def test_the_file_stays_within_its_bounds(tmp_path: Path) -> None:
 PUT_MANY = """
 import sys
 from pathlib import Path
-from rerank_http.cache import ResponseCache
+from rerank_http.cache import CacheFile
 
-cache, start = ResponseCache(Path(sys.argv[1]), 2**22), int(sys.argv[2])
+cache, start = CacheFile(Path(sys.argv[1]), 2**22), int(sys.argv[2])
 for i in range(start, start + 100):
     cache.put(str(i), [float(i)])
 cache.close()
@@ -49,14 +50,14 @@ def test_processes_share_the_file(tmp_path: Path) -> None:
     commands = [[sys.executable, "-c", PUT_MANY, str(file), str(100 * i)] for i in range(3)]
     processes = [subprocess.Popen(command) for command in commands]
     assert [process.wait(60) for process in processes] == [0, 0, 0]
-    cache = ResponseCache(file, 2**22)
+    cache = CacheFile(file, 2**22)
     assert [cache.get(str(i)) for i in range(300)] == [[float(i)] for i in range(300)]
     cache.close()
 
 
 @pytest.mark.parametrize("value", ["text", 1.5, True, [], {"a": [None, "ü"]}])
 def test_plain_data_comes_back_as_it_was(tmp_path: Path, value: Any) -> None:
-    cache = ResponseCache(tmp_path / "answers", 2**16)
+    cache = CacheFile(tmp_path / "answers", 2**16)
     cache.put("a", value)
     assert cache.get("a") == value
     cache.close()
@@ -66,13 +67,13 @@ def test_a_file_that_holds_something_else_is_refused_and_kept(tmp_path: Path) ->
     file = tmp_path / "notes.txt"
     file.write_text("not a database at all, " * 100)
     with pytest.raises(InvalidOptionsError, match=r"notes\.txt"):
-        ResponseCache(file, 2**16)
+        CacheFile(file, 2**16)
     assert file.read_text().startswith("not a database")
 
 
 def test_a_damaged_file_costs_its_values_only(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     file = tmp_path / "answers"
-    cache = ResponseCache(file, 2**16)
+    cache = CacheFile(file, 2**16)
     cache.put("a", "kept")
     with closing(sqlite3.connect(file, isolation_level=None)) as other:
         other.execute("UPDATE responses SET value = 'oops'")
@@ -88,15 +89,37 @@ def test_a_damaged_file_costs_its_values_only(tmp_path: Path, caplog: pytest.Log
 
 
 def test_what_comes_after_close_finds_it_closed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    cache = ResponseCache(tmp_path / "answers", 2**16)
+    cache = CacheFile(tmp_path / "answers", 2**16)
     cache.close()
     assert cache.get("a") is None
     assert "cannot be read: it is closed" in caplog.text
 
 
-def test_a_key_depends_on_every_part_and_on_no_order() -> None:
-    assert cache_key({"a": 1, "b": 2}) == cache_key({"b": 2, "a": 1})
-    assert len({cache_key(parts) for parts in ({}, {"a": 1}, {"a": 2}, {"b": 1}, {"a": [1, 2]}, {"a": [2, 1]})}) == 6
+def test_a_key_depends_on_every_part_and_on_no_order(tmp_path: Path) -> None:
+    options = HttpOptions(cache=tmp_path / "answers")
+    cache = ResponseCache(options, "http://h", {"x-tenant": "a"})
+    assert cache.key({"a": 1, "b": 2}) == cache.key({"b": 2, "a": 1})
+    bodies: list[dict[str, Any]] = [{}, {"a": 1}, {"a": 2}, {"b": 1}, {"a": [1, 2]}, {"a": [2, 1]}]
+    others = [
+        ResponseCache(options, "http://i", {"x-tenant": "a"}),
+        ResponseCache(options, "http://h", {"x-tenant": "b"}),
+    ]
+    keys = [cache.key(body) for body in bodies] + [cache.key({}, top_k=k) for k in (1, 2)]
+    keys += [other.key({}) for other in others]
+    assert len(set(keys)) == 10
+    assert None not in keys
+
+
+def test_without_a_file_nothing_is_kept() -> None:
+    cache = ResponseCache(HttpOptions(), "http://h", {})
+    assert cache.key({}) is None
+
+    async def kept() -> Any:
+        await cache.put(cache.key({}), "answer")
+        return await cache.get(cache.key({}))
+
+    assert asyncio.run(kept()) is None
+    cache.close()
 
 
 def test_credentials_change_no_answer() -> None:
@@ -128,13 +151,6 @@ def test_everything_that_changes_an_answer_counts(server: Loopback, tmp_path: Pa
             with chatting(url, cache=tmp_path / "answers", **options) as chat:
                 assert chat.ask(text)[0] == [text]
             assert server.count == count
-
-
-def test_what_else_changes_an_answer_is_the_users_to_say(tmp_path: Path) -> None:
-    caller = ChatService("http://h", HttpOptions(cache=tmp_path / "answers")).caller
-    keys = {caller.cache_key({}), caller.cache_key({}, top_k=1), caller.cache_key({}, top_k=2)}
-    assert len(keys) == 3
-    assert ChatService("http://h", HttpOptions()).caller.cache_key({}) is None
 
 
 def test_a_reranker_that_asked_nothing_holds_no_file(server: Loopback, tmp_path: Path) -> None:

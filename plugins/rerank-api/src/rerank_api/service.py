@@ -97,7 +97,7 @@ class Service:
         """The checked scores of one question, from the cache where they are known."""
         body = self._body(question)
         key = self._cache_key(question, body)
-        kept = kept_scores(await self._caller.recall(key), len(question.texts))
+        kept = kept_scores(await self._caller.cache.get(key), len(question.texts))
         if kept is not None:
             call.tally.cached += 1
             return kept
@@ -105,7 +105,7 @@ class Service:
         reply = await self._caller.ask(body, call, send=self._send, tokens=tokens)
         answer, values = self._check(reply, question)
         self._caller.add_usage(answer.usage, call, tokens=tokens)
-        await self._caller.keep(key, values)
+        await self._caller.cache.put(key, values)
         return values
 
     def _body(self, question: Question) -> dict[str, Any]:
@@ -113,7 +113,7 @@ class Service:
         return {**body, **question.options.extra_body}
 
     def _cache_key(self, question: Question, body: dict[str, Any]) -> str | None:
-        return self._caller.cache_key(
+        return self._caller.cache.key(
             body,
             provider=self._provider.name,
             top_k=question.top_k,  # how many scores are enough, even where the body does not say

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import logging
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from rerank import InvalidOptionsError
+from rerank_http.options import HttpOptions
 
 logger = logging.getLogger(__name__)
 
@@ -24,18 +26,55 @@ _CREDENTIALS: Final = ("auth", "key", "token", "secret", "cookie", "password", "
 """Words in the names of headers that say who asks, not what."""
 
 
-def cache_key(parts: Mapping[str, Any]) -> str:
-    """A digest of everything that changes a response."""
-    content = json.dumps({"format": _FORMAT, **parts}, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(content.encode()).hexdigest()
+class ResponseCache:
+    """What one service answered, where the user named a file to keep it in; without one, nothing is kept.
+
+    Args:
+        options: The construction's options.
+        url: Where the service's requests go.
+        headers: Of every request, with lower-case names; those that say who asks make no difference.
+
+    Raises:
+        InvalidOptionsError: The file cannot be made, or holds something else.
+    """
+
+    def __init__(self, options: HttpOptions, url: str, headers: Mapping[str, str]) -> None:
+        self._file = None if options.cache is None else CacheFile(options.cache, options.cache_max_bytes)
+        self._shared = {"format": _FORMAT, "url": url, "headers": without_credentials(headers)}
+
+    def key(self, body: Mapping[str, Any], **more: Any) -> str | None:
+        """A digest of everything that changes an answer; None where nothing is kept.
+
+        Args:
+            body: The request's body.
+            more: Whatever else changes what is kept; plain data.
+        """
+        if self._file is None:
+            return None
+        parts = {**self._shared, "body": body, **more}
+        return hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+    async def get(self, key: str | None) -> Any:
+        """What was kept under a key; None where there is nothing."""
+        return None if self._file is None or key is None else await asyncio.to_thread(self._file.get, key)
+
+    async def put(self, key: str | None, value: Any) -> None:
+        """Keep an answer under a key, as plain data."""
+        if self._file is not None and key is not None:
+            await asyncio.to_thread(self._file.put, key, value)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
 
 
 def without_credentials(headers: Mapping[str, str]) -> dict[str, str]:
-    """The headers that may change a response; names are lower-case."""
+    """The headers that may change an answer."""
     return {name: value for name, value in headers.items() if not any(word in name for word in _CREDENTIALS)}
 
 
-class ResponseCache:
+class CacheFile:
     """A file of JSON values by key. A file that cannot be read or written costs its values, never the call.
 
     It is checked at once and opened with the first use, so that where nothing was asked there is nothing to close.

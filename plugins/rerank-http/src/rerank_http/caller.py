@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import httpx
 
 from rerank import ProviderError, ProviderTimeoutError
-from rerank_http.cache import ResponseCache, cache_key, without_credentials
+from rerank_http.cache import ResponseCache
 from rerank_http.failures import AttemptError, Failure, of_answer, of_exception, of_reply
 from rerank_http.options import HttpOptions
 from rerank_http.pace import LateTurnError, Turns
@@ -81,6 +81,7 @@ class Caller:
 
     Attributes:
         url: Where its requests go.
+        cache: What it answered before.
         client: The connection pool, with the user's timeouts, proxy and certificates.
         headers: Of every request, with lower-case names.
         secrets: What no message shows; add to them what is fetched later.
@@ -107,9 +108,9 @@ class Caller:
         self.secrets = Secrets()
         for secret in (*own.values(), key or ""):
             self.secrets.add(secret)
-        self._cache = None if options.cache is None else ResponseCache(options.cache, options.cache_max_bytes)
-        self._varying = without_credentials(merge_headers(headers or {}, own))
-        self.headers = merge_headers({} if key is None else authorize(key), headers or {}, own)
+        named = merge_headers(headers or {}, own)
+        self.cache = ResponseCache(options, url, named)
+        self.headers = merge_headers({} if key is None else authorize(key), named)
         self.client = open_pool(options, url)
         self._post = post_json(self.client, url, self.headers)
         self._turns = Turns(options)
@@ -208,26 +209,6 @@ class Caller:
         if reported is not None:
             self._turns.correct(reported - tokens)
 
-    def cache_key(self, body: Mapping[str, Any], **more: Any) -> str | None:
-        """What the answer to a body is kept under; None where there is no cache.
-
-        Args:
-            body: The request's body.
-            more: Whatever else changes what is kept; plain data.
-        """
-        if self._cache is None:
-            return None
-        return cache_key({"url": self.url, "body": body, "headers": self._varying, **more})
-
-    async def recall(self, key: str | None) -> Any:
-        """What was kept under a key; None where there is nothing, or no cache."""
-        return None if self._cache is None or key is None else await asyncio.to_thread(self._cache.get, key)
-
-    async def keep(self, key: str | None, value: Any) -> None:
-        """Keep an answer, as plain data, where there is a cache."""
-        if self._cache is not None and key is not None:
-            await asyncio.to_thread(self._cache.put, key, value)
-
     def wrong_answer(self, problem: str, reply: Reply) -> ProviderError:
         """The error for a reply whose answer cannot be used.
 
@@ -261,8 +242,7 @@ class Caller:
             task.cancel()
         await asyncio.gather(*self._under_way, return_exceptions=True)
         await self.client.aclose()
-        if self._cache is not None:
-            self._cache.close()
+        self.cache.close()
 
     def __repr__(self) -> str:
         return f"Caller({self._name!r})"
