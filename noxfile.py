@@ -74,6 +74,7 @@ LIGHT = [distribution for distribution in ALL.values() if not needs_torch(distri
 HEAVY = [distribution for distribution in ALL.values() if needs_torch(distribution)]
 BUILD_TOOLS = ["build", "hatchling"]
 TEST_TOOLS = ["pytest", "pytest-xdist", "hypothesis", "onnx", "ir-measures"]
+PEERS = ["sentence-transformers", "rerankers", "FlashRank"]
 DOCS_TOOLS = ["nox", "cookiecutter", "pdoc", "pyyaml"]
 
 
@@ -161,6 +162,13 @@ def bounds_torch(session: nox.Session) -> None:
     """Test the torch plugins with the oldest transformers that they allow; torch is that of the constraints."""
     install(session, list(ALL.values()), *TEST_TOOLS, *(r for r in oldest(HEAVY) if not r.startswith("torch")))
     run_tests(session, "python", *tests_of(HEAVY))
+
+
+@nox.session(tags=["full"])
+def peers(session: nox.Session) -> None:
+    """Compare scores with sentence-transformers' own CrossEncoder on the same folders."""
+    install(session, list(ALL.values()), "sentence-transformers", *TEST_TOOLS)
+    run_tests(session, "python", "tests/rerank_crossencoder/test_sentence_transformers.py")
 
 
 def oldest(distributions: list[Distribution]) -> list[str]:
