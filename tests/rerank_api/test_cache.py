@@ -64,7 +64,7 @@ def test_everything_that_changes_the_answer_counts(server: Loopback, tmp_path: P
             assert server.count == count
 
 
-def test_a_file_that_is_no_cache_is_told(server: Loopback, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_cache_is_reported(server: Loopback, tmp_path: Path) -> None:
     file = tmp_path / "notes.txt"
     file.write_text("not a database at all, " * 100)
     with pytest.raises(InvalidOptionsError, match=r"notes\.txt"):
