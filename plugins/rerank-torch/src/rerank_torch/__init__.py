@@ -1,4 +1,4 @@
-"""What the torch plugins share; it registers no backend of its own.
+"""What the torch plugins share; it registers no backend.
 
 `rerank_torch.options` and `rerank_torch.pool` import without torch, so that a plugin can describe itself in
 milliseconds; `rerank_torch.device` and `rerank_torch.loading` are imported when a model loads.

@@ -1,4 +1,4 @@
-"""A checkpoint's tokenizer: its own ``tokenizer.json`` where there is one, else what transformers builds."""
+"""A checkpoint's tokenizer: its own ``tokenizer.json`` if there is one, else what transformers builds."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from rerank_torch.options import TorchOptions
 def load_tokens(model: ModelRef, options: TorchOptions) -> Tokens:
     """The checkpoint's tokenizer.
 
-    Its ``tokenizer.json`` is read as it stands: transformers 5 rebuilds fast tokenizers from their class, and drops
-    normalizers, pre-tokenizers and pair templates of the file. transformers builds the tokenizer only where there is no
-    such file, or where ``tokenizer_kwargs`` asks for something else than the file has.
+    Its ``tokenizer.json`` is read unchanged: transformers 5 rebuilds fast tokenizers from their class, and drops the
+    file's normalizers, pre-tokenizers and pair templates. transformers builds the tokenizer only if there is no such
+    file, or if ``tokenizer_kwargs`` are given.
 
     Raises:
-        ModelLoadError: It cannot be found or read, or needs code that was not trusted.
+        ModelLoadError: It cannot be found or read, or needs code that is not trusted.
     """
     if "tokenizer.json" not in model.files or options.tokenizer_kwargs:
         return as_tokens(load_tokenizer(model, options))
@@ -33,7 +33,7 @@ def load_tokens(model: ModelRef, options: TorchOptions) -> Tokens:
 
 
 def read_tokenizer_config(model: ModelRef, options: TorchOptions) -> Mapping[str, Any]:
-    """The checkpoint's ``tokenizer_config.json``, empty where it has none, with ``tokenizer_kwargs`` on top.
+    """The checkpoint's ``tokenizer_config.json``, empty if it has none, with ``tokenizer_kwargs`` on top.
 
     Raises:
         ModelLoadError: It cannot be fetched, or is not a JSON object.
@@ -72,12 +72,12 @@ class SlowTokens(Tokens):
         return ids, encoded.get("token_type_ids", [0] * len(ids))
 
     def find(self, token: str) -> int | None:
-        """The id of a token by its name; None where the vocabulary lacks it."""
+        """The id of a token by its name; None if the vocabulary lacks it."""
         found: int | None = self.tokenizer.get_vocab().get(token)
         return found
 
     @property
     def pad_id(self) -> int | None:
-        """The id that the tokenizer itself pads with; None where it states none."""
+        """The id that the tokenizer itself pads with; None if it states none."""
         stated: int | None = self.tokenizer.pad_token_id
         return stated
