@@ -125,7 +125,7 @@ def test_a_wait_beyond_the_deadline_is_not_waited_for(server: Loopback, provider
 @pytest.mark.parametrize(
     ("body", "expected"),
     [
-        ({"results": GOOD["results"][:2]}, r"2 results, but 3 were asked for \(missing: 2\)"),
+        ({"results": GOOD["results"][:2]}, r"2 results instead of 3 \(missing: 2\)"),
         ({"results": [*GOOD["results"][:2], {"index": 1, "relevance_score": 0.1}]}, "index 1 twice"),
         ({"results": [*GOOD["results"][:2], {"index": 3, "relevance_score": 0.1}]}, "index 3, for 3 documents"),
         ({"results": [*GOOD["results"][:2], {"index": -1, "relevance_score": 0.1}]}, "index -1, for 3 documents"),
@@ -141,7 +141,7 @@ def test_a_wait_beyond_the_deadline_is_not_waited_for(server: Loopback, provider
         ({"ranking": []}, "no 'results'"),
         ({"error": {"message": "quota used up"}}, "no 'results', only 'error'; it says: quota used up"),
         ({"code": "Throttled", "message": "too many"}, "no 'results', .*; it says: too many"),
-        ([], "a list, where an object"),
+        ([], "a list, not an object"),
         ("<html><head><title>Welcome to nginx</title></head></html>", "HTML instead of JSON.*Welcome to nginx"),
         ('{"results": [{"index": 0, "rel', "incomplete JSON instead of JSON"),
         ("", "nothing instead of JSON"),
@@ -207,7 +207,7 @@ def test_tls_is_verified(certificate: Path, provider: str) -> None:
     context.load_cert_chain(certificate, certificate.with_name("key.pem"))
     server = Loopback(rerank, context)
     try:
-        with make(server, provider) as reranker, pytest.raises(ProviderError, match=r"not trusted.*ca_file"):
+        with make(server, provider) as reranker, pytest.raises(ProviderError, match=r"untrusted.*ca_file"):
             reranker.rank("q", DOCUMENTS)
         assert server.count == 0
         with make(server, provider, ca_file=certificate) as reranker:

@@ -103,7 +103,7 @@ def check(answer: RawAnswer, question: Question) -> list[float | None]:
     if returned < wanted:
         missing = [str(position) for position, value in enumerate(values) if value is None]
         shown = ", ".join(missing[:5]) + (" …" if len(missing) > 5 else "")
-        raise WrongAnswerError(f"its answer has {returned} results, but {wanted} were asked for (missing: {shown})")
+        raise WrongAnswerError(f"its answer has {returned} results instead of {wanted} (missing: {shown})")
     return values
 
 
