@@ -137,7 +137,7 @@ def test_a_damaged_archive_in_the_cache_is_fetched_again(hub, tmp_path, cross_en
 @pytest.mark.parametrize("content", [b"no archive", b"", archive.__doc__.encode()])
 def test_an_archive_that_stays_broken_is_a_typed_error(hub, tmp_path, content):
     hub.add(ARCHIVES, {f"{NAME}.zip": content})
-    with pytest.raises(ModelLoadError, match=rf"no whole archive of {NAME}"):
+    with pytest.raises(ModelLoadError, match=rf"not a complete archive of {NAME}"):
         Reranker(NAME, cache_dir=tmp_path / "cache")
     assert not (tmp_path / "cache" / NAME).exists()
     assert not [path for path in (tmp_path / "cache").iterdir() if path.name.startswith(".ms-marco")]
