@@ -250,7 +250,7 @@ def test_bad_input_is_told_as_by_rank(scorer: Any) -> None:
             await reranker.arank("q", ["a", None])  # type: ignore[list-item]
         with pytest.raises(InvalidOptionsError, match="weight"):
             await reranker.arank("q", DOCS, weigth=1)
-        with pytest.raises(InvalidOptionsError, match="concurrency must be at least 1"):
+        with pytest.raises(InvalidOptionsError, match="concurrency must be a whole number of at least 1"):
             await collect(reranker.arank_many([], concurrency=0), [])
         with pytest.raises(InvalidInputError, match="top_k"):
             await collect(reranker.arank_many([], top_k=0), [])

@@ -24,7 +24,7 @@ def _good(site: Site) -> None:
 def test_help_lists_commands_exit_codes_and_completion(run: Callable[..., Any]) -> None:
     ran = run("--help")
     assert (ran.code, ran.err) == (0, "")
-    for told in (
+    for message in (
         *command_line.COMMANDS,
         "greet",
         "Say hello.",
@@ -33,7 +33,7 @@ def test_help_lists_commands_exit_codes_and_completion(run: Callable[..., Any]) 
         "141",
         "_RERANK_COMPLETE=bash_source",
     ):
-        assert told in ran.out
+        assert message in ran.out
     assert run("-h").out == ran.out
 
 
@@ -47,14 +47,14 @@ def test_every_command_has_a_help(run: Callable[..., Any], name: str) -> None:
 
 def test_help_of_rank_shows_formats_and_examples(run: Callable[..., Any]) -> None:
     out = run("rank", "--help").out
-    for told in (
+    for message in (
         "[table|json|jsonl|tsv|trec]",
         "[text|jsonl|json|tsv]",
         "--option K=V",
         "--skip-bad-lines",
         "cat notes.txt |",
     ):
-        assert told in out
+        assert message in out
 
 
 def test_the_version_is_cores(run: Callable[..., Any]) -> None:
@@ -120,7 +120,7 @@ def test_explain_a_model_that_nobody_runs(run: Callable[..., Any], tmp_path: Pat
     assert ran.code == 1
     assert "none" in ran.out
     assert ran.err.startswith("rerank: no installed backend can run model")
-    assert "pip install" in ran.err or "out of RERANK_DISABLE_PLUGINS" in ran.err
+    assert "pip install" in ran.err or "from RERANK_DISABLE_PLUGINS" in ran.err
     as_json = run("explain", str(tmp_path), "--json")
     assert as_json.code == 1
     assert json.loads(as_json.out)["backend"] is None
@@ -155,7 +155,7 @@ def test_explain_a_backend_that_is_named(site: Site, run: Callable[..., Any]) ->
 def test_explain_a_model_of_a_provider_asks_for_a_backend_of_services(run: Callable[..., Any]) -> None:
     ran = run("explain", "good", "--api-provider", "acme")
     assert ran.code == 1
-    assert "no installed backend asks services, as api_provider='acme' needs: " in ran.err
+    assert "no installed backend calls remote services, which api_provider='acme' needs: " in ran.err
 
 
 def test_sub_commands_are_imported_on_use(run_apart: Callable[..., Any]) -> None:

@@ -51,7 +51,7 @@ def test_json_has_every_section(doctor: Callable[..., Any]) -> None:
     assert report["distributions"]["pydantic"][0].isdigit()
     assert report["plugins"]["fake_good (fake-good)"].startswith("ok, good, ")
     assert report["devices"]["cpu"] == f"{os.cpu_count()} cores"
-    assert report["hub"] == {"reachable": "not asked"}
+    assert report["hub"] == {"reachable": "not checked"}
 
 
 def test_a_table_for_readers(run: Callable[..., Any]) -> None:
@@ -72,7 +72,7 @@ def test_a_table_for_readers(run: Callable[..., Any]) -> None:
         ("fake_command_raises", "adding its commands: RuntimeError: no terminal today"),
     ],
 )
-def test_a_plugin_that_failed_is_told_and_exits_with_1(
+def test_a_plugin_that_failed_is_reported_and_exits_with_1(
     site: Site, run: Callable[..., Any], doctor: Callable[..., Any], module: str, reason: str
 ) -> None:
     site.install(module)
@@ -82,17 +82,17 @@ def test_a_plugin_that_failed_is_told_and_exits_with_1(
     ran = run("doctor", "--offline")
     assert ran.code == 1
     assert reason in ran.out
-    assert ran.err == f"Error: plugins that failed: {module}; the reasons stand above\n"
+    assert ran.err == f"Error: plugins that failed: {module}; see the reasons above\n"
 
 
-def test_without_any_plugin_the_next_step_is_told(doctor: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_any_plugin_the_next_step_is_shown(doctor: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rerank.registry.Registry.discover", lambda registry: None)
     report = doctor("--offline")
-    assert report["plugins"] == {"none": "pip install rerank-nano, for a start"}
-    assert report["self-test"] == {"result": "left out: no embedded model, pip install rerank-nano"}
+    assert report["plugins"] == {"none": "pip install rerank-nano, to start with"}
+    assert report["self-test"] == {"result": "skipped: no embedded model, pip install rerank-nano"}
 
 
-def test_missing_libraries_are_told_and_no_error(
+def test_missing_libraries_are_reported_and_no_error(
     site: Site, doctor: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import importlib_metadata
@@ -120,11 +120,11 @@ def test_missing_libraries_are_told_and_no_error(
     assert "pytest" not in found
     assert list(report["devices"]) == ["cpu"]
     assert report["caches"] == {"hub": "huggingface-hub is not installed"}
-    assert report["hub"]["reachable"].startswith("not asked: huggingface-hub is not installed")
+    assert report["hub"]["reachable"].startswith("not checked: huggingface-hub is not installed")
 
 
-@pytest.mark.parametrize(("folder", "size"), [("full", "full, 2 MB"), ("absent", "absent, not there yet")])
-def test_backends_tell_their_devices_and_caches(
+@pytest.mark.parametrize(("folder", "size"), [("full", "full, 2 MB"), ("absent", "absent, does not exist yet")])
+def test_backends_report_their_devices_and_caches(
     site: Site, doctor: Callable[..., Any], tmp_path: Path, folder: str, size: str
 ) -> None:
     from rerank import installed
@@ -214,9 +214,9 @@ def test_a_hub_that_is_down(hub: Any, doctor: Callable[..., Any]) -> None:
 
 
 def test_offline(hub: Any, doctor: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    assert doctor("--offline")["hub"] == {"reachable": "not asked"}
+    assert doctor("--offline")["hub"] == {"reachable": "not checked"}
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    assert doctor()["hub"]["reachable"] == "not asked: HF_HUB_OFFLINE is set"
+    assert doctor()["hub"]["reachable"] == "not checked: HF_HUB_OFFLINE is set"
     assert not hub.seen
 
 
@@ -236,7 +236,7 @@ def test_a_hub_that_never_answers_is_waited_for_five_seconds(
 
 def test_caches_and_their_size(hub: Any, doctor: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     cache = Path(os.environ["HF_HUB_CACHE"])
-    assert doctor("--offline")["caches"]["hub"] == f"{cache}, not there yet"
+    assert doctor("--offline")["caches"]["hub"] == f"{cache}, does not exist yet"
     (cache / "models--owner--model" / "blobs").mkdir(parents=True)
     blob = cache / "models--owner--model" / "blobs" / "b"
     blob.write_bytes(bytes(3_000_000))
@@ -249,7 +249,7 @@ def test_caches_and_their_size(hub: Any, doctor: Callable[..., Any], monkeypatch
 
 def test_a_cache_that_cannot_be_made(hub: Any, doctor: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "access", lambda path, mode: False)
-    assert doctor("--offline")["caches"]["hub"].endswith("hub, not there yet, and cannot be made: read-only")
+    assert doctor("--offline")["caches"]["hub"].endswith("hub, does not exist yet and cannot be created: read-only")
 
 
 # the self-test
@@ -291,4 +291,4 @@ def test_a_self_test_that_fails_exits_with_1(
     ran = run("doctor", "--offline")
     assert ran.code == 1
     assert ("'On the stock market.' came first" if fault == "wrong order" else "division by zero") in ran.out
-    assert ran.err == "Error: the self-test failed; the reason stands above\n"
+    assert ran.err == "Error: the self-test failed; see the reason above\n"

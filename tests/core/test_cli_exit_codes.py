@@ -29,7 +29,7 @@ def test_0_is_done(run_apart: Callable[..., Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (("-m", "failing"), "could not load failing: ZeroDivisionError"),
         (("-m", "no/such/model"), "no/such/model"),
@@ -37,29 +37,29 @@ def test_0_is_done(run_apart: Callable[..., Any]) -> None:
         (("-m", "good", "-b", "none"), "no installed backend is called 'none'"),
     ],
 )
-def test_1_is_a_model_that_fails(run: Callable[..., Any], arguments: tuple[str, ...], told: str) -> None:
+def test_1_is_a_model_that_fails(run: Callable[..., Any], arguments: tuple[str, ...], message: str) -> None:
     ran = run("rank", "cat", "a dog", "a cat", *arguments)
     assert (ran.code, ran.out) == (1, "")
     assert ran.err.startswith("rerank: ")
-    assert told in ran.err
+    assert message in ran.err
     assert "Traceback" not in ran.err
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (("rank",), "Missing argument 'QUERY'"),
         (("nonsense",), "No such command 'nonsense'"),
         (("--nonsense",), "No such option"),
         (("rank", "cat", "a", "b", "-f", "xml"), "Invalid value for '-f' / '--format'"),
         (("rank", "cat", "a", "b", "-k", "many"), "is not a valid integer"),
-        (("rank", "cat", "a", "b", "-m", "good", "-k", "0"), "top_k must be a whole number from 1 up"),
+        (("rank", "cat", "a", "b", "-m", "good", "-k", "0"), "top_k must be a whole number of at least 1"),
         (("rank", " ", "a", "b", "-m", "good"), "the query is empty"),
         (("rank", "cat", "absent.jsonl", "-m", "good"), "absent.jsonl cannot be read"),
         (("rank", "cat", "a", "b", "-m", "good", "-o", "weigth=2"), "did you mean 'weight'"),
         (("rank", "cat", "a", "b", "-m", "good", "-o", "weight=heavy"), "'weight'"),
-        (("rank", "cat", "a", "b", "-m", "good", "-o", "weight"), "--option 'weight' is no k=v: write, say"),
-        (("rank", "cat", "a", "b", "-m", "good", "-o", "=3"), "is no k=v"),
+        (("rank", "cat", "a", "b", "-m", "good", "-o", "weight"), "--option 'weight' is not k=v: write, for example"),
+        (("rank", "cat", "a", "b", "-m", "good", "-o", "=3"), "is not k=v"),
         (("rank", "cat", "a", "b", "-o", "model=good"), "--model"),
         (("rank", "cat", "a", "b", "-m", "good", "-o", "backend=good"), "--backend"),
         (("rank", "cat", "a", "b", "-m", "good", "-o", "registry=1"), "registry"),
@@ -67,10 +67,10 @@ def test_1_is_a_model_that_fails(run: Callable[..., Any], arguments: tuple[str, 
         (("explain",), "Missing argument 'MODEL'"),
     ],
 )
-def test_2_is_wrong_usage(run: Callable[..., Any], arguments: tuple[str, ...], told: str) -> None:
+def test_2_is_wrong_usage(run: Callable[..., Any], arguments: tuple[str, ...], message: str) -> None:
     ran = run(*arguments)
     assert (ran.code, ran.out) == (2, "")
-    assert told in ran.err
+    assert message in ran.err
     assert "Traceback" not in ran.err
 
 

@@ -221,7 +221,7 @@ class Unbounded(FakeScorer):
 
 
 class UpsideDown(FakeScorer):
-    """``calibrate`` is no number at all for some."""
+    """``calibrate`` is not a number for some."""
 
     def calibrate(self, values: Sequence[float], options: Options) -> Sequence[float]:
         return [math.nan for _ in values]
@@ -352,5 +352,5 @@ def test_a_model_that_depends_on_the_batch_still_keeps_its_scale() -> None:
 
 
 def test_the_fixture_must_be_given() -> None:
-    with pytest.raises(NotImplementedError, match="give a fixture called reranker"):
+    with pytest.raises(NotImplementedError, match="define a fixture called reranker"):
         BackendContract.reranker.__wrapped__(BackendContract())  # type: ignore[attr-defined]

@@ -16,7 +16,7 @@ import pytest
 import rerank
 
 VALUES = {"PROTOCOL", "Reload", "ScoreScale", "hookimpl"}
-"""Public names that are no class and no function: documented in the source, by the string below them."""
+"""Public names that are neither classes nor functions: documented in the source, by the string below them."""
 
 OURS = {name: getattr(rerank, name) for name in rerank.__all__ if name not in VALUES}
 
@@ -43,39 +43,39 @@ def test_all_is_sorted_and_there() -> None:
 
 @pytest.mark.parametrize("name", MEMBERS)
 def test_a_docstring(name: str) -> None:
-    told = inspect.cleandoc(MEMBERS[name].__doc__ or "")
-    assert told, f"{name} has none"
-    assert told[0].isupper() or told[0] in "`([" or told[0].isdigit(), f"{name}: {told!r:.60}"
-    assert re.search(r"[.:](\n|$)", told), f"{name} has no sentence"
+    docstring = inspect.cleandoc(MEMBERS[name].__doc__ or "")
+    assert docstring, f"{name} has none"
+    assert docstring[0].isupper() or docstring[0] in "`([" or docstring[0].isdigit(), f"{name}: {docstring!r:.60}"
+    assert re.search(r"[.:](\n|$)", docstring), f"{name} has no sentence"
 
 
 @pytest.mark.parametrize("name", [name for name in MEMBERS if inspect.isfunction(MEMBERS[name])])
-def test_arguments_and_errors_are_told(name: str) -> None:
+def test_arguments_and_errors_are_documented(name: str) -> None:
     function = MEMBERS[name]
-    told = inspect.cleandoc(function.__doc__ or "")
-    section = told.split("Args:", 1)[1] if "Args:" in told else ""
+    docstring = inspect.cleandoc(function.__doc__ or "")
+    section = docstring.split("Args:", 1)[1] if "Args:" in docstring else ""
     parameters = [p for p in inspect.signature(function).parameters if p != "self"]
     if section:
         missing = [p for p in parameters if not re.search(rf"^    {p}: ", section, re.MULTILINE)]
         assert not missing, f"{name} leaves out {missing}"
     documented = re.findall(r"^    (\w+): ", section.split("Returns:")[0].split("Raises:")[0], re.MULTILINE)
-    assert set(documented) <= set(parameters), f"{name} tells of arguments it has not"
+    assert set(documented) <= set(parameters), f"{name} documents arguments that it does not have"
     raised = {
         node.exc.func.id
         for node in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(function))))
         if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call) and isinstance(node.exc.func, ast.Name)
     }
     for error in sorted(raised & set(rerank.__all__)):
-        assert "Raises:" in told, f"{name} raises {error} and does not say so"
-        assert error in told.split("Raises:")[1], f"{name} raises {error} and does not say so"
+        assert "Raises:" in docstring, f"{name} raises {error} and does not say so"
+        assert error in docstring.split("Raises:")[1], f"{name} raises {error} and does not say so"
 
 
 @pytest.mark.parametrize("name", [name for name in OURS if inspect.isclass(OURS[name])])
-def test_the_arguments_of_a_class_are_told(name: str) -> None:
-    told = inspect.cleandoc(OURS[name].__doc__ or "")
-    if "Args:" not in told:
+def test_the_arguments_of_a_class_are_documented(name: str) -> None:
+    docstring = inspect.cleandoc(OURS[name].__doc__ or "")
+    if "Args:" not in docstring:
         return
-    section = told.split("Args:", 1)[1].split("Raises:")[0]
+    section = docstring.split("Args:", 1)[1].split("Raises:")[0]
     documented = set(re.findall(r"^    (\w+): ", section, re.MULTILINE))
     signature = set(inspect.signature(OURS[name]).parameters) - {"self", "args", "kwargs"}
     assert documented == signature

@@ -77,14 +77,14 @@ def test_no_documents() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
-        (("one text",), "docs must be a list, not of type str: put it in [ ]"),
-        ((b"bytes",), "docs must be a list, not of type bytes"),
-        (({"text": "a"},), "docs must be a list, not of type dict"),
-        ((Document(text="a", doc_id=1),), "docs must be a list, not of type Document"),
-        ((None,), "docs must be a list, not None"),
-        ((3,), "docs must be a list, not of type int"),
+        (("one text",), "docs must be a list, but is of type str: put it in [ ]"),
+        ((b"bytes",), "docs must be a list, but is of type bytes"),
+        (({"text": "a"},), "docs must be a list, but is of type dict"),
+        ((Document(text="a", doc_id=1),), "docs must be a list, but is of type Document"),
+        ((None,), "docs must be a list, but is None"),
+        ((3,), "docs must be a list, but is of type int"),
         ((["a", None],), "document 1 is None"),
         ((["a", 3.5],), "document 1 is of type float"),
         ((["a", ["b"]],), "document 1 is of type list"),
@@ -92,8 +92,8 @@ def test_no_documents() -> None:
         ((["a", {"id": 1, "body": "x"}],), "document 1 has no 'text' among its keys ['body', 'id']: add it"),
         ((["a", {"text": None}],), "the text of document 1 is None: give a str"),
         ((["a", {"text": b"x"}],), "the text of document 1 is of type bytes: decode it first"),
-        ((["a", "x\ud800"],), "the text of document 1 holds the lone surrogate U+D800 at position 1"),
-        ((["a", {"text": "b", "id": "\udfff"}],), "the id of document 1 holds the lone surrogate U+DFFF"),
+        ((["a", "x\ud800"],), "the text of document 1 contains the lone surrogate U+D800 at position 1"),
+        ((["a", {"text": "b", "id": "\udfff"}],), "the id of document 1 contains the lone surrogate U+DFFF"),
         ((["a", {"text": "b", "id": True}],), "the id of document 1 is of type bool"),
         ((["a", {"text": "b", "id": 1.0}],), "the id of document 1 is of type float"),
         ((["a", {"text": "b", "id": 1, "_id": 2}],), "document 1 has several ids [1, 2]: keep one"),
@@ -102,37 +102,37 @@ def test_no_documents() -> None:
         ((["a", {"text": "b", 3: 1}],), "the metadata of document 1 has the key 3"),
         (
             (["a", "b"], ["x", "x"]),
-            "documents 0 and 1 have the same id 'x' (one without its own has its position): give each",
+            "documents 0 and 1 have the same id 'x' (a document without an id gets its position): give every",
         ),
         ((["a", {"text": "b", "id": 0}],), "documents 0 and 1 have the same id 0"),
         ((["a", "b"], ["x"]), "doc_ids has 1 entries for 2 documents"),
-        ((["a", "b"], "xy"), "doc_ids must be a list, not of type str"),
+        ((["a", "b"], "xy"), "doc_ids must be a list, but is of type str"),
         ((["a", "b"], ["x", 2.0]), "the id of document 1 is of type float"),
         ((["a", {"text": "b", "id": 1}], [5, 6]), "document 1 has the id 1 and doc_ids gives 6: give it in one place"),
         ((["a", "b"], None, [{}]), "metadata has 1 entries for 2 documents"),
-        ((["a", "b"], None, {"k": 1}), "metadata must be a list, not of type dict"),
+        ((["a", "b"], None, {"k": 1}), "metadata must be a list, but is of type dict"),
         ((["a", "b"], None, [{}, 3]), "the metadata of document 1 is of type int"),
         ((["a", {"text": "b", "meta": {"k": 1}}], None, [{}, {"l": 1}]), "document 1 has metadata and metadata= gives"),
     ],
 )
-def test_every_fault_is_named_by_position(arguments: tuple[Any, ...], told: str) -> None:
-    with pytest.raises(InvalidInputError, match=re.escape(told)):
+def test_every_fault_is_named_by_position(arguments: tuple[Any, ...], message: str) -> None:
+    with pytest.raises(InvalidInputError, match=re.escape(message)):
         as_documents(*arguments)
 
 
 @pytest.mark.parametrize(
-    ("query", "told"),
+    ("query", "message"),
     [
         (None, "the query is None"),
         (b"q", "the query is of type bytes: decode it first"),
         (3, "the query is of type int"),
         ("", "the query is empty"),
         (" \n\t\u3000", "the query is empty"),
-        ("a\ud800", "the query holds the lone surrogate U+D800 at position 1"),
+        ("a\ud800", "the query contains the lone surrogate U+D800 at position 1"),
     ],
 )
-def test_a_query_that_is_none(query: Any, told: str) -> None:
-    with pytest.raises(InvalidInputError, match=re.escape(told)):
+def test_a_query_that_is_none(query: Any, message: str) -> None:
+    with pytest.raises(InvalidInputError, match=re.escape(message)):
         as_query(query)
 
 

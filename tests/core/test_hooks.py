@@ -28,9 +28,9 @@ def test_the_hooks_are_these() -> None:
 
 @pytest.mark.parametrize("name", HOOKS)
 def test_a_hook_is_documented_and_says_when_it_is_called(name: str) -> None:
-    told = inspect.cleandoc(HOOKS[name].__doc__ or "")
-    assert len(told.splitlines()) >= 3
-    assert "Called" in told
+    docstring = inspect.cleandoc(HOOKS[name].__doc__ or "")
+    assert len(docstring.splitlines()) >= 3
+    assert "Called" in docstring
 
 
 @pytest.mark.parametrize("name", HOOKS)

@@ -111,7 +111,7 @@ def test_a_gated_repository_opens_to_who_accepted(hub: Hub) -> None:
 
 
 def test_no_such_repository(hub: Hub) -> None:
-    with pytest.raises(ModelLoadError, match="'owner/nothing' is neither a folder here nor a repository"):
+    with pytest.raises(ModelLoadError, match="'owner/nothing' is neither a local folder nor a repository"):
         _ = ModelRef("owner/nothing").files
 
 
@@ -201,9 +201,9 @@ def test_offline_without_a_cache(published: Hub) -> None:
             except RerankError as error:
                 print(error)
     """
-    told = _run(textwrap.dedent(code), HF_HUB_OFFLINE="1").stdout.splitlines()
-    assert len(told) == 2
-    assert all("is not in the cache" in line and "connect, or download it first" in line for line in told)
+    lines = _run(textwrap.dedent(code), HF_HUB_OFFLINE="1").stdout.splitlines()
+    assert len(lines) == 2
+    assert all("is not in the cache" in line and "connect, or download it first" in line for line in lines)
     assert published.seen == []
 
 
@@ -279,9 +279,9 @@ def test_without_huggingface_hub_the_message_says_what_to_install() -> None:
             except RerankError as error:
                 print(type(error).__name__, error)
     """
-    told = _run(textwrap.dedent(code)).stdout.splitlines()
-    assert len(told) == 3
-    assert all(line.startswith("ModelLoadError") and "pip install 'rerank-core[hub]'" in line for line in told)
+    lines = _run(textwrap.dedent(code)).stdout.splitlines()
+    assert len(lines) == 3
+    assert all(line.startswith("ModelLoadError") and "pip install 'rerank-core[hub]'" in line for line in lines)
 
 
 def test_a_local_folder_needs_no_hub(tmp_path: Path) -> None:

@@ -25,9 +25,9 @@ def test_the_facade_takes_each_with_its_default() -> None:
 
 @pytest.mark.parametrize("argument", fields(ModelSource), ids=lambda argument: argument.name)
 def test_the_facade_and_the_command_describe_each_in_the_same_words(argument: Any) -> None:
-    told = re.search(rf"^    {argument.name}: (.+)$", inspect.cleandoc(Reranker.__doc__ or ""), re.MULTILINE)
-    assert told is not None
-    assert told[1].replace("`", "") == argument.metadata["help"]
+    documented = re.search(rf"^    {argument.name}: (.+)$", inspect.cleandoc(Reranker.__doc__ or ""), re.MULTILINE)
+    assert documented is not None
+    assert documented[1].replace("`", "") == argument.metadata["help"]
 
 
 @pytest.mark.parametrize("name", SOURCE_ARGUMENTS)

@@ -81,7 +81,7 @@ def test_an_unknown_option_without_a_near_miss_lists_all() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"batch_size": 0}, "'batch_size': Input should be greater than or equal to 1"),
         ({"batch_size": "many"}, "'batch_size': Input should be a valid integer"),
@@ -91,8 +91,8 @@ def test_an_unknown_option_without_a_near_miss_lists_all() -> None:
         ({"overlap": -1, "normalize": "perhaps"}, "'normalize'.*'overlap'"),
     ],
 )
-def test_a_wrong_value_is_named(options: dict[str, Any], told: str) -> None:
-    with pytest.raises(InvalidOptionsError, match=told):
+def test_a_wrong_value_is_named(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InvalidOptionsError, match=message):
         build(**options)
 
 

@@ -24,8 +24,8 @@ REASONS = {
     "fake_hook_raises_midway": r"ValueError: no more",
     "fake_taken": r"the name 'goodie' of fake-taken is taken by fake-good: rename or uninstall one of the two",
     "fake_add_hooks_raises": r"no_hooks cannot add hooks \(.*\): mark functions",
-    "fake_protocol": r"backend 'later' speaks plugin protocol 2, this core 1: upgrade rerank-core",
-    "fake_no_backend": r"\{'name': 'dict'\} is no rerank.Backend: yield Backend",
+    "fake_protocol": r"backend 'later' uses plugin protocol 2, but this core uses 1: upgrade rerank-core",
+    "fake_no_backend": r"\{'name': 'dict'\} is not a rerank.Backend: yield Backend",
     "fake_no_iterable": r"TypeError: .*not iterable",
     "fake_wrong_arguments": r"PluginValidationError: .*config",
 }
@@ -180,7 +180,7 @@ def test_list_backends_as_json_shows_each_once(everything: Site, run_apart: Call
     assert rows["fake_command_exits"]["reason"] == "adding its commands: SystemExit: 3"
     assert rows["fake_takes_command"]["reason"] == COMMAND_TAKEN
     assert rows["fake_heavy"]["status"] == "ok"
-    assert rows["fake_heavy"]["reason"].startswith("imports torch when described")
+    assert rows["fake_heavy"]["reason"].startswith("imports torch to describe its backends")
     good = rows["fake_good"]
     assert (good["status"], good["reason"], good["distribution"], good["version"]) == ("ok", "", "fake-good", "1.0")
     (backend,) = good["backends"]
@@ -206,7 +206,7 @@ def test_list_backends_as_a_table_shows_each_with_its_reason(everything: Site, r
     assert "registers no backend" in empty
 
 
-def test_without_any_plugin_the_next_step_is_told(run_apart: Callable[..., Any]) -> None:
+def test_without_any_plugin_the_next_step_is_shown(run_apart: Callable[..., Any]) -> None:
     listed = run_apart("list-backends", RERANK_DISABLE_PLUGINS="all")
     assert listed.code == 0
     ran = run_apart("rank", "q", "a", "b", RERANK_DISABLE_PLUGINS="all")
@@ -228,12 +228,12 @@ def ours(status: Literal["ok", "failed", "disabled"], reason: str = "") -> Regis
 
 
 @pytest.mark.parametrize(
-    ("registry", "told"),
+    ("registry", "message"),
     [
         (Registry(), "pip install rerank-onnx"),
         (
             ours("disabled", "named in RERANK_DISABLE_PLUGINS"),
-            "rerank-onnx is installed but disabled (named in RERANK_DISABLE_PLUGINS): take it out of that variable",
+            "rerank-onnx is installed but disabled (named in RERANK_DISABLE_PLUGINS): remove it from that variable",
         ),
         (
             ours("failed", "ImportError: no numpy"),
@@ -242,26 +242,26 @@ def ours(status: Literal["ok", "failed", "disabled"], reason: str = "") -> Regis
         (ours("ok"), "rerank-onnx 0.1.0 does not have it yet: pip install --upgrade rerank-onnx"),
     ],
 )
-def test_how_to_get_a_backend_of_ours_depends_on_what_is_installed(registry: Registry, told: str) -> None:
+def test_how_to_get_a_backend_of_ours_depends_on_what_is_installed(registry: Registry, message: str) -> None:
     with pytest.raises(BackendNotFoundError) as caught:
         registry.find("onnx")
-    assert str(caught.value) == f"no installed backend is called 'onnx': {told}"
+    assert str(caught.value) == f"no installed backend is called 'onnx': {message}"
 
 
 @pytest.mark.parametrize(
-    ("registry", "told"),
+    ("registry", "message"),
     [
-        (ours("disabled", "named in …"), ", or take rerank-onnx out of RERANK_DISABLE_PLUGINS"),
+        (ours("disabled", "named in …"), ", or remove rerank-onnx from RERANK_DISABLE_PLUGINS"),
         (ours("failed", "ImportError: no numpy"), ", or fix rerank-onnx (ImportError: no numpy)"),
         (ours("ok"), "rerank-api (api)"),
     ],
 )
-def test_what_is_installed_is_not_to_be_installed(registry: Registry, told: str) -> None:
+def test_what_is_installed_is_not_to_be_installed(registry: Registry, message: str) -> None:
     with pytest.raises(BackendNotFoundError) as caught:
         Reranker("some model", registry=registry)
     step = str(caught.value).partition("pip install ")[2]
-    assert step.endswith(told)
-    assert "rerank-onnx" not in step.removesuffix(told)
+    assert step.endswith(message)
+    assert "rerank-onnx" not in step.removesuffix(message)
 
 
 @pytest.mark.parametrize("name", ["t5", "colbert", "rankgpt"])

@@ -71,5 +71,5 @@ def test_the_kit_reaches_into_nothing(path: Path) -> None:
 
 
 def test_the_public_modules_are_those_of_the_documentation() -> None:
-    told = (ROOT / "docs" / "stability.md").read_text(encoding="utf-8")
-    assert MODULES - {"rerank"} <= set(re.findall(r"`(rerank(?:\.\w+)+)`", told))
+    documented = (ROOT / "docs" / "stability.md").read_text(encoding="utf-8")
+    assert MODULES - {"rerank"} <= set(re.findall(r"`(rerank(?:\.\w+)+)`", documented))

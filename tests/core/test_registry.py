@@ -53,7 +53,7 @@ def test_the_surest_claim_wins(claims: tuple[Confidence, ...]) -> None:
 @pytest.mark.parametrize("level", [LIKELY, CERTAIN])
 def test_a_tie_lists_the_candidates(level: Confidence) -> None:
     registry = fake_registry(claiming("one", level), claiming("none", NONE), claiming("two", level))
-    with pytest.raises(AmbiguousModelError, match=r"'m' is claimed equally by one, two: pass backend= one of them"):
+    with pytest.raises(AmbiguousModelError, match=r"'m' is claimed equally by one, two: pass one of them as backend="):
         Reranker("m", registry=registry)
     with Reranker("m", backend="two", registry=registry) as reranker:
         assert reranker.backend == "two"
@@ -62,7 +62,8 @@ def test_a_tie_lists_the_candidates(level: Confidence) -> None:
 def test_a_possible_claim_never_wins() -> None:
     registry = fake_registry(claiming("one", POSSIBLE), claiming("two", POSSIBLE), claiming("none", NONE))
     with pytest.raises(
-        BackendNotFoundError, match=r"nobody's own, though one, two could try: pass backend= .*pip install"
+        BackendNotFoundError,
+        match=r"is not claimed by any backend, but one, two could try: pass backend= .*pip install",
     ):
         resolve(registry, ModelRef("m"))
     with Reranker("m", backend="one", registry=registry) as reranker:
@@ -73,10 +74,10 @@ def test_a_miss_names_every_reason_and_what_to_install() -> None:
     registry = fake_registry(claiming("one", NONE), claiming("two", NONE))
     with pytest.raises(BackendNotFoundError) as caught:
         resolve(registry, ModelRef("m"))
-    told = str(caught.value)
-    assert "can run model 'm' (one: one thinks so; two: two thinks so): pip install" in told
+    message = str(caught.value)
+    assert "can run model 'm' (one: one thinks so; two: two thinks so): pip install" in message
     for distribution in set(DISTRIBUTIONS.values()):
-        assert told.count(distribution) == 1
+        assert message.count(distribution) == 1
 
 
 def test_a_miss_with_everything_installed_asks_for_the_name() -> None:
@@ -115,7 +116,7 @@ def test_a_claim_that_raises_is_isolated(error: Exception, caplog: pytest.LogCap
     registry = fake_registry(raising("bad", error), claiming("good", LIKELY))
     with caplog.at_level(logging.WARNING, logger="rerank"):
         assert resolve(registry, ModelRef("m")).name == "good"
-    assert "backend bad cannot say whether m is its own" in caplog.text
+    assert "backend bad cannot decide whether it runs m" in caplog.text
     reasons = {claim.backend.name: claim.reason for claim in explain(registry, ModelRef("m"))}
     assert reasons["bad"].startswith(f"its claim raised {type(error).__name__}")
 
@@ -126,7 +127,7 @@ def test_a_claim_that_is_none_is_isolated(claim: Any) -> None:
     assert resolve(registry, ModelRef("m")).name == "good"
 
 
-def test_files_that_cannot_be_read_are_told_only_if_nobody_knows_the_name(tmp_path: Path) -> None:
+def test_files_that_cannot_be_read_are_reported_only_if_no_backend_knows_the_name(tmp_path: Path) -> None:
     unreadable = raising("reader", ModelLoadError("model 'o/m' is gated: accept its terms"))
     assert resolve(fake_registry(unreadable, claiming("namer", CERTAIN)), ModelRef("o/m")).name == "namer"
     for name in ("o/m", str(tmp_path)):
@@ -189,7 +190,7 @@ def test_english_stands_in_with_a_warning(caplog: pytest.LogCaptureFixture) -> N
     assert caplog.text == ""
     with caplog.at_level(logging.WARNING, logger="rerank"):
         assert Reranker("short", lang="zh", registry=registry).model == "big-en"
-    assert "short has no model for lang='zh'; taking the English one" in caplog.text
+    assert "short has no model for lang='zh'; using the English one" in caplog.text
 
 
 def test_a_language_that_nothing_stands_in_for() -> None:
@@ -222,12 +223,12 @@ def test_the_seeds_names_of_a_backend_and_a_provider() -> None:
     ]
 
 
-def test_a_provider_without_a_backend_of_services_says_what_to_install() -> None:
-    with pytest.raises(BackendNotFoundError, match="as api_provider='cohere' needs: pip install rerank-api"):
+def test_a_provider_without_a_remote_backend_says_what_to_install() -> None:
+    with pytest.raises(BackendNotFoundError, match="which api_provider='cohere' needs: pip install rerank-api"):
         Reranker("m", api_provider="cohere", registry=fake_registry(claiming("greedy", CERTAIN)))
 
 
-def test_a_providers_name_is_a_short_name_of_a_backend_of_services() -> None:
+def test_a_providers_name_is_a_short_name_of_a_remote_backend() -> None:
     aliases = {"cohere": {"en": Alias("rerank-v3.5")}}
     registry = fake_registry(
         fake_backend("local", aliases={"other": {"en": Alias("x")}}),
@@ -246,20 +247,20 @@ def test_two_names_for_the_backend_must_agree() -> None:
 
 
 @pytest.mark.parametrize(
-    ("second", "told"),
+    ("second", "message"),
     [
         (fake_backend("fake"), "the name 'fake' of this program is taken by acme-fakes: rename or uninstall"),
         (fake_backend("other", aliases={"fake": {"en": Alias("x")}}), "the name 'fake' of this program is taken"),
         (fake_backend("short"), "the name 'short' of this program is taken by acme-fakes"),
-        (fake_backend("new", protocol=2), "protocol 2, this core 1: upgrade rerank-core"),
-        (fake_backend("new", protocol=0), "protocol 0, this core 1: upgrade the plugin"),
-        ("new", "'new' is no rerank.Backend"),
+        (fake_backend("new", protocol=2), "protocol 2, but this core uses 1: upgrade rerank-core"),
+        (fake_backend("new", protocol=0), "protocol 0, but this core uses 1: upgrade the plugin"),
+        ("new", "'new' is not a rerank.Backend"),
     ],
 )
-def test_a_backend_that_cannot_join(second: Any, told: str) -> None:
+def test_a_backend_that_cannot_join(second: Any, message: str) -> None:
     registry = Registry()
     registry.register(fake_backend("fake", aliases={"short": {"en": Alias("x")}}), "acme-fakes")
-    with pytest.raises(PluginError, match=told):
+    with pytest.raises(PluginError, match=message):
         registry.register(second)
     assert list(registry.backends) == ["fake"]
 

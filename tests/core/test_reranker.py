@@ -112,7 +112,7 @@ def test_top_k_is_a_hint_to_the_scorer() -> None:
 
 @pytest.mark.parametrize("top_k", [0, -1, 1.5, True, "2"])
 def test_top_k_is_checked_before_anything_is_read(reranker: Reranker, top_k: Any) -> None:
-    with pytest.raises(InvalidInputError, match="top_k must be a whole number from 1 up"):
+    with pytest.raises(InvalidInputError, match="top_k must be a whole number of at least 1"):
         reranker.rank_many(pytest.fail("read") for _ in [1]) if top_k is None else reranker.rank("q", DOCS, top_k=top_k)
 
 
@@ -141,13 +141,13 @@ def test_pairs_keep_their_order_and_share_their_query() -> None:
 
 @pytest.mark.parametrize("pairs", [["ab"], [("a",)], [("a", "b", "c")], [None], [3]])
 def test_what_is_no_pair(reranker: Reranker, pairs: Any) -> None:
-    with pytest.raises(InvalidInputError, match="pair 0 is no"):
+    with pytest.raises(InvalidInputError, match="pair 0 is not a"):
         reranker.score_pairs(pairs)
 
 
-@pytest.mark.parametrize(("pair", "told"), [(("", "a"), "query is empty"), (("q", None), "the document is None")])
-def test_a_bad_pair_is_named_by_its_position(reranker: Reranker, pair: Any, told: str) -> None:
-    with pytest.raises(InvalidInputError, match=f"pair 1: .*{told}"):
+@pytest.mark.parametrize(("pair", "message"), [(("", "a"), "query is empty"), (("q", None), "the document is None")])
+def test_a_bad_pair_is_named_by_its_position(reranker: Reranker, pair: Any, message: str) -> None:
+    with pytest.raises(InvalidInputError, match=f"pair 1: .*{message}"):
         reranker.score_pairs([("q", "a"), pair])
 
 
@@ -234,18 +234,18 @@ def test_rank_many_takes_options_and_top_k(reranker: Reranker) -> None:
     assert [[r.score for r in ranked] for ranked in many] == [[3.0], [3.0]]
 
 
-def test_wrong_options_are_told_at_the_call(reranker: Reranker) -> None:
+def test_wrong_options_are_reported_at_the_call(reranker: Reranker) -> None:
     with pytest.raises(InvalidOptionsError, match="weigth"):
         reranker.rank_many([], weigth=2)
 
 
 @pytest.mark.parametrize(
-    ("request_given", "told"),
+    ("request_given", "message"),
     [
-        (None, "is no request"),
-        ("cat", "is no request"),
-        (("cat",), "is no request"),
-        (("cat", DOCS, 3), "is no request"),
+        (None, "is not a request"),
+        ("cat", "is not a request"),
+        (("cat",), "is not a request"),
+        (("cat", DOCS, 3), "is not a request"),
         ({"query": "cat"}, "no 'docs'"),
         ({"docs": DOCS}, "no 'query'"),
         ({"query": "cat", "docs": DOCS, "top_k": 3}, "unknown key 'top_k'"),
@@ -253,10 +253,10 @@ def test_wrong_options_are_told_at_the_call(reranker: Reranker) -> None:
         (("cat", "a text"), "docs must be a list"),
     ],
 )
-def test_what_is_no_request(reranker: Reranker, request_given: Any, told: str) -> None:
+def test_what_is_not_a_request(reranker: Reranker, request_given: Any, message: str) -> None:
     results = reranker.rank_many([("cat", DOCS), request_given])
     assert len(next(results)) == 3
-    with pytest.raises(InvalidInputError, match=told):
+    with pytest.raises(InvalidInputError, match=message):
         next(results)
 
 
@@ -295,7 +295,7 @@ def test_a_typed_error_passes_as_it_is() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "told"),
+    ("answer", "message"),
     [
         (lambda request: Scores(values=[1.0], scale="logit"), "returned 1 values for 3 documents"),
         (lambda request: Scores(values=[1.0] * 4, scale="logit"), "returned 4 values for 3 documents"),
@@ -305,8 +305,8 @@ def test_a_typed_error_passes_as_it_is() -> None:
         (lambda request: [1.0, 2.0, 3.0], "AttributeError"),
     ],
 )
-def test_what_is_no_answer(answer: Any, told: str) -> None:
-    with build(Answering(answer)) as reranker, pytest.raises(ScoringError, match=told):
+def test_what_is_not_an_answer(answer: Any, message: str) -> None:
+    with build(Answering(answer)) as reranker, pytest.raises(ScoringError, match=message):
         reranker.rank("q", DOCS)
 
 
@@ -322,9 +322,9 @@ class Miscounting(FakeScorer):
         yield from [*answers, answers[-1]] if self.extra > 0 else answers[:-1]
 
 
-@pytest.mark.parametrize(("extra", "told"), [(1, "more answers than requests"), (-1, "left 1 requests unanswered")])
-def test_a_scorer_that_miscounts_requests(extra: int, told: str) -> None:
-    with build(Miscounting(extra)) as reranker, pytest.raises(ScoringError, match=told):
+@pytest.mark.parametrize(("extra", "message"), [(1, "more answers than requests"), (-1, "left 1 requests unanswered")])
+def test_a_scorer_that_miscounts_requests(extra: int, message: str) -> None:
+    with build(Miscounting(extra)) as reranker, pytest.raises(ScoringError, match=message):
         list(reranker.rank_many([("cat", DOCS), ("dog", DOCS)]))
 
 
@@ -435,11 +435,11 @@ def test_one_debug_line_a_ranking(caplog: pytest.LogCaptureFixture) -> None:
     with build(Answering(answer)) as reranker, caplog.at_level(logging.DEBUG, logger="rerank"):
         reranker.rank("secret query", DOCS)
         list(reranker.rank_many([("q", DOCS), ("q", [])]))
-    told = [record.getMessage() for record in caplog.records]
-    assert len(told) == 3
-    assert told[0].startswith("fake ranked 3 documents, 2 truncated, in ")
-    assert told[0].endswith(" ms")
-    assert told[2].startswith("fake ranked 0 documents, 0 truncated")
+    message = [record.getMessage() for record in caplog.records]
+    assert len(message) == 3
+    assert message[0].startswith("fake ranked 3 documents, 2 truncated, in ")
+    assert message[0].endswith(" ms")
+    assert message[2].startswith("fake ranked 0 documents, 0 truncated")
     assert "secret query" not in caplog.text
 
 

@@ -35,14 +35,14 @@ def refuse(backend: str | None, model: str | Path, run: Callable[..., Any]) -> s
     """Assert that the library and the command refuse a model with one and the same message, and return it."""
     with pytest.raises((ModelLoadError, BackendNotFoundError)) as caught:
         Reranker(model, backend=backend, local_files_only=True)
-    told = str(caught.value)
-    assert NEXT_STEP.search(told), told
+    refusal = str(caught.value)
+    assert NEXT_STEP.search(refusal), refusal
     named = [] if backend is None else ["--backend", backend]
     ran = run("rank", QUERY, *TEXTS, "--model", str(model), *named, "--option", "local_files_only=true")
     assert (ran.code, ran.out) == (1, "")
     assert "Traceback" not in ran.err
     assert ran.err.startswith("rerank: ")
-    return told
+    return refusal
 
 
 @pytest.mark.parametrize("backend", [*FILES, None])
@@ -99,8 +99,8 @@ def test_a_spoilt_file(copy: tuple[str, Path], which: str, spoil: str, run: Call
     backend, folder = copy
     path = folder / (FILES[backend] if which == "weights" else which)
     path.write_bytes(SPOILT[spoil](path.read_bytes()))
-    told = refuse(backend, folder, run)
-    assert str(folder) in told
+    refusal = refuse(backend, folder, run)
+    assert str(folder) in refusal
 
 
 def rank_all(folder: Path, backend: str | None) -> RerankError | None:
@@ -187,5 +187,5 @@ def test_a_backend_that_is_disabled(
 
 def test_a_model_that_only_an_absent_backend_runs(torch_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RERANK_DISABLE_PLUGINS", "rerank-crossencoder")
-    with pytest.raises(BackendNotFoundError, match=r"take rerank-crossencoder out of RERANK_DISABLE_PLUGINS"):
+    with pytest.raises(BackendNotFoundError, match=r"remove rerank-crossencoder from RERANK_DISABLE_PLUGINS"):
         Reranker(torch_folder)

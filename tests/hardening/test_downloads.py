@@ -49,13 +49,13 @@ def test_no_network(
     hub.stop()
     if offline:
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    told = "was not reached: connect, or download it first, or give a local folder"
+    message = "was not reached: connect, or download it first, or give a local folder"
     for named in (backend, None):
-        with pytest.raises(ModelLoadError, match=told):
+        with pytest.raises(ModelLoadError, match=message):
             Reranker(NAME, backend=named)
     ran = run_apart(*rank(backend), **({"HF_HUB_OFFLINE": "1"} if offline else {}))
     assert (ran.code, ran.out) == (1, "")
-    assert told in ran.err
+    assert message in ran.err
     assert "Traceback" not in ran.err
 
 
@@ -143,7 +143,7 @@ def small_disk(folder: Path) -> Iterator[Path]:
         subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-def assert_no_space_told(done: subprocess.CompletedProcess[str]) -> None:
+def assert_no_space_reported(done: subprocess.CompletedProcess[str]) -> None:
     assert (done.returncode, done.stdout) == (1, "")
     assert NAME in done.stderr
     assert "the cache folder's space and permissions, then try again" in done.stderr
@@ -157,7 +157,7 @@ def test_a_full_disk(backend: str, hub: Any, tmp_path: Path, run: Callable[..., 
     with small_disk(tmp_path / "disk") as cache:
         command = [sys.executable, "-m", "rerank", *rank(backend), "--option", f"cache_dir={cache}"]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-        assert_no_space_told(done)
+        assert_no_space_reported(done)
         assert not [path for path in left_over(cache) if path.name == weights]
 
 
@@ -168,7 +168,7 @@ def test_a_limit_of_file_size(backend: str, tmp_path: Path, run: Callable[..., A
     done = subprocess.run(
         [sys.executable, "-c", LIMITED, "20000", *arguments], capture_output=True, text=True, check=False, timeout=60
     )
-    assert_no_space_told(done)
+    assert_no_space_reported(done)
     assert all(path.stat().st_size < 20_000 for path in left_over(cache))
     ran = run(*arguments)
     assert (ran.code, ran.err) == (0, "")

@@ -25,7 +25,7 @@ class Refused(NamedTuple):
     """An input that no backend may take, and what its error says."""
 
     arguments: dict[str, Any]
-    told: str
+    message: str
     kind: type[RerankError] = InvalidInputError
 
 
@@ -36,12 +36,14 @@ REFUSED = {
     "query bytes": Refused({"query": b"bees"}, "the query is of type bytes: decode it first"),
     "query number": Refused({"query": 3.5}, "the query is of type float: give a str"),
     "query list": Refused({"query": ["bees"]}, "the query is of type list: give a str"),
-    "query surrogate": Refused({"query": "bees \udc80"}, r"the query holds the lone surrogate U\+DC80 at position 5: "),
-    "docs None": Refused({"docs": None}, r"docs must be a list, not None: put it in \[ \]"),
-    "docs text": Refused({"docs": "one text"}, r"docs must be a list, not of type str: put it in \[ \]"),
-    "docs bytes": Refused({"docs": b"one text"}, r"docs must be a list, not of type bytes: put it in \[ \]"),
-    "docs number": Refused({"docs": 3}, r"docs must be a list, not of type int: put it in \[ \]"),
-    "docs mapping": Refused({"docs": {"text": "a"}}, r"docs must be a list, not of type dict: put it in \[ \]"),
+    "query surrogate": Refused(
+        {"query": "bees \udc80"}, r"the query contains the lone surrogate U\+DC80 at position 5: "
+    ),
+    "docs None": Refused({"docs": None}, r"docs must be a list, but is None: put it in \[ \]"),
+    "docs text": Refused({"docs": "one text"}, r"docs must be a list, but is of type str: put it in \[ \]"),
+    "docs bytes": Refused({"docs": b"one text"}, r"docs must be a list, but is of type bytes: put it in \[ \]"),
+    "docs number": Refused({"docs": 3}, r"docs must be a list, but is of type int: put it in \[ \]"),
+    "docs mapping": Refused({"docs": {"text": "a"}}, r"docs must be a list, but is of type dict: put it in \[ \]"),
     "doc None": Refused({"docs": [*PLAIN, None]}, "document 2 is None: give a str"),
     "doc bytes": Refused({"docs": [b"a bee", *PLAIN]}, "document 0 is of type bytes: give a str"),
     "doc number": Refused({"docs": [PLAIN[0], 7]}, "document 1 is of type int: give a str"),
@@ -51,22 +53,26 @@ REFUSED = {
     "text None": Refused({"docs": [{"text": None}]}, "the text of document 0 is None: give a str"),
     "text list": Refused({"docs": [{"text": PLAIN}]}, "the text of document 0 is of type list: give a str"),
     "no text": Refused({"docs": [{"body": "a"}]}, r"document 0 has no 'text' among its keys \['body'\]: add it"),
-    "surrogate first": Refused({"docs": ["\ud800 a bee"]}, r"the text of document 0 holds the lone surrogate U\+D800"),
-    "surrogate pair apart": Refused(
-        {"docs": [PLAIN[0], "\ude00\ud83d"]}, r"document 1 holds the lone surrogate U\+DE00"
+    "surrogate first": Refused(
+        {"docs": ["\ud800 a bee"]}, r"the text of document 0 contains the lone surrogate U\+D800"
     ),
-    "ids too few": Refused({"doc_ids": ["a"]}, "doc_ids has 1 entries for 2 documents: give one for each"),
-    "ids too many": Refused({"doc_ids": [1, 2, 3]}, "doc_ids has 3 entries for 2 documents: give one for each"),
+    "surrogate pair apart": Refused(
+        {"docs": [PLAIN[0], "\ude00\ud83d"]}, r"document 1 contains the lone surrogate U\+DE00"
+    ),
+    "ids too few": Refused({"doc_ids": ["a"]}, "doc_ids has 1 entries for 2 documents: give one per document"),
+    "ids too many": Refused({"doc_ids": [1, 2, 3]}, "doc_ids has 3 entries for 2 documents: give one per document"),
     "ids equal": Refused({"doc_ids": [1, 1]}, "documents 0 and 1 have the same id 1"),
-    "ids text": Refused({"doc_ids": "ab"}, r"doc_ids must be a list, not of type str: put it in \[ \]"),
+    "ids text": Refused({"doc_ids": "ab"}, r"doc_ids must be a list, but is of type str: put it in \[ \]"),
     "id float": Refused({"doc_ids": [1.5, 2]}, "the id of document 0 is of type float: give a str or an int"),
-    "id surrogate": Refused({"doc_ids": ["a", "\udfff"]}, r"the id of document 1 holds the lone surrogate U\+DFFF"),
-    "metadata too few": Refused({"metadata": [{}]}, "metadata has 1 entries for 2 documents: give one for each"),
-    "top_k 0": Refused({"top_k": 0}, "top_k must be a whole number from 1 up, not 0; leave it out to keep all"),
-    "top_k -1": Refused({"top_k": -1}, "top_k must be a whole number from 1 up, not -1; leave it out to keep all"),
-    "top_k text": Refused({"top_k": "3"}, "top_k must be a whole number from 1 up, not '3'; leave it out to keep all"),
+    "id surrogate": Refused({"doc_ids": ["a", "\udfff"]}, r"the id of document 1 contains the lone surrogate U\+DFFF"),
+    "metadata too few": Refused({"metadata": [{}]}, "metadata has 1 entries for 2 documents: give one per document"),
+    "top_k 0": Refused({"top_k": 0}, "top_k must be a whole number of at least 1, not 0: leave it out to keep all"),
+    "top_k -1": Refused({"top_k": -1}, "top_k must be a whole number of at least 1, not -1: leave it out to keep all"),
+    "top_k text": Refused(
+        {"top_k": "3"}, "top_k must be a whole number of at least 1, not '3': leave it out to keep all"
+    ),
     "top_k true": Refused(
-        {"top_k": True}, "top_k must be a whole number from 1 up, not True; leave it out to keep all"
+        {"top_k": True}, "top_k must be a whole number of at least 1, not True: leave it out to keep all"
     ),
     "option unknown": Refused(
         {"normalise": True}, "'normalise' is unknown, did you mean 'normalize'", InvalidOptionsError
@@ -96,8 +102,8 @@ TAKEN = {
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_refused_with_the_reason(reranker: Reranker, name: str) -> None:
-    arguments, told, kind = REFUSED[name]
-    with pytest.raises(kind, match=told):
+    arguments, message, kind = REFUSED[name]
+    with pytest.raises(kind, match=message):
         reranker.rank(**{"query": QUERY, "docs": PLAIN, **arguments})
 
 
@@ -139,8 +145,8 @@ def test_async_refuses_the_same(subject_of: Callable[..., Any], name: str) -> No
     """One backend is enough here: coercion is core's, and the contract tests each backend's async."""
     import asyncio
 
-    arguments, told, kind = REFUSED[name]
-    with subject_of("api").build() as reranker, pytest.raises(kind, match=told):
+    arguments, message, kind = REFUSED[name]
+    with subject_of("api").build() as reranker, pytest.raises(kind, match=message):
         asyncio.run(reranker.arank(**{"query": QUERY, "docs": PLAIN, **arguments}))
 
 
@@ -148,34 +154,34 @@ def test_async_refuses_the_same(subject_of: Callable[..., Any], name: str) -> No
 
 
 @pytest.mark.parametrize(
-    ("arguments", "stdin", "told"),
+    ("arguments", "stdin", "message"),
     [
         (["", *PLAIN], "", "the query is empty: give some text"),
         ([" \t", *PLAIN], "", "the query is empty: give some text"),
-        ([QUERY, *PLAIN, "--top-k", "0"], "", "top_k must be a whole number from 1 up, not 0; leave it out"),
-        ([QUERY, *PLAIN, "--top-k", "-1"], "", "top_k must be a whole number from 1 up, not -1; leave it out"),
+        ([QUERY, *PLAIN, "--top-k", "0"], "", "top_k must be a whole number of at least 1, not 0: leave it out"),
+        ([QUERY, *PLAIN, "--top-k", "-1"], "", "top_k must be a whole number of at least 1, not -1: leave it out"),
         ([QUERY, *PLAIN, "--top-k", "three"], "", "'three' is not a valid integer"),
         ([QUERY, *PLAIN, "--option", "normalise=true"], "", "'normalise' is unknown, did you mean 'normalize'"),
         ([QUERY, "absent.jsonl"], "", "absent.jsonl cannot be read (No such file or directory): name a file"),
         ([QUERY, "."], "", "cannot be read (Is a directory): name a file"),
-        ([QUERY], b"caf\xe9", "standard input is no UTF-8 at byte 3: convert it first"),
-        ([QUERY], '{"text": "a"}\n{"text": \n', "standard input, line 2: this is no JSON"),
+        ([QUERY], b"caf\xe9", "standard input is not UTF-8 at byte 3: convert it first"),
+        ([QUERY], '{"text": "a"}\n{"text": \n', "standard input, line 2: this is not JSON"),
         (
             [QUERY],
             '{"text": "a"}\n\n{"text": "\\ud83d"}\n',
-            "line 3: the text of the document holds the lone surrogate",
+            "line 3: the text of the document contains the lone surrogate",
         ),
         ([QUERY], '{"text": "a"}\n[["nested"]]\n', "line 2: the document is of type list: give a str"),
         ([QUERY], '{"text": "a"}\nnull\n', "line 2: the document is None: give a str"),
-        ([QUERY], '{"text": "a", "id": 1}\n{"text": "b", "id": 1}\n', "line 2: the id 1 is that of line 1 too"),
+        ([QUERY], '{"text": "a", "id": 1}\n{"text": "b", "id": 1}\n', "line 2: the id 1 is also that of line 1"),
     ],
 )
 def test_the_command_refuses_with_code_2(
-    subject: Any, run: Callable[..., Any], arguments: list[str], stdin: str | bytes, told: str
+    subject: Any, run: Callable[..., Any], arguments: list[str], stdin: str | bytes, message: str
 ) -> None:
     ran = run("rank", *arguments, *subject.arguments, stdin=stdin)
     assert (ran.code, ran.out) == (2, "")
-    assert told in ran.err
+    assert message in ran.err
     assert "Traceback" not in ran.err
 
 
@@ -221,7 +227,7 @@ def test_the_command_with_10_000_lines(subject_of: Callable[..., Any], run: Call
 
 @pytest.mark.skipif(sys.platform == "win32", reason="arguments are bytes on POSIX")
 def test_arguments_that_are_no_utf_8(subject_of: Callable[..., Any]) -> None:
-    """The shell hands over bytes; those that are no text arrive as lone surrogates."""
+    """The shell hands over bytes; those that are not text arrive as lone surrogates."""
     subject = subject_of("onnx")
     for arguments in ([b"caf\xe9", b"a", b"b"], [b"bees", b"caf\xe9", b"b"]):
         done = subprocess.run(
@@ -232,5 +238,5 @@ def test_arguments_that_are_no_utf_8(subject_of: Callable[..., Any]) -> None:
         )
         assert done.returncode == 2
         assert done.stdout == b""
-        assert b"holds the lone surrogate U+DCE9 at position 3: decode its bytes" in done.stderr
+        assert b"contains the lone surrogate U+DCE9 at position 3: decode its bytes" in done.stderr
         assert b"Traceback" not in done.stderr

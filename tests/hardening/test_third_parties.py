@@ -52,7 +52,7 @@ def test_a_plugin_that_sleeps_is_one_row_with_a_warning(site: Site, run_apart: C
     (row,) = [row for row in json.loads(ran.out) if row["plugin"] == module]
     assert row["status"] == "ok"
     assert row["reason"].startswith("took 1.")
-    assert row["reason"].endswith(" s to be described; its authors should do such work in load")
+    assert row["reason"].endswith(" s to describe its backends; its authors should do that work in load")
     assert [backend["name"] for backend in row["backends"]] == ["sleeper"]
     (line,) = [line for line in run_apart("list-backends").out.splitlines() if line.startswith(f"({module})")]
     assert "warning" in line

@@ -64,7 +64,7 @@ def test_everything_that_changes_the_answer_counts(server: Loopback, tmp_path: P
             assert server.count == count
 
 
-def test_a_file_that_is_no_cache_is_told(server: Loopback, tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_cache_is_reported(server: Loopback, tmp_path: Path) -> None:
     file = tmp_path / "notes.txt"
     file.write_text("not a database at all, " * 100)
     with pytest.raises(InvalidOptionsError, match=r"notes\.txt"):
@@ -105,7 +105,7 @@ def test_an_answer_with_the_first_k_is_none_with_all(server: Loopback, tmp_path:
     server.script([Response({"results": [{"index": 1, "relevance_score": 0.5}, {"index": 0, "relevance_score": 0.4}]})])
     with make(server, tmp_path / "answers", "generic", top_k_field="") as reranker:
         assert len(reranker.rank("q", DOCUMENTS, top_k=2)) == 2
-        with pytest.raises(ProviderError, match="2 results where 3"):
+        with pytest.raises(ProviderError, match="2 results instead of 3"):
             reranker.rank("q", DOCUMENTS)
 
 

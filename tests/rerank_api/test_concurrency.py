@@ -148,7 +148,7 @@ def test_closing_while_asked_is_a_typed_error(server: Loopback) -> None:
         future = pool.submit(reranker.rank, "q", DOCUMENTS)
         assert until(lambda: server.count == 1)
         reranker.close()
-        with pytest.raises(ProviderError, match="was closed while"):
+        with pytest.raises(ProviderError, match="was closed during"):
             future.result(5)
 
     async def asked() -> None:
@@ -156,7 +156,7 @@ def test_closing_while_asked_is_a_typed_error(server: Loopback) -> None:
         task = asyncio.ensure_future(other.arank("q", DOCUMENTS))
         await asyncio.sleep(0.2)
         await other.aclose()
-        with pytest.raises(ProviderError, match="was closed while"):
+        with pytest.raises(ProviderError, match="was closed during"):
             await task
 
     asyncio.run(asked())
@@ -280,9 +280,9 @@ def test_teis_limit_is_read_as_patiently_as_the_reranker_is(server: Loopback) ->
     assert len(patient) == 10
 
 
-@pytest.mark.parametrize("told", [True, "4", 0, None])
-def test_a_limit_that_is_no_number_is_none(server: Loopback, told: Any) -> None:
-    server.handler = lambda hit: Response({"max_client_batch_size": told}) if hit.method == "GET" else rerank(hit)
+@pytest.mark.parametrize("reported", [True, "4", 0, None])
+def test_a_limit_that_is_not_a_number_is_none(server: Loopback, reported: Any) -> None:
+    server.handler = lambda hit: Response({"max_client_batch_size": reported}) if hit.method == "GET" else rerank(hit)
     with Reranker("tei", url=server.url) as reranker:
         assert "split" not in reranker.rank("q", DOCUMENTS).diagnostics
 
@@ -311,9 +311,9 @@ def test_rank_many_sends_no_further_ahead_than_the_deadline_allows(server: Loopb
 
 
 @pytest.mark.parametrize("name", ["total_tokens", "input_tokens"])
-def test_tokens_a_minute_are_spread_by_the_usage_told(server: Loopback, name: str) -> None:
+def test_tokens_per_minute_are_spread_by_the_reported_usage(server: Loopback, name: str) -> None:
     server.handler = lambda hit: Response({**rerank(hit).body, "usage": {name: 100}})
-    with make(server, tokens_per_minute=12_000) as reranker:  # 100 tokens a call by its usage: half a second
+    with make(server, tokens_per_minute=12_000) as reranker:  # 100 tokens per call by its usage: half a second
         started = time.monotonic()
         for i in range(3):
             reranker.rank(str(i), DOCUMENTS)

@@ -50,8 +50,8 @@ def test_other_statuses_fail_at_once(server: Loopback, provider: str, status: in
 @both
 def test_last_failure_is_told_with_the_attempts(server: Loopback, provider: str) -> None:
     server.script([Response({"message": "all busy"}, 503, {"x-request-id": "r-9"})])
-    told = r"503 \(all busy\) \(request r-9, 3 attempts\): try again"
-    with make(server, provider, max_retries=2) as reranker, pytest.raises(ProviderError, match=told) as caught:
+    expected = r"503 \(all busy\) \(request r-9, 3 attempts\): try again"
+    with make(server, provider, max_retries=2) as reranker, pytest.raises(ProviderError, match=expected) as caught:
         reranker.rank("q", DOCUMENTS)
     assert server.count == 3
     assert (caught.value.provider, caught.value.request_id) == (provider, "r-9")
@@ -74,14 +74,14 @@ def test_stalls_are_tried_again(server: Loopback, provider: str) -> None:
 
 
 @both
-def test_nobody_there_is_told(provider: str) -> None:
+def test_no_server_there_is_reported(provider: str) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound, not listening: refused
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
-        told = f"could not be reached.*{url}.*2 attempts"
+        expected = f"could not be reached.*{url}.*2 attempts"
         with (
             Reranker(provider, url=url, backoff=0.01, max_retries=1) as reranker,
-            pytest.raises(ProviderError, match=told) as caught,
+            pytest.raises(ProviderError, match=expected) as caught,
         ):
             reranker.rank("q", DOCUMENTS)
     assert caught.value.status is None
@@ -123,9 +123,9 @@ def test_a_wait_beyond_the_deadline_is_not_waited_for(server: Loopback, provider
 
 @both
 @pytest.mark.parametrize(
-    ("body", "told"),
+    ("body", "expected"),
     [
-        ({"results": GOOD["results"][:2]}, r"2 results where 3 were asked for \(missing: 2\)"),
+        ({"results": GOOD["results"][:2]}, r"2 results instead of 3 \(missing: 2\)"),
         ({"results": [*GOOD["results"][:2], {"index": 1, "relevance_score": 0.1}]}, "index 1 twice"),
         ({"results": [*GOOD["results"][:2], {"index": 3, "relevance_score": 0.1}]}, "index 3, for 3 documents"),
         ({"results": [*GOOD["results"][:2], {"index": -1, "relevance_score": 0.1}]}, "index -1, for 3 documents"),
@@ -141,16 +141,16 @@ def test_a_wait_beyond_the_deadline_is_not_waited_for(server: Loopback, provider
         ({"ranking": []}, "no 'results'"),
         ({"error": {"message": "quota used up"}}, "no 'results', only 'error'; it says: quota used up"),
         ({"code": "Throttled", "message": "too many"}, "no 'results', .*; it says: too many"),
-        ([], "a list, where an object"),
-        ("<html><head><title>Welcome to nginx</title></head></html>", "HTML in place of JSON.*Welcome to nginx"),
-        ('{"results": [{"index": 0, "rel', "no whole JSON in place of JSON"),
-        ("", "nothing in place of JSON"),
-        ("OK", "text in place of JSON.*OK"),
+        ([], "a list, not an object"),
+        ("<html><head><title>Welcome to nginx</title></head></html>", "HTML instead of JSON.*Welcome to nginx"),
+        ('{"results": [{"index": 0, "rel', "incomplete JSON instead of JSON"),
+        ("", "nothing instead of JSON"),
+        ("OK", "text instead of JSON.*OK"),
     ],
 )  # fmt: skip
-def test_wrong_answers_are_named_and_not_tried_again(server: Loopback, provider: str, body: Any, told: str) -> None:
+def test_wrong_answers_are_named_and_not_tried_again(server: Loopback, provider: str, body: Any, expected: str) -> None:
     server.script([Response(body, headers={"x-request-id": "r-1"})])
-    with make(server, provider) as reranker, pytest.raises(ProviderError, match=told) as caught:
+    with make(server, provider) as reranker, pytest.raises(ProviderError, match=expected) as caught:
         reranker.rank("q", DOCUMENTS)
     assert server.count == 1
     assert (caught.value.status, caught.value.request_id) == (200, "r-1")
@@ -207,7 +207,7 @@ def test_tls_is_verified(certificate: Path, provider: str) -> None:
     context.load_cert_chain(certificate, certificate.with_name("key.pem"))
     server = Loopback(rerank, context)
     try:
-        with make(server, provider) as reranker, pytest.raises(ProviderError, match=r"not trusted.*ca_file"):
+        with make(server, provider) as reranker, pytest.raises(ProviderError, match=r"untrusted.*ca_file"):
             reranker.rank("q", DOCUMENTS)
         assert server.count == 0
         with make(server, provider, ca_file=certificate) as reranker:

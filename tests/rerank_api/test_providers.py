@@ -78,10 +78,10 @@ def test_async_is_the_same(example: Example, server: Loopback, monkeypatch: pyte
 def test_error_has_the_providers_own_message(
     example: Example, server: Loopback, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    status, body, told = example.error
+    status, body, expected = example.error
     server.handler = answering(Response(body, status, {"x-request-id": "req-7"}))
     with reranker(example, server, monkeypatch, max_retries=0) as model:
-        with pytest.raises(ProviderError, match=told) as caught:
+        with pytest.raises(ProviderError, match=expected) as caught:
             model.rank(QUERY, TEXTS)
         assert sum(hit.method == "POST" for hit in server.hits) == 1
     assert (caught.value.provider, caught.value.status, caught.value.request_id) == (example.provider, status, "req-7")
@@ -121,7 +121,7 @@ def test_missing_key_names_the_variable() -> None:
 
 
 @pytest.mark.parametrize("name", ["tei", "vllm", "generic", "azure-cohere"])
-def test_missing_address_is_told(name: str) -> None:
+def test_missing_address_is_reported(name: str) -> None:
     with pytest.raises(InvalidOptionsError, match="url="):
         Reranker(name, api_key="k-123456")
 
@@ -219,7 +219,7 @@ def test_foreign_options_are_refused(server: Loopback) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "expected"),
     [
         ({"long_documents": "chunk"}, "whole documents"),
         ({"max_batch_tokens": 100}, "batch_size"),
@@ -229,8 +229,8 @@ def test_foreign_options_are_refused(server: Loopback) -> None:
         ({"dead_line": 3}, "deadline"),
     ],
 )
-def test_wrong_options_are_told(options: dict[str, Any], told: str) -> None:
-    with pytest.raises(InvalidOptionsError, match=told) as caught:
+def test_wrong_options_are_reported(options: dict[str, Any], expected: str) -> None:
+    with pytest.raises(InvalidOptionsError, match=expected) as caught:
         Reranker("tei", **options)
     assert "secret" not in str(caught.value)
 

@@ -65,7 +65,7 @@ def test_it_is_listed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "told"),
+    ("code", "message"),
     [
         (BROKEN, "no luck"),
         (TAKEN, "the provider 'cohere' of broken_rerank is taken by rerank-api: rename or uninstall one of the two"),
@@ -73,13 +73,13 @@ def test_it_is_listed(tmp_path: Path) -> None:
         (MISSPELT, "there is no hook 'rerank_register_provider': did you mean 'rerank_register_providers'?"),
     ],
 )
-def test_a_broken_one_is_a_row_and_stops_nothing(tmp_path: Path, code: str, told: str) -> None:
+def test_a_broken_one_is_a_row_and_stops_nothing(tmp_path: Path, code: str, message: str) -> None:
     install(tmp_path, "acme_rerank", CODE)
     install(tmp_path, "broken_rerank", code)
     shown = python(tmp_path, "", "-m", "rerank", "list-backends").stdout
     row = next(line for line in shown.splitlines() if line.startswith("(broken_rerank)"))
     assert "failed" in row
-    assert told in row
+    assert message in row
     assert "acme: Acme's reranker" in shown
     assert "cohere: Cohere Rerank" in shown
 

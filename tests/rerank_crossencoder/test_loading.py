@@ -74,14 +74,14 @@ def test_a_pickle_that_runs_code_is_refused_unrun(copy, tmp_path, options):
 
 
 @pytest.mark.parametrize("keep", [0, 4, 1000, -1])
-def test_truncated_weights_are_told(copy, keep):
+def test_truncated_weights_are_reported(copy, keep):
     path = copy / "model.safetensors"
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(ModelLoadError, match="fetch the checkpoint again"):
         load(copy)
 
 
-def test_a_truncated_bin_is_told(copy):
+def test_a_truncated_bin_is_reported(copy):
     pickle_weights(copy)
     path = copy / "pytorch_model.bin"
     path.write_bytes(path.read_bytes()[:-500])
@@ -97,7 +97,7 @@ def test_a_missing_head_is_told_and_not_made_up(copy):
         load(copy)
 
 
-def test_weights_of_another_shape_are_told(copy):
+def test_weights_of_another_shape_are_reported(copy):
     write_config(copy, intermediate_size=64)
     with pytest.raises(ModelLoadError, match=r"cannot be loaded|no weights"):
         load(copy)
@@ -196,7 +196,7 @@ def test_loading_prints_nothing(copy, capfd):
     assert (captured.out, captured.err) == ("", "")
 
 
-def test_a_damaged_config_is_told(copy):
+def test_a_damaged_config_is_reported(copy):
     (copy / "config.json").write_text("{")
     with pytest.raises(ModelLoadError, match="fetch the checkpoint again"):
         load(copy)

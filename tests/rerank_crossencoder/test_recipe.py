@@ -56,7 +56,7 @@ def test_bge_cuts_the_query_at_its_own_limit_and_then_the_document(bert, plain, 
     assert ranked.diagnostics == {"truncated": lost, "query_truncated": len(cut) < len(encode(query))}
 
 
-def test_a_cut_query_is_told(bert, caplog):
+def test_a_cut_query_is_reported(bert, caplog):
     with caplog.at_level(logging.WARNING, logger="rerank_crossencoder"):
         bert.rank(QUERY, DOCUMENTS)
         assert caplog.messages == []
@@ -202,7 +202,7 @@ def test_a_pair_without_a_fixed_layout_is_an_error(checkpoint, tmp_path):
     ids = [("[SEP]", tokenizer.sep_token_id)]
     tokenizer.backend_tokenizer.post_processor = TemplateProcessing("$A [SEP]", "$B [SEP] $A [SEP]", ids)
     tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
-    with pytest.raises(ModelLoadError, match="no fixed layout"):
+    with pytest.raises(ModelLoadError, match="does not join query and document in a fixed layout"):
         Reranker(folder, device="cpu")
 
 

@@ -34,8 +34,8 @@ def test_a_reply_with_json_is_no_failure() -> None:
 @pytest.mark.parametrize(
     ("status", "kind", "step"),
     [
-        (401, AuthenticationError, "set ACME_API_KEY, and check what the key may do"),
-        (403, AuthenticationError, "set ACME_API_KEY, and check what the key may do"),
+        (401, AuthenticationError, "set ACME_API_KEY, and check the key's permissions"),
+        (403, AuthenticationError, "set ACME_API_KEY, and check the key's permissions"),
         (429, RateLimitError, "requests_per_minute"),
         (408, ProviderTimeoutError, "try again later"),
         (504, ProviderTimeoutError, "try again later"),
@@ -59,10 +59,10 @@ def test_every_status_has_its_error_and_next_step(status: int, kind: type[Provid
 @pytest.mark.parametrize(
     ("text", "what"),
     [
-        ("<html><head><title>Welcome to nginx</title></head></html>", "HTML in place of JSON ('Welcome to nginx')"),
-        ('{"results": [{"index": 0, "rel', "no whole JSON in place of JSON"),
-        ("", "nothing in place of JSON"),
-        ("OK", "text in place of JSON ('OK')"),
+        ("<html><head><title>Welcome to nginx</title></head></html>", "HTML instead of JSON ('Welcome to nginx')"),
+        ('{"results": [{"index": 0, "rel', "incomplete JSON instead of JSON"),
+        ("", "nothing instead of JSON"),
+        ("OK", "text instead of JSON ('OK')"),
     ],
 )
 def test_what_is_not_json_is_named(text: str, what: str) -> None:
@@ -105,9 +105,19 @@ def test_messages_are_bounded_in_one_line_and_without_secrets() -> None:
     [
         (httpx.ConnectTimeout("slow"), ProviderTimeoutError, "could not be reached in time at http://h/v1", True),
         (httpx.ReadTimeout("slow"), ProviderTimeoutError, "stopped answering", True),
-        (httpx.ConnectError("refused"), ProviderError, "could not be reached, or broke off, at http://h/v1", True),
-        (httpx.RemoteProtocolError("gone"), ProviderError, "could not be reached, or broke off, at http://h/v1", True),
-        (httpx.DecodingError("not gzip"), ProviderError, "sent what cannot be decoded", False),
+        (
+            httpx.ConnectError("refused"),
+            ProviderError,
+            "could not be reached, or broke the connection, at http://h/v1",
+            True,
+        ),
+        (
+            httpx.RemoteProtocolError("gone"),
+            ProviderError,
+            "could not be reached, or broke the connection, at http://h/v1",
+            True,
+        ),
+        (httpx.DecodingError("not gzip"), ProviderError, "sent a response that cannot be decoded", False),
     ],
 )
 def test_every_broken_request_is_named(

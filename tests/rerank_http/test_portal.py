@@ -94,7 +94,7 @@ def test_closing_while_asked_is_a_typed_error(server: Loopback) -> None:
         future = pool.submit(chat.ask, "hello")
         assert until(lambda: server.count == 1)
         chat.portal.close()
-        with pytest.raises(ProviderError, match="was closed while"):
+        with pytest.raises(ProviderError, match="was closed during"):
             future.result(5)
 
 
@@ -104,7 +104,7 @@ def test_closing_amid_many_calls_ends_every_one_typed(server: Loopback) -> None:
     futures = [chat.portal.submit(lambda service: service.ask("hello")) for _ in range(50)]
     asyncio.run(chat.portal.aclose())
     for future in futures:
-        with pytest.raises(ProviderError, match="was closed while"):
+        with pytest.raises(ProviderError, match="was closed during"):
             future.result(5)
 
 
@@ -174,12 +174,12 @@ def test_a_forked_child_asks_on_its_own_connection(server: Loopback) -> None:
 
 
 def test_a_call_beside_close_ends_typed() -> None:
-    closing, told = threading.Event(), threading.Event()
+    closing, refused = threading.Event(), threading.Event()
     thread = LoopThread()
 
     async def last() -> None:
         closing.set()
-        await asyncio.to_thread(told.wait, 5)  # what is submitted now came after the last task was cancelled
+        await asyncio.to_thread(refused.wait, 5)  # what is submitted now comes after the last task was cancelled
 
     thread.submit(asyncio.sleep(0)).result(5)
     with ThreadPoolExecutor(1) as pool:
@@ -187,7 +187,7 @@ def test_a_call_beside_close_ends_typed() -> None:
         assert closing.wait(5)
         with pytest.raises(RerankError, match="closed"):
             thread.submit(asyncio.sleep(0))
-        told.set()
+        refused.set()
         closed.result(5)
 
 

@@ -169,12 +169,12 @@ def test_a_folder_without_a_graph_says_so(tmp_path):
 
 def test_a_graph_that_wants_more_than_a_text_gives(toy):
     model = toy(inputs=("input_ids", "attention_mask", "pixel_values", "bbox"))
-    with pytest.raises(ModelLoadError, match=r"wants the inputs bbox, pixel_values"):
+    with pytest.raises(ModelLoadError, match=r"needs the inputs bbox, pixel_values"):
         Reranker(model.folder)
 
 
 def test_three_labels_are_no_reranker(toy):
-    with pytest.raises(ModelLoadError, match="one or two numbers a row"):
+    with pytest.raises(ModelLoadError, match="one or two numbers per row"):
         Reranker(toy(labels=3).folder)
 
 

@@ -157,12 +157,12 @@ def test_a_batch_without_memory_is_halved(reranker, cross_encoder, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("told", "kind"),
+    ("message", "kind"),
     [("bad_alloc: cannot allocate memory", OutOfMemoryError), ("index out of bounds", ScoringError)],
 )
-def test_a_failing_graph_is_a_typed_error(reranker, monkeypatch, told, kind):
+def test_a_failing_graph_is_a_typed_error(reranker, monkeypatch, message, kind):
     def fail(outputs, feed):
-        raise RuntimeError(told)
+        raise RuntimeError(message)
 
     monkeypatch.setattr(reranker.scorer.graph.session, "run", fail)
     with pytest.raises(kind) as caught:

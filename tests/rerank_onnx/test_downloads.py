@@ -137,7 +137,7 @@ def test_a_damaged_archive_in_the_cache_is_fetched_again(hub, tmp_path, cross_en
 @pytest.mark.parametrize("content", [b"no archive", b"", archive.__doc__.encode()])
 def test_an_archive_that_stays_broken_is_a_typed_error(hub, tmp_path, content):
     hub.add(ARCHIVES, {f"{NAME}.zip": content})
-    with pytest.raises(ModelLoadError, match=rf"no whole archive of {NAME}"):
+    with pytest.raises(ModelLoadError, match=rf"not a complete archive of {NAME}"):
         Reranker(NAME, cache_dir=tmp_path / "cache")
     assert not (tmp_path / "cache" / NAME).exists()
     assert not [path for path in (tmp_path / "cache").iterdir() if path.name.startswith(".ms-marco")]
@@ -235,9 +235,9 @@ def test_processes_that_download_at_once(hub, tmp_path, cross_encoder, name):
     command = [sys.executable, "-c", _LOAD, name, str(tmp_path / "cache"), QUERY, DOCUMENTS[0]]
     running = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(3)]
     for process in running:
-        told, error = process.communicate(timeout=60)
+        output, error = process.communicate(timeout=60)
         assert process.returncode == 0, error
-        assert float(told) == pytest.approx(cross_encoder.pair(QUERY, DOCUMENTS[0]), abs=1e-5)
+        assert float(output) == pytest.approx(cross_encoder.pair(QUERY, DOCUMENTS[0]), abs=1e-5)
     assert not [path for path in (tmp_path / "cache").iterdir() if path.name.startswith(".ms-marco")]
 
 

@@ -141,7 +141,7 @@ def test_token_vectors_are_found_among_several_outputs(toy):
 
 def test_pooled_vectors_are_no_reranker(toy):
     folder = toy(kind="encoder", outputs=["pooler_output"]).folder
-    with pytest.raises(ModelLoadError, match=r"pooler_output.*one or two numbers a row"):
+    with pytest.raises(ModelLoadError, match=r"pooler_output.*one or two numbers per row"):
         Reranker(folder)
 
 

@@ -76,9 +76,9 @@ def test_an_encoder_that_says_how_to_score_is_certain(claim):
     ],
 )
 def test_what_cannot_run_is_not_claimed(claim, files, reason):
-    confidence, told = claim(*files, config=CLASSIFIER)
+    confidence, claimed = claim(*files, config=CLASSIFIER)
     assert confidence == Confidence.NONE
-    assert reason in told
+    assert reason in claimed
 
 
 def test_an_encoder_runs_where_the_backend_is_named(toy):
@@ -124,7 +124,7 @@ def test_explain_says_that_dynamic_quantisation_moves_scores(toy):
 
 
 def test_the_warning_is_true_and_so_is_the_remedy(toy):
-    """One scale a batch moves scores; one document a batch holds them still."""
+    """One scale per batch changes scores; one document per batch keeps them the same."""
     reranker = Reranker(toy(dynamic=True).folder)
     alone = {text: reranker.score(QUERY, text) for text in DOCUMENTS}
     together = {r.text: r.score for r in reranker.rank(QUERY, DOCUMENTS)}

@@ -71,7 +71,7 @@ def test_a_pair_joined_otherwise_is_an_error(tokenizers, tmp_path, pair):
         special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
     )
     odd.save(str(tmp_path / "tokenizer.json"))
-    with pytest.raises(ModelLoadError, match="no fixed layout"):
+    with pytest.raises(ModelLoadError, match="does not join query and document in a fixed layout"):
         tokens_of(tmp_path / "tokenizer.json").pair_layout()
 
 

@@ -117,8 +117,8 @@ def test_an_error_that_cannot_travel_comes_back_as_its_words():
     class Local(Exception):
         pass
 
-    told = _portable(Local("what it said"))
-    assert isinstance(told, ScoringError)
-    assert "Local" in str(told)
-    assert "what it said" in str(told)
+    portable = _portable(Local("what it said"))
+    assert isinstance(portable, ScoringError)
+    assert "Local" in str(portable)
+    assert "what it said" in str(portable)
     assert isinstance(_portable(InvalidInputError("kept")), InvalidInputError)

@@ -6,8 +6,8 @@ from rerank import Reranker
 results = Reranker().rank("what is a panda?", ["a bear of China", "a kind of bread"])
 ```
 
-`Reranker` runs a model; `Document`, `Result` and `RankedResults` are what goes in and comes out. A plugin ships a
-`Backend` through the ``rerank_register_backends`` hook: see `rerank.hookspecs` for a complete one.
+`Reranker` runs a model: it takes strings or `Document`s and returns `RankedResults`, a sequence of `Result`s. A plugin
+registers a `Backend` through the ``rerank_register_backends`` hook: see `rerank.hookspecs` for a complete example.
 """
 
 from rerank.backend import PROTOCOL, Alias, Backend, Claim, Confidence

@@ -17,7 +17,7 @@ PROTOCOL: Final = 1
 
 
 class Confidence(IntEnum):
-    """How sure a backend is that a model is its own. The highest claim wins; a tie is an error."""
+    """How sure a backend is that it should run a model. The highest claim wins; a tie is an error."""
 
     NONE = 0
     POSSIBLE = 1
@@ -29,7 +29,7 @@ class Confidence(IntEnum):
 
 
 class Claim(NamedTuple):
-    """A backend's answer about one model, with its reason in words (``rerank explain`` shows it)."""
+    """A backend's claim on one model, and its reason, which ``rerank explain`` shows."""
 
     confidence: Confidence
     reason: str
@@ -50,21 +50,21 @@ class Alias:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backend:
-    """A described way to run models.
+    """The description of a way to run models.
 
     Args:
         name: Unique among the installed plugins.
         summary: One line for ``rerank list-backends``.
-        load: Read the checkpoint and return a scorer; heavy imports live inside.
-        claim: Say whether a model is this backend's, by its name first, then by its files.
-        options: The backend's options, importable without anything heavy.
+        load: Reads the checkpoint and returns a scorer; heavy imports belong inside it.
+        claim: Says whether this backend should run a model, by its name first, then by its files.
+        options: The class of the backend's options; importing it must not import heavy libraries.
         aliases: Short names, each with a model per language: ``{"t5": {"en": Alias("castorini/…")}}``.
             A language is looked up exactly, then as ``other``, then as ``en`` with a warning.
-        remote: Whether services run its models: only such backends are asked about a model with ``api_provider=``.
+        remote: Whether remote services run its models; only such backends are asked about ``api_provider=``.
         protocol: The version of the plugin protocol that the backend was written for.
         notes: Lines about this machine for ``rerank list-backends``, such as which keys are set; never a secret.
-        devices: What its models can run on, by the device's name, for ``rerank doctor``; may import what is heavy.
-        caches: Folders of its own beside the hub's cache, by what they hold, for ``rerank doctor``.
+        devices: The devices that its models can run on, by name, for ``rerank doctor``; may import heavy libraries.
+        caches: Its cache folders besides the hub's, by what they contain, for ``rerank doctor``.
     """
 
     name: str
@@ -80,7 +80,7 @@ class Backend:
     caches: Callable[[], Mapping[str, Path]] | None = None
 
     def read_notes(self) -> list[str]:
-        """What ``notes`` says; if it cannot, why."""
+        """What ``notes`` returns, or why it failed."""
         try:
             return [] if self.notes is None else [str(note) for note in self.notes()]
         except (Exception, SystemExit) as error:

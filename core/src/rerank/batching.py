@@ -1,4 +1,4 @@
-"""Rows into batches: longest first, by token budget, halved when memory runs out, results in input order."""
+"""Rows in batches: longest first, by token budget, halved when memory runs out, results in input order."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def plan_batches(lengths: Sequence[int], max_tokens: int, max_items: int | None 
     """Group rows so that each batch, padded to its longest row, holds at most ``max_tokens`` tokens.
 
     Args:
-        lengths: Tokens a row.
+        lengths: Token count per row.
         max_tokens: Budget of one batch, padding included; a longer row is a batch of its own.
-        max_items: At most this many rows a batch.
+        max_items: At most this many rows per batch.
 
     Returns:
-        Positions, each once, longest rows first: rows of like length share a batch, and memory peaks at the start.
+        Positions, each once, longest rows first: rows of similar length share a batch, and memory peaks at the start.
     """
     batches: list[list[int]] = []
     capacity = 0
@@ -50,33 +50,33 @@ def map_batches(
     progress: bool = False,
     streams: Streams | None = None,
 ) -> list[R]:
-    """Run ``forward`` over all items in batches; equal items run once, and get equal results to the last bit.
+    """Run ``forward`` over all items in batches; equal items run once and share the result.
 
-    When a batch runs out of memory, it and all that is left are planned anew with half its tokens.
+    If a batch runs out of memory, it and all remaining items are planned again with half its tokens.
 
     Args:
-        items: What ``forward`` takes, one per row; hashable.
+        items: What ``forward`` takes, one per row; must be hashable.
         lengths: Token count per item.
-        forward: From a batch to one result per item.
+        forward: Takes a batch and returns one result per item.
         max_tokens: Budget of one batch, padding included.
         max_items: At most this many items per batch.
-        out_of_memory: The exceptions that mean just that, such as ``torch.OutOfMemoryError``; others propagate.
-        progress: Show a bar on standard error once the work has taken a second, if that is a terminal.
-        streams: Threads that run batches at the same time, longest first, each batch in whichever is free; None runs
-            one batch after another in the caller's thread.
+        out_of_memory: The exceptions that mean so, such as ``torch.OutOfMemoryError``; others propagate.
+        progress: Show a progress bar on standard error after one second, if that is a terminal.
+        streams: Threads that run batches in parallel, longest first, each in whichever thread is free; None runs one
+            batch after another in the caller's thread.
 
     Returns:
         One result per item, in input order.
 
     Raises:
         OutOfMemoryError: One item alone does not fit.
-        ScoringError: There are not as many ``lengths`` as items, or ``forward`` returned not as many results.
+        ScoringError: The number of ``lengths`` or of ``forward``'s results is not that of the items.
     """
     if len(lengths) != len(items):
-        raise ScoringError(f"{len(items)} items came with {len(lengths)} lengths: give one for each")
+        raise ScoringError(f"{len(items)} items came with {len(lengths)} lengths: give one per item")
     distinct = dict(zip(items, lengths))
     work, lengths = list(distinct), list(distinct.values())
-    if streams is not None and streams.count > 1:  # something to do for each of them
+    if streams is not None and streams.count > 1:  # so that each of them has work
         max_tokens = min(max_tokens, max(1, math.ceil(sum(lengths) / streams.count)))
     plan = _Plan(lengths, max_tokens, max_items, at_once=streams is not None and streams.count > 1)
     results: dict[T, R] = {}
@@ -93,7 +93,7 @@ def map_batches(
                 plan.halve(batch, error)
                 return True
             if len(outputs) != len(batch):
-                raise ScoringError(f"a forward pass over {len(batch)} rows returned {len(outputs)}: report it")
+                raise ScoringError(f"a forward pass over {len(batch)} rows returned {len(outputs)} results: report it")
             results.update(zip(rows, outputs))
             with plan.lock:  # tqdm is not made for several threads
                 advance(len(batch))
@@ -110,7 +110,7 @@ def map_batches(
 
 
 class _Plan:
-    """The batches of one call that are left, longest first; any thread may take the next.
+    """The remaining batches of one call, longest first; any thread may take the next.
 
     Args:
         lengths: Token count per item.
@@ -161,10 +161,10 @@ class _Plan:
 
 
 def group_requests(requests: Iterable[Request], max_documents: int) -> Iterator[list[Request]]:
-    """Lazily gather requests with the same options until they hold ``max_documents`` documents together.
+    """Lazily group consecutive requests with the same options until they have ``max_documents`` documents in total.
 
     Args:
-        requests: Taken only as far as the next group needs.
+        requests: Read only as far as the next group needs.
         max_documents: A group ends with the request that reaches it.
     """
     group: list[Request] = []
@@ -181,17 +181,17 @@ def group_requests(requests: Iterable[Request], max_documents: int) -> Iterator[
 
 
 class GroupScorer(ABC):
-    """A scorer that is written for groups of requests; `score` and a lazy `score_many` follow from that."""
+    """A scorer of groups of requests, from which `score` and a lazy `score_many` follow."""
 
     group_documents: ClassVar[int] = 256
-    """Documents that `score_many` gathers before it scores them together."""
+    """How many documents `score_many` collects before it scores them together."""
 
     @abstractmethod
     def score_group(self, requests: Sequence[Request]) -> Iterable[Scores]:
-        """Score requests that share their options, in one go.
+        """Score requests with the same options together.
 
         Returns:
-            One answer a request, in order.
+            One answer per request, in order.
         """
 
     def score(self, request: Request) -> Scores:
@@ -206,7 +206,7 @@ class GroupScorer(ABC):
 
 @contextmanager
 def _progress_bar(total: int, *, shown: bool) -> Iterator[Callable[[int], object]]:
-    """tqdm with the manners of a library: late, on a terminal's standard error only, imported on use."""
+    """A tqdm bar that appears late, only on a terminal's standard error, and is imported on use."""
     if not shown:
         yield lambda done: None
         return

@@ -1,4 +1,4 @@
-"""What to install where a backend is missing: the one place where core names plugins."""
+"""What to install if a backend is missing: the only place where core names plugins."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ DISTRIBUTIONS: Final = {
     "nano": "rerank-nano",
     "api": "rerank-api",
 }
-"""The distribution that brings each of this project's own backends; a new one joins with its first release."""
+"""The distribution of each of this project's backends; a new one is added with its first release."""
 
 DEFAULT_MODEL: Final = "nano"
-"""What `rerank.Reranker` runs when no model is named: the model, and the backend, of this name."""
+"""The model that `rerank.Reranker` runs if none is named, and the name of its backend."""
 
 REMOTE_BACKEND: Final = "api"
-"""What a model with ``api_provider=`` needs where no backend is remote."""
+"""The backend to install for ``api_provider=`` if no installed backend is remote."""
 
 _REMEDIES: Final = {
-    "disabled": "take it out of that variable",
+    "disabled": "remove it from that variable",
     "failed": "fix that, or uninstall it",
 }
 
 
 def how_to_get(backend: str, plugins: Sequence[Plugin]) -> str:
-    """The next step towards one of this project's own backends, given what is installed of its distribution.
+    """The next step to get one of this project's backends, given the state of its distribution.
 
     Args:
         backend: A name in `DISTRIBUTIONS`.
@@ -44,7 +44,7 @@ def how_to_get(backend: str, plugins: Sequence[Plugin]) -> str:
 
 
 def what_to_install(backends: Collection[str], plugins: Sequence[Plugin]) -> str:
-    """The next step where no backend runs a model: distributions to install, and installed ones to get working.
+    """The next step if no backend runs a model: distributions to install, enable or fix.
 
     Args:
         backends: The names of the backends in use.
@@ -58,8 +58,8 @@ def what_to_install(backends: Collection[str], plugins: Sequence[Plugin]) -> str
     steps = []
     if missing:
         named = (f"{distribution} ({', '.join(own)})" for distribution, own in missing.items())
-        steps.append(f"pip install the one it needs of {', '.join(named)}")
+        steps.append(f"pip install one of {', '.join(named)}")
     if disabled := dict.fromkeys(plugin.distribution for plugin in plugins if plugin.status == "disabled"):
-        steps.append(f"take {', '.join(disabled)} out of RERANK_DISABLE_PLUGINS")
+        steps.append(f"remove {', '.join(disabled)} from RERANK_DISABLE_PLUGINS")
     steps += [f"fix {plugin.distribution} ({plugin.reason})" for plugin in plugins if plugin.status == "failed"]
     return ", or ".join(steps) or "check the model's name, or install a plugin that knows it"

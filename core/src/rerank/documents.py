@@ -1,4 +1,4 @@
-"""Whatever a user calls documents, turned into `Document`s once, with every fault named by position."""
+"""Turns the user's documents into `Document`s, once, and reports an invalid one by its position."""
 
 from __future__ import annotations
 
@@ -22,23 +22,25 @@ def as_documents(
     doc_ids: Iterable[str | int] | None = None,
     metadata: Iterable[Mapping[str, Any] | None] | None = None,
 ) -> tuple[Document, ...]:
-    """Turn strings, mappings and `Document`s into `Document`s; the inputs are left as they are.
+    """Turn strings, mappings and `Document`s into `Document`s; the inputs are not changed.
 
     Args:
-        docs: The candidates in first-stage order. A mapping has ``text``, may have ``id`` (or ``doc_id``, ``_id``)
-            and ``meta`` (or ``metadata``); its other keys join the metadata.
-        doc_ids: One identifier a document; without any, a document's identifier is its position from 0.
-        metadata: One mapping a document.
+        docs: The candidates in first-stage order. A mapping must have ``text`` and may have ``id`` (or ``doc_id``,
+            ``_id``) and ``meta`` (or ``metadata``); its other keys are added to the metadata.
+        doc_ids: One identifier per document; by default, a document's identifier is its position from 0.
+        metadata: One mapping per document.
 
     Raises:
-        InvalidInputError: Something is no document, a text is no text, lengths differ, or two ids are equal.
+        InvalidInputError: An item is not a document, a text is not a str, lengths differ, or two ids are equal.
     """
     items = _as_list(docs, "docs")
     ids = [None] * len(items) if doc_ids is None else _as_list(doc_ids, "doc_ids")
     metas = [None] * len(items) if metadata is None else _as_list(metadata, "metadata")
     for name, values in (("doc_ids", ids), ("metadata", metas)):
         if len(values) != len(items):
-            raise InvalidInputError(f"{name} has {len(values)} entries for {len(items)} documents: give one for each")
+            raise InvalidInputError(
+                f"{name} has {len(values)} entries for {len(items)} documents: give one per document"
+            )
     documents = tuple(
         as_document(item, where=f"document {index}", position=index, doc_id=doc_id, metadata=meta)
         for index, (item, doc_id, meta) in enumerate(zip(items, ids, metas))
@@ -48,8 +50,8 @@ def as_documents(
         first = seen.setdefault(document.doc_id, index)
         if first != index:
             raise InvalidInputError(
-                f"documents {first} and {index} have the same id {document.doc_id!r} (one without its own has its "
-                "position): give each document its own, or none of them"
+                f"documents {first} and {index} have the same id {document.doc_id!r} (a document without an id gets "
+                "its position): give every document a unique id, or give no ids"
             )
     return documents
 
@@ -58,7 +60,7 @@ def as_query(query: object) -> str:
     """Return the query.
 
     Raises:
-        InvalidInputError: It is no text, or holds nothing but white space.
+        InvalidInputError: It is not a str, or contains only white space.
     """
     text = _as_text(query, "the query")
     if not text.strip():
@@ -67,13 +69,13 @@ def as_query(query: object) -> str:
 
 
 def as_items(values: Any, name: str) -> Iterable[Any]:
-    """Return ``values``, which may be lazy.
+    """Return ``values``, which may be a lazy iterable.
 
     Raises:
-        InvalidInputError: They are one thing, not several.
+        InvalidInputError: It is a single item, or not iterable.
     """
     if isinstance(values, (str, bytes, Mapping, Document)) or not isinstance(values, Iterable):
-        raise InvalidInputError(f"{name} must be a list, not {_kind(values)}: put it in [ ]")
+        raise InvalidInputError(f"{name} must be a list, but is {_kind(values)}: put it in [ ]")
     return values
 
 
@@ -82,7 +84,7 @@ def _as_list(values: Any, name: str) -> list[Any]:
 
 
 def has_id(item: object) -> bool:
-    """Whether a document brings an identifier of its own."""
+    """Whether a document comes with an identifier."""
     return isinstance(item, Document) or (
         isinstance(item, Mapping) and any(item.get(key) is not None for key in _ID_KEYS)
     )
@@ -99,14 +101,14 @@ def as_document(
     """Turn one string, mapping or `Document` into a `Document`.
 
     Args:
-        item: What the user gave.
-        where: What an error calls it, such as ``"document 3"``.
-        position: Its identifier where it has none.
-        doc_id: Its identifier, where that was given apart.
-        metadata: Its metadata, where that was given apart.
+        item: The user's document.
+        where: How errors refer to it, such as ``"document 3"``.
+        position: Its identifier if it has none.
+        doc_id: Its identifier, if given separately.
+        metadata: Its metadata, if given separately.
 
     Raises:
-        InvalidInputError: It is no document, or something was given twice.
+        InvalidInputError: It is not a document, or its id or metadata were given twice.
     """
     if isinstance(item, Document):
         text, own_id, own_metadata = item.text, item.doc_id, item.metadata
@@ -146,7 +148,7 @@ def _as_text(text: object, where: str) -> str:
         raise InvalidInputError(f"{where} is {_kind(text)}: {advice}")
     if broken := _LONE_SURROGATE.search(text):
         raise InvalidInputError(
-            f"{where} holds the lone surrogate U+{ord(broken.group()):04X} at position {broken.start()}: "
+            f"{where} contains the lone surrogate U+{ord(broken.group()):04X} at position {broken.start()}: "
             "decode its bytes with errors='replace'"
         )
     return str(text)

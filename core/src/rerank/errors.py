@@ -27,7 +27,7 @@ from typing import Any
 
 
 class RerankError(Exception):
-    """The root: everything this project raises on purpose."""
+    """The base class of every error that this project raises."""
 
 
 class PluginError(RerankError):
@@ -35,7 +35,7 @@ class PluginError(RerankError):
 
 
 class BackendNotFoundError(RerankError, LookupError):
-    """No installed backend has the name asked for, or none can run the model."""
+    """No installed backend has the requested name, or none can run the model."""
 
 
 class AmbiguousModelError(RerankError):
@@ -55,7 +55,7 @@ class ModelLoadError(RerankError):
 
 
 class ScoringError(RerankError):
-    """A loaded model failed to score, or returned what no model should."""
+    """A loaded model failed to score, or returned invalid scores."""
 
 
 class OutOfMemoryError(ScoringError):
@@ -72,8 +72,8 @@ class ProviderError(ScoringError):
     Args:
         message: What went wrong and what to do next.
         provider: The provider's name, such as ``"cohere"``.
-        status: The HTTP status, or None where no response came.
-        request_id: The provider's own identifier of the request, if it sent one.
+        status: The HTTP status, or None if no response arrived.
+        request_id: The provider's identifier of the request, if it sent one.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class AuthenticationError(ProviderError):
 
 
 class RateLimitError(ProviderError):
-    """The provider asks to slow down; ``retry_after`` is in seconds where it said so."""
+    """The provider asks to slow down; ``retry_after`` is the wait in seconds, or None if it gave none."""
 
     def __init__(
         self,

@@ -53,7 +53,7 @@ def rerank_register_backends() -> Iterable[Backend]:  # type: ignore[empty-body]
 def rerank_register_commands(cli: click.Group) -> None:
     """Add sub-commands to ``rerank`` with ``cli.add_command``.
 
-    Called when the command line meets a name that is not core's own, or shows its help.
+    Called when the command line has a command that is not core's, or shows its help.
     """
 
 

@@ -18,16 +18,16 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Repository:
-    """A repository of the hub, and how it may be read."""
+    """A repository of the hub, and how to read it."""
 
     name: str
     source: ModelSource
 
     def files(self) -> frozenset[str]:
-        """What the repository holds; where the hub cannot be reached, what the cache holds of it.
+        """The repository's files; if the hub cannot be reached, those in the cache.
 
         Raises:
-            ModelLoadError: It does not exist, is not open to this token, or was never downloaded.
+            ModelLoadError: It does not exist, this token may not read it, or it was never downloaded.
         """
         hub = _import_hub(self.name)
         source = self.source
@@ -53,14 +53,14 @@ class Repository:
             return files_below(Path(snapshot))
 
     def download(self, file: str, *, repair: bool = False) -> Path:
-        """One file as a local path; a fresh download is checked against the hub's own digest.
+        """The local path of one file; a new download is checked against the hub's digest.
 
         Args:
             file: Relative path inside the repository.
-            repair: Download again where the cached copy is not known to be what the hub has.
+            repair: Download again unless the cached copy is known to match the hub's.
 
         Raises:
-            ModelLoadError: It does not exist, is not open to this token, or did not arrive whole.
+            ModelLoadError: It does not exist, this token may not read it, or the download is damaged.
         """
         hub = _import_hub(self.name)
         source = self.source
@@ -81,7 +81,7 @@ class Repository:
         if not known and _is_intact(path) is False:
             path.resolve().unlink(missing_ok=True)
             raise ModelLoadError(
-                f"{file} of {self.name} arrived damaged (its digest is not the hub's) and was removed: try again"
+                f"{file} of {self.name} arrived damaged (its digest differs from the hub's) and was removed: try again"
             )
         return path
 
@@ -101,13 +101,13 @@ def _explain(error: Exception) -> str:
     from huggingface_hub import errors
 
     if isinstance(error, errors.LocalEntryNotFoundError) and isinstance(error.__cause__, errors.HfHubHTTPError):
-        error = error.__cause__  # the hub was reached, and in trouble
+        error = error.__cause__  # the hub was reached, but failed
     if isinstance(error, errors.GatedRepoError):
         return "is gated: accept its terms on the hub, then pass token= or set HF_TOKEN"
     if isinstance(error, errors.RepositoryNotFoundError):
         return (
-            "is neither a folder here nor a repository that the hub shows you: check the name; "
-            "for a private one pass token= or set HF_TOKEN"
+            "is neither a local folder nor a repository that you can read on the hub: check the name; "
+            "for a private repository pass token= or set HF_TOKEN"
         )
     if isinstance(error, errors.RevisionNotFoundError):
         return "does not exist: check revision="
@@ -126,26 +126,26 @@ def _explain(error: Exception) -> str:
 
 
 def _is_temporary(error: Any) -> bool:
-    """Whether the hub is only overloaded or broken: what the cache holds is as good as ever."""
+    """Whether the hub is only overloaded or failing, so that the cache may be used instead."""
     status: int = error.response.status_code
     return status == 429 or status >= 500
 
 
 def files_below(folder: Path) -> frozenset[str]:
     """Relative paths, with forward slashes, of the files in a checkpoint's folder and the folders in it."""
-    found = [*folder.glob("*"), *folder.glob("*/*")]  # no checkpoint is deeper, and a home folder may be
+    found = [*folder.glob("*"), *folder.glob("*/*")]  # no checkpoint is deeper, but a home folder may be
     return frozenset(path.relative_to(folder).as_posix() for path in found if path.is_file())
 
 
 def _is_intact(path: Path) -> bool | None:
-    """Whether a cached file's content has the digest that the cache names its blob after; None where it names none."""
+    """Whether a cached file matches the digest in its blob's name; None if that name is not a digest."""
     blob = path.resolve()
     if len(blob.name) == 64:
         content = hashlib.sha256()
     elif len(blob.name) == 40:
         content = hashlib.sha1(f"blob {blob.stat().st_size}\0".encode(), usedforsecurity=False)  # git's own digest
     else:
-        return None  # a file system without symlinks, or an etag that is no digest
+        return None  # a file system without symlinks, or an etag that is not a digest
     with blob.open("rb") as stream:
         while part := stream.read(1 << 20):
             content.update(part)
@@ -159,7 +159,7 @@ def _import_hub(name: str) -> Any:
         import huggingface_hub.errors
     except ImportError as error:
         raise ModelLoadError(
-            f"model {name!r} is no folder, and reading it from the hub needs huggingface-hub: "
+            f"model {name!r} is not a folder, and reading it from the hub needs huggingface-hub: "
             "pip install 'rerank-core[hub]'"
         ) from error
     return huggingface_hub

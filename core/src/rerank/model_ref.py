@@ -26,11 +26,11 @@ class ModelRef(ModelSource):
     """A model's name and where to look for it: a folder, or a repository of the Hugging Face hub.
 
     Attributes:
-        name: A folder's path, a hub name such as ``BAAI/bge-reranker-v2-m3``, or a name a backend knows.
-        alias: The short name that the user wrote, where it stood for ``name``.
+        name: A folder's path, a hub name such as ``BAAI/bge-reranker-v2-m3``, or a name that a backend knows.
+        alias: The short name that the user gave, if ``name`` was looked up from one.
 
-    Everything else is what the user gave with the name, as in `rerank.ModelSource`. Without a ``token`` the hub is
-    asked with ``HF_TOKEN`` or the saved login, and ``HF_HUB_OFFLINE=1`` does what ``local_files_only`` does.
+    The other fields are those of `rerank.ModelSource`. Without a ``token``, requests to the hub use ``HF_TOKEN`` or the
+    saved login. ``HF_HUB_OFFLINE=1`` has the same effect as ``local_files_only``.
     """
 
     name: str
@@ -43,11 +43,11 @@ class ModelRef(ModelSource):
 
     @property
     def _path(self) -> Path | None:
-        """What lies on this machine under the name, if anything."""
+        """The file or folder of this name on this machine, if any."""
         try:
             path = Path(self.name).expanduser()
             return path if self.name and path.exists() else None
-        except (OSError, RuntimeError, ValueError):  # too long, nobody's home, a null character
+        except (OSError, RuntimeError, ValueError):  # a path that is too long, an unknown user's home, a null character
             return None
 
     @property
@@ -63,14 +63,14 @@ class ModelRef(ModelSource):
 
     @cached_property
     def _listing(self) -> frozenset[str] | ModelLoadError:
-        """The files, or why they cannot be listed: several backends ask, the hub is asked once."""
+        """The files, or why they cannot be listed: several backends ask, but the hub is asked only once."""
         if self._path is not None and self._path.is_dir():
             return files_below(self._path)
         if self._path is not None:
             return ModelLoadError(f"model {self.name!r} is a file: give the folder of its checkpoint")
         if not _HUB_NAME.fullmatch(self.name):
             return ModelLoadError(
-                f"model {self.name!r} is no folder on this machine, and no name the hub could have: "
+                f"model {self.name!r} is not a folder on this machine and not a valid hub name: "
                 "give a folder, or a hub name such as 'BAAI/bge-reranker-v2-m3'"
             )
         try:
@@ -88,18 +88,18 @@ class ModelRef(ModelSource):
 
     @cached_property
     def config(self) -> Mapping[str, Any]:
-        """The checkpoint's ``config.json``; empty where it has none.
+        """The checkpoint's ``config.json``; empty if it has none.
 
         Raises:
-            ModelLoadError: It cannot be fetched, or is no JSON object.
+            ModelLoadError: It cannot be fetched, or is not a JSON object.
         """
         return self.read_json("config.json") if "config.json" in self.files else {}
 
     def read_json(self, file: str) -> Mapping[str, Any]:
-        """One JSON object of the checkpoint; a damaged copy in the cache is fetched once more.
+        """One JSON file of the checkpoint; a damaged copy in the cache is fetched again.
 
         Raises:
-            ModelLoadError: It cannot be fetched, or is no JSON object.
+            ModelLoadError: It cannot be fetched, or is not a JSON object.
         """
         try:
             return _read_json(self.fetch(file))
@@ -109,17 +109,17 @@ class ModelRef(ModelSource):
             logger.warning("%s of %s is damaged in the cache (%s); fetching it again", file, self.name, damage)
             with suppress(ValueError):
                 return _read_json(self.fetch(file, repair=True))
-        raise ModelLoadError(f"{file} of {self.name} is no JSON object ({damage}): fetch the checkpoint again")
+        raise ModelLoadError(f"{file} of {self.name} is not a JSON object ({damage}): fetch the checkpoint again")
 
     def fetch(self, file: str, *, repair: bool = False) -> Path:
-        """The local path of one file, downloaded if need be; the hub is asked once per file.
+        """The local path of one file, downloaded if necessary; the hub is asked once per file.
 
         Args:
             file: Relative path inside the checkpoint.
-            repair: Download again where the cached copy is not known to be what the hub has.
+            repair: Download again unless the cached copy is known to match the hub's.
 
         Raises:
-            ModelLoadError: The file does not exist or cannot be downloaded whole.
+            ModelLoadError: The file does not exist or cannot be downloaded completely.
         """
         if self._path is None or not self._path.is_dir():
             if repair or file not in self._fetched:

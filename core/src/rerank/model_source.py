@@ -10,7 +10,7 @@ from rerank.errors import InvalidInputError, InvalidOptionsError
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSource:
-    """What `rerank.Reranker` takes beside a model's name and its backend's own options.
+    """What `rerank.Reranker` takes besides a model's name and its backend's options.
 
     The ``help`` of each field describes it on the command line; `rerank.Reranker` documents the same arguments.
 
@@ -21,16 +21,16 @@ class ModelSource:
 
     backend: str | None = field(
         default=None,
-        metadata={"help": "A backend's name, where several could run the model or none would by itself."},
+        metadata={"help": "The backend to use, if several could run the model or none claims it."},
     )
-    lang: str = field(default="en", metadata={"help": "Which of a short name's models: en, fr, zh … or other."})
+    lang: str = field(default="en", metadata={"help": "The language of a short name's model: en, fr, zh … or other."})
     revision: str | None = field(default=None, metadata={"help": "Branch, tag or commit on the hub."})
     token: str | None = field(
-        default=None, repr=False, metadata={"help": "Access token for the hub, in place of HF_TOKEN or a saved login."}
+        default=None, repr=False, metadata={"help": "Access token for the hub, instead of HF_TOKEN or a saved login."}
     )
-    cache_dir: str | None = field(default=None, metadata={"help": "Folder for downloads, in place of the hub's own."})
-    local_files_only: bool = field(default=False, metadata={"help": "Never touch the network."})
-    model_type: str | None = field(default=None, metadata={"help": "Another name of backend."})
+    cache_dir: str | None = field(default=None, metadata={"help": "Folder for downloads, instead of the hub's cache."})
+    local_files_only: bool = field(default=False, metadata={"help": "Never access the network."})
+    model_type: str | None = field(default=None, metadata={"help": "Another name for backend."})
     api_provider: str | None = field(default=None, metadata={"help": "The API vendor that serves the model."})
 
     def __post_init__(self) -> None:
@@ -47,7 +47,7 @@ class ModelSource:
 
 
 SOURCE_ARGUMENTS = tuple(argument.name for argument in fields(ModelSource))
-"""The names alone: they are fixed when the model loads, whatever the backend."""
+"""Their names; these arguments are fixed when the model loads, whatever the backend."""
 
 
 def as_path(value: str | os.PathLike[str], name: str) -> str:

@@ -1,4 +1,4 @@
-"""What a user may set: core's own options, how a backend adds its own, and how a wrong one is reported."""
+"""Core's options, how a backend adds its own, and how a wrong one is reported."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class Options(BaseModel):
     """Core's own options; a backend subclasses this to add its own.
 
     Args:
-        normalize: Scores in [0, 1]: the model's own published map, else the sigmoid of a logit.
+        normalize: Return scores in [0, 1]: through the model's published map, else the sigmoid of a logit.
         batch_size: At most this many rows per forward pass; None leaves it to ``max_batch_tokens``.
         max_batch_tokens: At most this many tokens per forward pass, padding included; None is the backend's default.
         long_documents: ``truncate`` cuts a document at the model's limit; ``chunk`` scores windows of it.
         window: Tokens of a document per window; None fills the model's limit.
         overlap: Tokens that neighbouring windows share.
         aggregate: How the scores of a document's windows become one.
-        progress: A progress bar on long work, on a terminal's standard error only; False never shows one.
+        progress: Show a progress bar for long work, on standard error and only if that is a terminal.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True, protected_namespaces=())
@@ -52,7 +52,7 @@ def parse_options(kind: type[O], given: Mapping[str, Any], backend: str) -> O:
     """Validate ``given`` as options of ``backend``.
 
     Raises:
-        InvalidOptionsError: An option is unknown (the near miss is named) or has a wrong value.
+        InvalidOptionsError: An option is unknown (the message suggests the closest name) or has a wrong value.
     """
     try:
         return kind.model_validate(dict(given))
@@ -69,7 +69,7 @@ def override_options(options: O, given: Mapping[str, Any], backend: str) -> O:
     """``options`` with one call's overrides, validated again.
 
     Raises:
-        InvalidOptionsError: As `parse_options`, or the option is fixed when the model loads.
+        InvalidOptionsError: As for `parse_options`, or the option is fixed when the model loads.
     """
     if not given:
         return options

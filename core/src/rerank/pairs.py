@@ -1,4 +1,4 @@
-"""Token ids of a query and its documents into a model's input rows: integers only, for any tokenizer."""
+"""Joins the token ids of a query and its documents into a model's input rows: integers only, for any tokenizer."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from rerank.options import Aggregate, Options
 
 
 def fit_pair(query_len: int, doc_len: int, budget: int) -> tuple[int, int]:
-    """How many tokens of a query and of a document fit into ``budget``; the document yields first."""
+    """How many tokens of a query and of a document fit into ``budget``; the document is cut first."""
     query = min(query_len, max(0, budget))
     return query, min(doc_len, max(0, budget - query))
 
 
 def plan_windows(query_len: int, doc_len: int, budget: int, overlap: int) -> list[tuple[int, int]]:
-    """Cut a document into windows that fit beside the query.
+    """Cut a document into windows that fit into a row with the query.
 
     Args:
-        query_len: Tokens of the query, repeated with every window.
-        doc_len: Tokens of the document.
-        budget: Tokens that query and window may have together.
+        query_len: Token count of the query, which is repeated in every window.
+        doc_len: Token count of the document.
+        budget: Token count that query and window may have together.
         overlap: Tokens that neighbouring windows share.
 
     Returns:
@@ -35,20 +35,20 @@ def plan_windows(query_len: int, doc_len: int, budget: int, overlap: int) -> lis
         return [(0, doc_len)]
     if size <= overlap:
         raise InvalidOptionsError(
-            f"a query of {query_len} tokens leaves windows of {max(0, size)} in a budget of {budget}, no more than "
-            f"their overlap of {overlap}: raise max_length or window, or lower overlap"
+            f"a query of {query_len} tokens leaves windows of {max(0, size)} in a budget of {budget}, which "
+            f"do not exceed their overlap of {overlap}: raise max_length or window, or lower overlap"
         )
     starts = range(0, doc_len - overlap, size - overlap)
     return [(start, min(start + size, doc_len)) for start in starts]
 
 
 def aggregate(values: Sequence[float], owners: Sequence[int], how: Aggregate) -> list[float]:
-    """One value an owner from the values of its windows.
+    """One value per document, from the values of its windows.
 
     Args:
-        values: One a window.
+        values: One per window.
         owners: Which document each window belongs to: 0, 0, 1, 2, 2 … in order, none left out.
-        how: ``max`` the best window, ``mean`` of all, ``first`` the beginning.
+        how: ``max`` takes the best window, ``mean`` the average of all, ``first`` the first one.
     """
     windows: list[list[float]] = []
     for value, owner in zip(values, owners):
@@ -67,9 +67,9 @@ class PairLayout:
     """Where a model expects the query and the document: ``before query between document after``.
 
     Args:
-        before: Token ids ahead of the query, such as ``[CLS]`` or a prompt's beginning.
+        before: Token ids before the query, such as ``[CLS]`` or a prompt's beginning.
         between: Token ids between query and document.
-        after: Token ids behind the document, never cut.
+        after: Token ids after the document, never cut.
         types: Segment ids of ``before query between`` and of ``document after``.
     """
 
@@ -97,7 +97,7 @@ class PairRows:
 
     Args:
         rows: Token ids of each row.
-        query_len: Tokens of the query in every row, after any cut.
+        query_len: Token count of the query in every row, after any cut.
         owners: Which document each row belongs to.
         truncated: How many documents lost tokens.
         query_truncated: Whether the query lost tokens.
@@ -119,15 +119,15 @@ def pair_rows(
     max_length: int,
     query_max_length: int,
 ) -> PairRows:
-    """Lay out one query with each document, or with each window of it where ``long_documents`` is ``chunk``.
+    """Lay out one query with each document, or with each window of it if ``long_documents`` is ``chunk``.
 
     Args:
-        query: Token ids without specials.
-        documents: Token ids without specials.
-        layout: The model's own.
+        query: Token ids without special tokens.
+        documents: Token ids without special tokens.
+        layout: The model's layout.
         options: Core's ``long_documents``, ``window`` and ``overlap`` are read.
-        max_length: Tokens a row may have, specials included.
-        query_max_length: Tokens the query may have; beyond it the query is cut and ``query_truncated`` says so.
+        max_length: Maximum token count per row, special tokens included.
+        query_max_length: Maximum token count of the query; a longer one is cut, and ``query_truncated`` is True.
     """
     budget = max_length - len(layout)
     kept_query, _ = fit_pair(min(len(query), query_max_length), 0, budget)

@@ -1,4 +1,4 @@
-"""One installed plugin, and what became of it."""
+"""One installed plugin and its status."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 _HEAVY: Final = ("torch", "transformers", "onnxruntime", "tensorflow", "cohere", "httpx", "huggingface_hub")
 
 _SLOW: Final = 1.0
-"""Seconds to describe backends, beyond which a plugin gets a warning: every start of the command waits for them."""
+"""Seconds to describe backends, beyond which a plugin gets a warning: every start of the command waits for that."""
 
 
 @dataclass(kw_only=True)
@@ -26,12 +26,12 @@ class Plugin:
 
     Args:
         name: The entry point's name.
-        distribution: The distribution that brings it.
+        distribution: The distribution that it comes from.
         version: That distribution's version.
         status: ``ok``, ``failed`` or ``disabled``.
-        reason: Why it is not ok, or a warning; empty where all is well.
-        module: What the entry point names, once it is imported.
-        backends: The names it registered.
+        reason: Why it is not ok, or a warning; empty otherwise.
+        module: The module that the entry point names, once imported.
+        backends: The names of the backends that it registered.
         seconds: How long importing and describing took.
     """
 
@@ -46,14 +46,14 @@ class Plugin:
 
     @property
     def key(self) -> str:
-        """What tells it from every other plugin."""
+        """Its unique identifier."""
         return f"{self.distribution}:{self.name}"
 
     @contextmanager
     def failures_noted(self, doing: str = "") -> Iterator[None]:
-        """Run the plugin's own code: whatever it raises but Ctrl-C makes the plugin a failed one, with the reason."""
+        """Run the plugin's code: any exception except Ctrl-C marks the plugin as failed, with the reason."""
         try:
-            with redirect_stdout(sys.stderr):  # standard output is the command's own
+            with redirect_stdout(sys.stderr):  # standard output belongs to the command
                 yield
         except KeyboardInterrupt:
             raise
@@ -64,7 +64,7 @@ class Plugin:
 
     @contextmanager
     def cost_noted(self) -> Iterator[None]:
-        """Count the time, and warn about a plugin that is slow or imports what is heavy before a model is loaded."""
+        """Measure the time, and warn about a plugin that is slow or imports heavy libraries too early."""
         light = {name for name in _HEAVY if name not in sys.modules}
         started = time.perf_counter()
         yield
@@ -72,6 +72,6 @@ class Plugin:
         if self.status != "ok":
             return
         if heavy := sorted(name for name in light if name in sys.modules):
-            self.reason = f"imports {', '.join(heavy)} when described; its authors should do so in load"
+            self.reason = f"imports {', '.join(heavy)} to describe its backends; its authors should import them in load"
         elif self.seconds > _SLOW and not self.reason:
-            self.reason = f"took {self.seconds:.1f} s to be described; its authors should do such work in load"
+            self.reason = f"took {self.seconds:.1f} s to describe its backends; its authors should do that work in load"

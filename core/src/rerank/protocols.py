@@ -1,4 +1,4 @@
-"""What a plugin implements: one required method, and refinements that core uses where they exist."""
+"""What a plugin implements: one required method, and refinements that core uses if they exist."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Request:
         query: Never empty.
         documents: Never empty.
         top_k: A hint: values must be exact for the first ``top_k``, the rest may be None.
-        options: The construction's options with this call's overrides, validated.
+        options: The options given at construction with this call's overrides, validated.
     """
 
     query: str
@@ -34,7 +34,7 @@ class Scores:
     Args:
         values: One per document, in input order, higher is better, raw (never normalised); None sorts last.
         scale: What the values mean; with ``ordinal`` they only order, and results show no score.
-        details: One mapping per document, becoming ``Result.details``.
+        details: One mapping per document; becomes ``Result.details``.
         diagnostics: Becomes ``RankedResults.diagnostics``.
     """
 
@@ -54,25 +54,25 @@ class Scorer(Protocol):
 
 @runtime_checkable
 class ScoresMany(Protocol):
-    """A scorer that gains from seeing several requests together."""
+    """A scorer that benefits from seeing several requests together."""
 
     def score_many(self, requests: Iterable[Request]) -> Iterator[Scores]:
-        """Score requests lazily: one answer per request, in order, of any numbers of documents."""
+        """Score requests lazily: one answer per request, in order. Requests may differ in size."""
         ...
 
 
 @runtime_checkable
 class ScoresAsync(Protocol):
-    """A scorer with native asynchronous input and output; others run in a worker thread."""
+    """A scorer with native asynchronous I/O; other scorers run in a worker thread."""
 
     async def ascore(self, request: Request) -> Scores:
-        """As `Scorer.score`, without blocking the event loop."""
+        """Like `Scorer.score`, without blocking the event loop."""
         ...
 
 
 @runtime_checkable
 class Calibrates(Protocol):
-    """A scorer whose model publishes its own map from raw scores to [0, 1]."""
+    """A scorer whose model publishes a map from raw scores to [0, 1]."""
 
     def calibrate(self, values: Sequence[float], options: Options) -> Sequence[float]:
         """Map raw values to [0, 1], monotonically."""
@@ -84,7 +84,7 @@ class Closes(Protocol):
     """A scorer that holds processes, pools or memory maps."""
 
     def close(self) -> None:
-        """Let go of everything; called once."""
+        """Release everything; called once."""
         ...
 
 
@@ -93,5 +93,5 @@ class ClosesAsync(Protocol):
     """A scorer whose connections belong to an event loop."""
 
     async def aclose(self) -> None:
-        """As `Closes.close`, from inside the event loop."""
+        """Like `Closes.close`, from inside the event loop."""
         ...

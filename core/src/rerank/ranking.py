@@ -14,11 +14,11 @@ from rerank.results import RankedResults, Result
 def rank_by_score(request: Request, scores: Scores, scorer: Scorer, *, model: str, backend: str) -> RankedResults:
     """Rank a request's documents.
 
-    Equal scores keep the candidates' order, documents without one come last, and ``top_k`` cuts the end.
+    Equal scores keep the candidates' order, documents without a score come last, and only the first ``top_k`` are kept.
 
     Raises:
-        ScoringError: The scorer returned too few values, or one that is no finite number.
-        InvalidOptionsError: ``normalize=True`` where these scores have no map to [0, 1].
+        ScoringError: The scorer returned a wrong number of values, or one that is not finite.
+        InvalidOptionsError: ``normalize=True`` is set, but these scores have no map to [0, 1].
     """
     values = _checked(request, scores, backend)
     scale = "probability" if request.options.normalize else scores.scale
@@ -59,7 +59,7 @@ def _checked(request: Request, scores: Scores, backend: str) -> list[float | Non
         if value is not None and not math.isfinite(value):
             raise ScoringError(
                 f"backend {backend!r} scored document {document.doc_id!r} as {value}: "
-                "try a wider dtype, or look at its text"
+                "try a wider dtype, or check its text"
             )
     return values
 
@@ -67,7 +67,7 @@ def _checked(request: Request, scores: Scores, backend: str) -> list[float | Non
 def _shown(
     values: list[float | None], scores: Scores, request: Request, scorer: Scorer, backend: str
 ) -> Sequence[float | None]:
-    """What the results show of each value: nothing of an order, [0, 1] if asked for, else the raw value."""
+    """The scores that the results show: None if values only order, in [0, 1] if asked for, else the raw values."""
     if not values:
         return ()
     if not request.options.normalize:
@@ -77,8 +77,8 @@ def _shown(
         mapped = [float(value) for value in scorer.calibrate(present, request.options)]
         if len(mapped) != len(present) or not all(map(math.isfinite, mapped)):
             raise ScoringError(
-                f"backend {backend!r} mapped {len(present)} values to {len(mapped)}, or one to no finite number: "
-                "report it to its authors"
+                f"backend {backend!r} mapped {len(present)} values to {len(mapped)}, or one to a number that is "
+                "not finite: report it to its authors"
             )
     elif scores.scale == "logit":
         mapped = [sigmoid(value) for value in present]

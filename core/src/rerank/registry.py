@@ -1,4 +1,4 @@
-"""Which backends there are: found through entry points, each plugin on its own."""
+"""The available backends, found through entry points; a plugin that fails does not affect the others."""
 
 from __future__ import annotations
 
@@ -24,35 +24,36 @@ if TYPE_CHECKING:
 
 _CORE: Final = "rerank-core"
 _BY_HAND: Final = "this program"
-"""What an error calls the origin of a backend that no plugin brought."""
+"""How errors name the origin of a backend that no plugin registered."""
 
 
 class Registry:
     """The backends of a process.
 
-    `Registry()` is empty, for tests and for backends registered by hand; `rerank.installed` returns the usual one.
+    `Registry()` is empty, for tests and for backends registered by hand; `rerank.installed` returns the one with every
+    installed plugin.
     """
 
     def __init__(self) -> None:
         self.plugins: list[Plugin] = []
         self.backends: dict[str, Backend] = {}
-        self._origins: dict[str, str] = {}  # names and aliases of backends → the distribution that brought them
+        self._origins: dict[str, str] = {}  # names and aliases of backends → their distribution
         self._manager = pluggy.PluginManager(hookspecs.NAME)
         self._manager.add_hookspecs(hookspecs)
 
     def discover(self) -> None:
-        """Add every installed plugin; one that cannot be used becomes a row with its reason, and stops nothing.
+        """Add every installed plugin; one that fails is listed with its reason and does not stop the others.
 
-        All are imported before the first hook is called, and all hooks are known before any is looked for: the order
-        of plugins decides nothing but who keeps a name that two of them want.
+        All are imported before the first hook is called, and all hooks are known before any is looked up: the order of
+        plugins only decides which one keeps a name that two of them want.
         """
         self._import_plugins()
         for plugin in self._usable():
             self._add_hooks_of(plugin)
         usable = self._usable()
-        unheard = [plugin for plugin in self.plugins if plugin not in usable]
+        unusable = [plugin for plugin in self.plugins if plugin not in usable]
         for plugin in usable:
-            self._add_backends_of(plugin, unheard)
+            self._add_backends_of(plugin, unusable)
 
     def _import_plugins(self) -> None:
         import importlib_metadata
@@ -61,7 +62,7 @@ class Registry:
         points = importlib_metadata.entry_points(group=hookspecs.NAME)
         found = {
             (*_identity(point.dist), point.name): point for point in points
-        }  # a path listed twice shows each twice
+        }  # a path listed twice finds each twice
         for key in sorted(found, key=lambda key: (key[0] not in DISTRIBUTIONS.values(), key)):  # ours first
             plugin = Plugin(name=found[key].name, distribution=key[0], version=key[1])
             self.plugins.append(plugin)
@@ -82,17 +83,17 @@ class Registry:
             alone.register(plugin.module)
             alone.hook.rerank_add_hooks(registry=self)
 
-    def _add_backends_of(self, plugin: Plugin, unheard: Sequence[Plugin]) -> None:
-        """Let one plugin describe its backends; ``unheard`` are those that could not add their hooks."""
+    def _add_backends_of(self, plugin: Plugin, unusable: Sequence[Plugin]) -> None:
+        """Let one plugin describe its backends; ``unusable`` plugins may define hooks that are not known."""
         with plugin.cost_noted(), plugin.failures_noted():
             self._manager.register(plugin.module, name=plugin.key)
             for hook in self._unknown_hooks(plugin):
-                plugin.reason = self._explain_unknown_hook(hook, unheard)
+                plugin.reason = self._explain_unknown_hook(hook, unusable)
             for backends in self._call(plugin, "rerank_register_backends"):
                 for backend in backends:
                     self.register(backend, plugin.distribution)
                     plugin.backends.append(backend.name)
-        if plugin.status == "failed":  # half a plugin is none
+        if plugin.status == "failed":  # a plugin registers all of its backends or none
             for name in plugin.backends:
                 for own in {name, *self.backends.pop(name).aliases}:
                     del self._origins[own]
@@ -107,21 +108,21 @@ class Registry:
             and not all(own.optionalhook for own in hook.get_hookimpls() if own.plugin is plugin.module)
         ]
 
-    def _explain_unknown_hook(self, name: str, unheard: Sequence[Plugin]) -> str:
-        """Return a warning where the hook may be one of the ``unheard``.
+    def _explain_unknown_hook(self, name: str, unusable: Sequence[Plugin]) -> str:
+        """Return a warning if an ``unusable`` plugin may define the hook.
 
         Raises:
-            PluginError: It cannot be, or it is all but the name of a known hook.
+            PluginError: None may, or the name is close to that of a known hook.
         """
         hooks = vars(self._manager.hook)
         known = sorted(hook for hook in hooks if not hook.startswith("_") and hooks[hook].has_spec())
         if near := difflib.get_close_matches(name, known, n=1, cutoff=0.9):
             raise PluginError(f"there is no hook {name!r}: did you mean {near[0]!r}?")
-        if not unheard:
+        if not unusable:
             raise PluginError(
                 f"there is no hook {name!r}: choose one of {', '.join(known)}, or install the plugin that defines it"
             )
-        owners = ", ".join(f"{plugin.distribution} ({plugin.status})" for plugin in unheard)
+        owners = ", ".join(f"{plugin.distribution} ({plugin.status})" for plugin in unusable)
         return (
             f"its hook {name!r} is never called: enable or fix {owners} if it is defined there, "
             "otherwise correct the name"
@@ -131,8 +132,8 @@ class Registry:
         """Add hooks that other plugins may implement; a plugin calls this from its ``rerank_add_hooks``.
 
         Args:
-            module: Its functions with `rerank.hookspecs.hookspec` are the hooks. Each takes no arguments and returns
-                an iterable, for `collect`.
+            module: Its functions marked with `rerank.hookspecs.hookspec` are the hooks. Each takes no arguments and
+                returns an iterable, for `collect`.
 
         Raises:
             PluginError: It has no such function, or another plugin has a hook of the same name.
@@ -142,7 +143,7 @@ class Registry:
         except ValueError as error:
             raise PluginError(
                 f"{getattr(module, '__name__', module)} cannot add hooks ({error}): "
-                "mark functions with names of their own with rerank.hookspecs.hookspec"
+                "mark functions with unique names with rerank.hookspecs.hookspec"
             ) from error
 
     def register(self, backend: Backend, distribution: str = _BY_HAND) -> None:
@@ -150,17 +151,17 @@ class Registry:
 
         Args:
             backend: The backend.
-            distribution: What brings it, for the error where two want one name.
+            distribution: Its distribution, for the error if two backends want the same name.
 
         Raises:
-            PluginError: It is no `Backend`, its name or an alias is taken, or it speaks another protocol.
+            PluginError: It is not a `Backend`, its name or an alias is taken, or it uses another protocol.
         """
         if not isinstance(backend, Backend):
-            raise PluginError(f"{backend!r} is no rerank.Backend: yield Backend(...) from the hook")
+            raise PluginError(f"{backend!r} is not a rerank.Backend: yield Backend(...) from the hook")
         if backend.protocol != PROTOCOL:
             upgrade = _CORE if backend.protocol > PROTOCOL else "the plugin"
             raise PluginError(
-                f"backend {backend.name!r} speaks plugin protocol {backend.protocol}, this core {PROTOCOL}: "
+                f"backend {backend.name!r} uses plugin protocol {backend.protocol}, but this core uses {PROTOCOL}: "
                 f"upgrade {upgrade}"
             )
         _check_fields(backend)
@@ -174,7 +175,7 @@ class Registry:
         self.backends[backend.name] = backend
 
     def _call(self, plugin: Plugin, hook: str, **arguments: Any) -> list[Any]:
-        """What one plugin's implementation of a hook returns: a list of one, or of none where it has none or failed."""
+        """What one plugin's implementation of a hook returns, in a list; empty if it has none or the plugin failed."""
         if plugin.status != "ok":
             return []
         others = [other for key, other in self._manager.list_name_plugin() if key != plugin.key and other is not None]
@@ -182,12 +183,12 @@ class Registry:
         return results
 
     def collect(self, hook: str, add: Callable[[Any, str], None]) -> None:
-        """Pass on what plugins offer through a hook that one of them defines, each plugin on its own.
+        """Pass on what plugins offer through a hook that one of them defines; one that fails does not stop the others.
 
         Args:
             hook: Its name, such as ``rerank_register_providers``.
-            add: Called with each thing offered and the distribution that offers it. If it or the plugin raises, the
-                plugin becomes a row with its reason.
+            add: Called with each offered object and its distribution. If it or the plugin raises, the plugin is listed
+                as failed, with the reason.
         """
         if not hasattr(self._manager.hook, hook):
             return
@@ -198,11 +199,11 @@ class Registry:
                         add(offered, plugin.distribution)
 
     def register_commands(self, cli: click.Group, reserved: Iterable[str] = ()) -> None:
-        """Let every plugin add its commands; one that fails, or takes a name, becomes a row with its reason.
+        """Let every plugin add its commands; one that fails or takes a used name is listed as failed, with the reason.
 
         Args:
             cli: The group to add to.
-            reserved: Names that no plugin may take, beside those already in the group.
+            reserved: Names that no plugin may take, besides those already in the group.
         """
         origins = dict.fromkeys([*reserved, *cli.commands], _CORE)
         for plugin in self.plugins:
@@ -229,7 +230,7 @@ class Registry:
 
 
 def _identity(distribution: Any) -> tuple[str, str]:
-    """A distribution's name and version, which damaged metadata lack."""
+    """A distribution's name and version; question marks if its metadata are damaged."""
     try:
         return distribution.name or "?", distribution.version or "?"
     except Exception:
@@ -237,13 +238,15 @@ def _identity(distribution: Any) -> tuple[str, str]:
 
 
 def _check_fields(backend: Backend) -> None:
-    """Refuse what would only fail later, in a listing or in somebody else's resolution."""
+    """Reject what would only fail later, in a listing or while another plugin's model is resolved."""
     texts = {"name": backend.name, "summary": backend.summary}
     for field_name, text in texts.items():
         if not isinstance(text, str) or not text:
             raise PluginError(f"a backend's {field_name} is {text!r}: give some text")
     if not (isinstance(backend.options, type) and issubclass(backend.options, Options)):
-        raise PluginError(f"the options of backend {backend.name!r} are no subclass of rerank.Options: make them one")
+        raise PluginError(
+            f"the options of backend {backend.name!r} must be a subclass of rerank.Options: make them one"
+        )
     models = backend.aliases.values() if isinstance(backend.aliases, Mapping) else [None]
     if not all(isinstance(own, Mapping) and all(isinstance(a, Alias) for a in own.values()) for own in models):
         raise PluginError(f"the aliases of backend {backend.name!r} must be {{name: {{language: Alias}}}}: fix them")
@@ -253,7 +256,7 @@ def _check_fields(backend: Backend) -> None:
 def _kept(
     commands: Mapping[str, click.Command | None], cli: click.Group, distribution: str, origins: Mapping[str, str]
 ) -> Iterator[None]:
-    """Undo what a distribution puts in the place of earlier commands, also where it fails."""
+    """Restore earlier commands that a distribution replaces, even if it fails."""
     try:
         yield
     finally:

@@ -12,18 +12,18 @@ from rerank.options import Options
 from rerank.protocols import Request
 
 RankRequest: TypeAlias = tuple[str, Iterable[DocumentLike]] | Mapping[str, Any]
-"""A query with its documents, or a mapping of `rerank.Reranker.rank`'s own arguments."""
+"""A query with its documents, or a mapping of `rerank.Reranker.rank`'s arguments."""
 
 _ARGUMENTS: Final = frozenset(("query", "docs", "doc_ids", "metadata"))
 
 
 @dataclass(frozen=True, slots=True)
 class RequestMaker:
-    """Makes the requests of one call, which share what is kept here.
+    """Makes the requests of one call, which share options and ``top_k``.
 
     Args:
-        options: The construction's options with the call's overrides, validated.
-        top_k: Keep only the best of each request.
+        options: The options given at construction with the call's overrides, validated.
+        top_k: How many of the best results to keep per request; None keeps all.
     """
 
     options: Options
@@ -59,7 +59,7 @@ class RequestMaker:
         elif isinstance(given, (tuple, list)) and len(given) == 2:
             arguments = {"query": given[0], "docs": given[1]}
         else:
-            raise InvalidInputError(f"{given!r:.80} is no request: give (query, docs) or a mapping of both")
+            raise InvalidInputError(f"{given!r:.80} is not a request: give (query, docs) or a mapping with both")
         if unknown := sorted(map(str, arguments.keys() - _ARGUMENTS)):
             raise InvalidInputError(f"a request has the unknown key {unknown[0]!r}: give query and docs")
         if missing := sorted({"query", "docs"} - arguments.keys()):
@@ -67,10 +67,10 @@ class RequestMaker:
         return self.make(**arguments)
 
     def read_all(self, given: Iterable[RankRequest]) -> Iterator[Request]:
-        """Check requests lazily, naming a bad one by its position.
+        """Check requests lazily, and report a bad one by its position.
 
         Raises:
-            InvalidInputError: As `read`.
+            InvalidInputError: As for `read`.
         """
         for position, request in enumerate(given):
             try:
@@ -83,7 +83,7 @@ def group_pairs(pairs: Iterable[tuple[str, DocumentLike]]) -> dict[str, dict[int
     """Group ``(query, document)`` pairs.
 
     Returns:
-        For each query the texts to score for it, by the pair's position.
+        The texts to score for each query, by the pair's position.
 
     Raises:
         InvalidInputError: A pair, its query or its document is unusable.
@@ -91,7 +91,7 @@ def group_pairs(pairs: Iterable[tuple[str, DocumentLike]]) -> dict[str, dict[int
     groups: dict[str, dict[int, str]] = {}
     for position, pair in enumerate(as_items(pairs, "pairs")):
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
-            raise InvalidInputError(f"pair {position} is no (query, document): give two texts")
+            raise InvalidInputError(f"pair {position} is not a (query, document) pair: give two texts")
         try:
             query, document = as_query(pair[0]), as_document(pair[1], where="the document")
         except InvalidInputError as error:

@@ -1,4 +1,4 @@
-"""The facade: everything a user sees of a model, whatever runs underneath."""
+"""The facade: the same interface to every model, whichever backend runs it."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ class Reranker:
     model and options, without secrets, and loads again on first use.
 
     Args:
-        model: A hub name, a folder, or a short name such as ``"cross-encoder"``, which wins over a folder called so
-            (``"./cross-encoder"``). None is the default of ``backend`` or ``api_provider``, else the embedded model.
-        registry: Where to look for backends; None is every installed plugin.
-        backend: A backend's name, where several could run the model or none would by itself.
-        lang: Which of a short name's models: ``en``, ``fr``, ``zh`` … or ``other``.
+        model: A hub name, a folder, or a short name such as ``"cross-encoder"``, which wins over a folder of that name
+            (``"./cross-encoder"``). None means the default of ``backend`` or ``api_provider``, else the embedded model.
+        registry: Where to look for backends; None means every installed plugin.
+        backend: The backend to use, if several could run the model or none claims it.
+        lang: The language of a short name's model: ``en``, ``fr``, ``zh`` … or ``other``.
         revision: Branch, tag or commit on the hub.
-        token: Access token for the hub, in place of ``HF_TOKEN`` or a saved login.
-        cache_dir: Folder for downloads, in place of the hub's own.
-        local_files_only: Never touch the network.
-        model_type: Another name of ``backend``.
+        token: Access token for the hub, instead of ``HF_TOKEN`` or a saved login.
+        cache_dir: Folder for downloads, instead of the hub's cache.
+        local_files_only: Never access the network.
+        model_type: Another name for ``backend``.
         api_provider: The API vendor that serves the model.
-        options: The backend's own options; most can be overridden per call.
+        options: The backend's options; most can be overridden per call.
 
     Raises:
         BackendNotFoundError: No installed backend runs the model; the message says what to ``pip install``.
-        AmbiguousModelError: Several would, equally.
+        AmbiguousModelError: Several backends claim the model equally.
         InvalidOptionsError: An option is unknown or has a wrong value.
         ModelLoadError: The checkpoint cannot be found, read or trusted.
     """
@@ -102,10 +102,10 @@ class Reranker:
 
     @property
     def scorer(self) -> Scorer:
-        """The loaded model itself, as its backend made it, for what the backend offers beyond ranking.
+        """The loaded model, as its backend returned it, for what the backend offers beyond ranking.
 
         Raises:
-            ModelLoadError: It had to be loaded again, after unpickling, and could not be.
+            ModelLoadError: It could not be loaded again after unpickling.
             RerankError: This reranker is closed.
         """
         return self._session.load()
@@ -124,10 +124,10 @@ class Reranker:
 
         Args:
             query: What to rank for.
-            docs: Strings, mappings with ``id``, ``text`` and ``meta``, or `Document`s. None at all is an empty ranking.
-            doc_ids: One identifier per document; without any, its position from 0.
-            metadata: One mapping per document, carried to its result.
-            top_k: Keep only the best.
+            docs: Strings, mappings with ``id``, ``text`` and ``meta``, or `Document`s; none give an empty ranking.
+            doc_ids: One identifier per document; by default, its position from 0.
+            metadata: One mapping per document, passed on to its result.
+            top_k: How many of the best results to keep; None keeps all.
             options: Overrides for this call.
 
         Raises:
@@ -140,16 +140,16 @@ class Reranker:
     def rank_many(
         self, requests: Iterable[RankRequest], *, top_k: int | None = None, **options: Any
     ) -> Iterator[RankedResults]:
-        """Rank for several queries, lazily and in order; backends that can, batch across queries.
+        """Rank documents for several queries, lazily and in order; some backends batch across queries.
 
         Args:
-            requests: ``(query, docs)`` pairs, or mappings of `rank`'s arguments ``query``, ``docs``, ``doc_ids`` and
+            requests: ``(query, docs)`` pairs, or mappings with `rank`'s arguments ``query``, ``docs``, ``doc_ids`` and
                 ``metadata``.
-            top_k: Keep only the best of each.
+            top_k: How many of the best results to keep per request; None keeps all.
             options: Overrides for this call.
 
         Raises:
-            InvalidInputError, InvalidOptionsError, ScoringError: As `rank`.
+            InvalidInputError, InvalidOptionsError, ScoringError: As for `rank`.
         """
         maker = self._request_maker(top_k, options)
         return self._session.rank_many(maker.read_all(as_items(requests, "requests")))
@@ -158,8 +158,8 @@ class Reranker:
         """The score of one document.
 
         Raises:
-            ScoringError: The model only orders, so that a single document has no score.
-            InvalidInputError, InvalidOptionsError: As `rank`.
+            ScoringError: The model only orders documents, so a single one has no score.
+            InvalidInputError, InvalidOptionsError: As for `rank`.
         """
         return self._score_of(self.rank(query, [doc], **options)[0])
 
@@ -167,8 +167,8 @@ class Reranker:
         """The scores of ``(query, document)`` pairs, in their order; pairs with the same query are scored together.
 
         Raises:
-            ScoringError: The model only orders.
-            InvalidInputError, InvalidOptionsError: As `rank`.
+            ScoringError: The model only orders documents.
+            InvalidInputError, InvalidOptionsError: As for `rank`.
         """
         if "top_k" in options:
             raise InvalidOptionsError("score_pairs scores every pair: leave top_k out")
@@ -183,7 +183,7 @@ class Reranker:
 
     def _score_of(self, result: Result) -> float:
         if result.score is None:
-            raise ScoringError(f"{self.model} gave {result.text!r:.60} no score: use rank, which orders without one")
+            raise ScoringError(f"{self.model} gave {result.text!r:.60} no score: use rank, which needs none")
         return result.score
 
     async def arank(
@@ -196,29 +196,30 @@ class Reranker:
         top_k: int | None = None,
         **options: Any,
     ) -> RankedResults:
-        """As `rank`, without blocking the event loop: natively where the backend can, else in a worker thread."""
+        """Like `rank`, without blocking the event loop: natively if the backend can, else in a worker thread."""
         return await self._session.arank(self._request_maker(top_k, options).make(query, docs, doc_ids, metadata))
 
     async def ascore(self, query: str, doc: DocumentLike, **options: Any) -> float:
-        """As `score`, without blocking the event loop.
+        """Like `score`, without blocking the event loop.
 
         Raises:
-            InvalidInputError, InvalidOptionsError, ScoringError: As `score`.
+            InvalidInputError, InvalidOptionsError, ScoringError: As for `score`.
         """
         return self._score_of((await self.arank(query, [doc], **options))[0])
 
     async def arank_many(
         self, requests: Iterable[RankRequest], *, top_k: int | None = None, concurrency: int = 8, **options: Any
     ) -> AsyncIterator[RankedResults]:
-        """As `rank_many`, with up to ``concurrency`` requests under way; results come in order.
+        """Like `rank_many`, with up to ``concurrency`` requests at a time; results come in order.
 
-        Leaving the loop early cancels what is under way; what already runs in a worker thread ends there, unheard.
+        Leaving the loop early cancels the remaining requests. One that already runs in a worker thread runs to its end,
+        and its result is discarded.
 
         Raises:
-            InvalidInputError, InvalidOptionsError, ScoringError: As `rank_many`, and ``concurrency`` is below 1.
+            InvalidInputError, InvalidOptionsError, ScoringError: As for `rank_many`, or ``concurrency`` is below 1.
         """
         if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
-            raise InvalidOptionsError(f"concurrency must be at least 1, a whole number, not {concurrency!r}")
+            raise InvalidOptionsError(f"concurrency must be a whole number of at least 1, not {concurrency!r}")
         maker = self._request_maker(top_k, options)
         tasks: deque[asyncio.Task[RankedResults]] = deque()
 
@@ -242,11 +243,11 @@ class Reranker:
         return RequestMaker(options, None if top_k is None else check_top_k(top_k))
 
     def close(self) -> None:
-        """Let go of the model. May be called again; ranking afterwards is an error."""
+        """Release the model. May be called again; ranking afterwards is an error."""
         self._session.close()
 
     async def aclose(self) -> None:
-        """As `close`, from inside an event loop."""
+        """Like `close`, from inside an event loop."""
         await self._session.aclose()
 
     def __enter__(self) -> Reranker:

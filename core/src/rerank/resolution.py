@@ -18,12 +18,12 @@ logger = logging.getLogger(__name__)
 
 
 class Choice(NamedTuple):
-    """What runs a model.
+    """A model and the backend that runs it.
 
     Args:
-        backend: Who runs it.
-        model: The model, with any short name replaced.
-        defaults: Options that came with short names.
+        backend: The backend.
+        model: The model, with any short name resolved.
+        defaults: Options that come with short names.
     """
 
     backend: Backend
@@ -32,14 +32,14 @@ class Choice(NamedTuple):
 
 
 def select(registry: Registry, asked: ModelRef) -> Choice:
-    """Choose what runs a model. A short name wins over a folder of that name, which ``./name`` means.
+    """Choose the backend for a model. A short name wins over a folder of the same name; ``./name`` is the folder.
 
     Args:
         registry: The backends to choose from.
-        asked: The model as the user named it, with the backend and the language asked for.
+        asked: The model as the user named it, with the requested backend and language.
 
     Raises:
-        BackendNotFoundError, AmbiguousModelError, ModelLoadError: As `resolve`.
+        BackendNotFoundError, AmbiguousModelError, ModelLoadError: As for `resolve`.
         InvalidOptionsError: A short name has no model for the language.
     """
     named = asked.backend or asked.model_type
@@ -58,7 +58,7 @@ def select(registry: Registry, asked: ModelRef) -> Choice:
 
 
 def candidates(registry: Registry, model: ModelRef) -> list[Backend]:
-    """The backends that may run a model: with ``api_provider=`` only those that ask services."""
+    """The backends that may run a model: with ``api_provider=`` only remote ones."""
     return [backend for backend in registry.backends.values() if backend.remote or model.api_provider is None]
 
 
@@ -68,22 +68,22 @@ def _in_language(models: Mapping[str, Alias], name: str, lang: str) -> Alias:
     if "other" in models:
         return models["other"]
     if "en" in models:
-        logger.warning("%s has no model for lang=%r; taking the English one", name, lang)
+        logger.warning("%s has no model for lang=%r; using the English one", name, lang)
         return models["en"]
     raise InvalidOptionsError(f"{name} has no model for lang={lang!r}: choose one of {', '.join(sorted(models))}")
 
 
 def resolve(registry: Registry, model: ModelRef) -> Backend:
-    """The backend with the highest claim on a model. The hub is asked only where no backend is certain by the name.
+    """The backend with the highest claim on a model. The hub is asked only if no backend is certain by the name.
 
     Raises:
         AmbiguousModelError: Several claim it equally.
-        BackendNotFoundError: None claims it, or only as possible.
+        BackendNotFoundError: None claims it, or they only claim that it is possible.
         ModelLoadError: None knows the name, and its files cannot be read.
     """
     if model.api_provider is not None and not candidates(registry, model):
         raise BackendNotFoundError(
-            f"no installed backend asks services, as api_provider={model.api_provider!r} needs: "
+            f"no installed backend calls remote services, which api_provider={model.api_provider!r} needs: "
             f"{how_to_get(REMOTE_BACKEND, registry.plugins)}"
         )
     claims = explain(registry, model if model.is_local else _unread(model))
@@ -94,13 +94,13 @@ def resolve(registry: Registry, model: ModelRef) -> Backend:
     if best >= Confidence.LIKELY:
         if len(winners) > 1:
             raise AmbiguousModelError(
-                f"model {model.name!r} is claimed equally by {', '.join(winners)}: pass backend= one of them"
+                f"model {model.name!r} is claimed equally by {', '.join(winners)}: pass one of them as backend="
             )
         return claims[0].backend
     if best == Confidence.POSSIBLE:
         raise BackendNotFoundError(
-            f"model {model.name!r} is nobody's own, though {', '.join(winners)} could try: pass backend= to say so, "
-            f"or {what_to_install(registry.backends, registry.plugins)}"
+            f"model {model.name!r} is not claimed by any backend, but {', '.join(winners)} could try: "
+            f"pass backend= to use it, or {what_to_install(registry.backends, registry.plugins)}"
         )
     for claim in claims:
         if claim.error is not None and ("/" in model.name or model.is_local):
@@ -114,7 +114,7 @@ def resolve(registry: Registry, model: ModelRef) -> Backend:
 
 @dataclass(frozen=True, slots=True)
 class BackendClaim:
-    """One backend's claim on a model; ``error`` where the model's files could not be read."""
+    """One backend's claim on a model; ``error`` is set if the model's files could not be read."""
 
     backend: Backend
     confidence: Confidence
@@ -123,7 +123,7 @@ class BackendClaim:
 
 
 def explain(registry: Registry, model: ModelRef, *, only: Backend | None = None) -> list[BackendClaim]:
-    """Every backend's claim on a model, the most confident first; ``only`` asks just one."""
+    """Every backend's claim on a model, the most confident first; ``only`` limits it to one backend."""
     asked = candidates(registry, model) if only is None else [only]
     return sorted((_claim_of(backend, model) for backend in asked), key=lambda claim: -claim.confidence)
 
@@ -135,19 +135,19 @@ def _claim_of(backend: Backend, model: ModelRef) -> BackendClaim:
     except ModelLoadError as error:
         return BackendClaim(backend, Confidence.NONE, str(error), error)
     except (Exception, SystemExit) as error:
-        logger.warning("backend %s cannot say whether %s is its own", backend.name, model.name, exc_info=True)
+        logger.warning("backend %s cannot decide whether it runs %s", backend.name, model.name, exc_info=True)
         return BackendClaim(backend, Confidence.NONE, f"its claim raised {type(error).__name__}: {error}")
 
 
 class _UnreadModelRef(ModelRef):
-    """A model of which only the name may be looked at."""
+    """A model of which only the name may be read."""
 
     @property
     def files(self) -> frozenset[str]:
-        raise ModelLoadError(f"the files of {self.name} are not read while its name is asked about")
+        raise ModelLoadError(f"the files of {self.name} are not read while backends are asked about its name")
 
     def fetch(self, file: str, *, repair: bool = False) -> Path:
-        raise ModelLoadError(f"the files of {self.name} are not read while its name is asked about")
+        raise ModelLoadError(f"the files of {self.name} are not read while backends are asked about its name")
 
 
 def _unread(model: ModelRef) -> ModelRef:

@@ -1,4 +1,4 @@
-"""What a user holds: a document before ranking, a result after it, and the ranked list."""
+"""A document before ranking, a result after it, and the ranked list."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr
 from rerank.errors import InvalidInputError
 
 ScoreScale = Literal["logit", "probability", "similarity", "ordinal"]
-"""What a score means: an unbounded log-odds, a probability, a similarity, or only an order (``ordinal``)."""
+"""What a score means: unbounded log-odds (``logit``), a probability, a similarity, or only an order (``ordinal``)."""
 
 DocId = StrictStr | StrictInt
 
@@ -21,8 +21,8 @@ class Document(BaseModel):
 
     Args:
         text: The text that the model reads.
-        doc_id: The caller's own identifier.
-        metadata: Carried through to the result untouched.
+        doc_id: The caller's identifier.
+        metadata: Passed on to the result unchanged.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -33,16 +33,16 @@ class Document(BaseModel):
 
 
 class Result(BaseModel):
-    """One ranked document; fields also answer to ``result["text"]``.
+    """One ranked document; its fields can also be read as ``result["text"]``.
 
     Args:
         doc_id: The document's identifier.
         text: The document's text.
-        score: Higher is better; None where the model only orders (scale ``ordinal``).
+        score: Higher is better; None if the model only orders (scale ``ordinal``).
         rank: Position in the ranking, from 1.
         index: Position among the candidates, from 0.
-        metadata: The document's own.
-        details: What the backend says of this document (layer scores, token matches): plain data.
+        metadata: The document's metadata.
+        details: What the backend reports about this document (layer scores, token matches): plain data.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -67,11 +67,11 @@ class RankedResults(BaseModel):
     Args:
         results: Best first.
         query: The query they were ranked for.
-        has_scores: False where the model only orders.
+        has_scores: False if the model only orders.
         model: The model's name.
         backend: The backend that ran it.
         scale: What the scores mean (`ScoreScale`).
-        diagnostics: What the backend says of the call (usage, calls, truncated, malformed).
+        diagnostics: What the backend reports about the call (usage, calls, truncated, malformed).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -98,7 +98,7 @@ class RankedResults(BaseModel):
         return self.results[position]
 
     def top_k(self, k: int) -> list[Result]:
-        """The best ``k`` results (all of them where there are fewer).
+        """The best ``k`` results (all of them if there are fewer).
 
         Raises:
             InvalidInputError: ``k`` is below 1.
@@ -109,11 +109,11 @@ class RankedResults(BaseModel):
         """Only the results whose score is at least ``threshold``, ranks unchanged.
 
         Raises:
-            InvalidInputError: The scores only order, so no threshold can mean anything.
+            InvalidInputError: The results have an order but no scores.
         """
         if not self.has_scores:
             raise InvalidInputError(
-                f"a threshold needs scores, and {self.model or 'this model'} only orders: use top_k(k)"
+                f"a threshold needs scores, but {self.model or 'this model'} only orders: use top_k(k)"
             )
         kept = [result for result in self.results if result.score is not None and result.score >= threshold]
         return self.model_copy(update={"results": kept})
@@ -145,7 +145,7 @@ class RankedResults(BaseModel):
         return self.table(width=100)
 
     def table(self, width: int) -> str:
-        """The ranking as text, one line a result, cut to ``width`` characters."""
+        """The ranking as text, one line per result, cut to ``width`` characters."""
         rows = [("rank", "score", "id", "text")]
         for r in self.results:
             score = "-" if r.score is None else f"{r.score:.4f}"
@@ -159,8 +159,8 @@ def check_top_k(top_k: int) -> int:
     """Return ``top_k`` unchanged.
 
     Raises:
-        InvalidInputError: It is no whole number from 1 up.
+        InvalidInputError: It is not a whole number of at least 1.
     """
     if isinstance(top_k, bool) or not isinstance(top_k, Integral) or top_k < 1:
-        raise InvalidInputError(f"top_k must be a whole number from 1 up, not {top_k!r}; leave it out to keep all")
+        raise InvalidInputError(f"top_k must be a whole number of at least 1, not {top_k!r}: leave it out to keep all")
     return int(top_k)

@@ -35,9 +35,9 @@ class Session:
     It pickles as its backend, model and options, without secrets, and loads again on first use.
 
     Args:
-        backend: Who runs the model.
+        backend: The backend that runs the model.
         model: The model.
-        options: What it is loaded with.
+        options: The options that it is loaded with.
     """
 
     def __init__(self, backend: Backend, model: ModelRef, options: Options) -> None:
@@ -70,7 +70,7 @@ class Session:
         return self._ranked(request, scores, scorer, started)
 
     def rank_many(self, requests: Iterator[Request]) -> Iterator[RankedResults]:
-        """Rank several requests lazily and in order, as a stream where the scorer takes one."""
+        """Rank several requests lazily and in order, as a stream if the scorer takes one."""
         scorer = self.load()
         if isinstance(scorer, ScoresMany):
             yield from self._rank_stream(requests, scorer, scorer.score_many)
@@ -80,7 +80,7 @@ class Session:
     def _rank_stream(
         self, requests: Iterator[Request], scorer: Scorer, score_many: Callable[[Iterator[Request]], Iterator[Scores]]
     ) -> Iterator[RankedResults]:
-        """Match answers with requests. Where the caller's iterable raises, what it gave before is answered first."""
+        """Match answers to requests. If the caller's iterable raises, the requests before that are answered first."""
         unanswered: deque[Request] = deque()
         broken_off: list[Exception] = []
 
@@ -104,16 +104,20 @@ class Session:
             if scores is None:
                 break
             if not unanswered:
-                raise ScoringError(f"backend {self.backend.name!r} returned more answers than requests: report it")
+                raise ScoringError(
+                    f"backend {self.backend.name!r} returned more answers than requests: report it to its authors"
+                )
             yield self._ranked(unanswered.popleft(), scores, scorer, started)
             started = time.perf_counter()
         if unanswered:
-            raise ScoringError(f"backend {self.backend.name!r} left {len(unanswered)} requests unanswered: report it")
+            raise ScoringError(
+                f"backend {self.backend.name!r} left {len(unanswered)} requests unanswered: report it to its authors"
+            )
         if broken_off:
             raise broken_off[0]
 
     async def arank(self, request: Request) -> RankedResults:
-        """As `rank`: with the scorer's own ``ascore``, else in a worker thread."""
+        """Like `rank`: with the scorer's ``ascore`` if it has one, else in a worker thread."""
         scorer = self._scorer if self._scorer is not None else await asyncio.to_thread(self.load)
         if not isinstance(scorer, ScoresAsync):
             return await asyncio.to_thread(self.rank, request)
@@ -124,7 +128,7 @@ class Session:
 
     def _ranked(self, request: Request, scores: Scores | None, scorer: Scorer, started: float) -> RankedResults:
         if scores is None:
-            raise ScoringError(f"backend {self.backend.name!r} left a request unanswered: report it")
+            raise ScoringError(f"backend {self.backend.name!r} left a request unanswered: report it to its authors")
         with self._failures_wrapped("rank"):
             results = rank_by_score(request, scores, scorer, model=self.model.name, backend=self.backend.name)
         logger.debug(
@@ -138,7 +142,7 @@ class Session:
 
     @contextmanager
     def _failures_wrapped(self, action: str, kind: type[RerankError] = ScoringError) -> Iterator[None]:
-        """Let typed errors through; name the model and backend in any other."""
+        """Pass typed errors on; wrap any other in one that names the model and the backend."""
         try:
             yield
         except RerankError:
@@ -150,12 +154,12 @@ class Session:
             ) from error
 
     def close(self) -> None:
-        """Let go of the model, once; ranking afterwards is an error."""
+        """Release the model; ranking afterwards is an error."""
         if isinstance(scorer := self._release(), Closes):
             scorer.close()
 
     async def aclose(self) -> None:
-        """As `close`, from inside an event loop."""
+        """Like `close`, from inside an event loop."""
         scorer = self._release()
         if isinstance(scorer, ClosesAsync):
             await scorer.aclose()

@@ -1,4 +1,4 @@
-"""Threads that take turns at the work of every caller: on a CPU one per core, each computing on its own."""
+"""Threads that share the work of all callers: on a CPU one per core, each computing single-threaded."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _MEMBERSHIP: Final = Path("/proc/self/cgroup")
 class Streams:
     """A fixed number of threads, shared by all callers.
 
-    An operation that is spread over all cores ends with a barrier, where one core that is busy with something else
-    holds up the rest. Threads that compute on one core each, every one with its own batches, have no barrier. The
-    threads start on first use, and again in a forked child.
+    An operation that is spread over all cores ends with a barrier, at which one core that is busy with something else
+    holds up the rest. Threads that each compute on one core, with their own batches, have no barrier. The threads start
+    on first use, and again in a forked child.
 
     Args:
         count: How many threads, at least 1.
-        start: Called once in each thread before its first work, such as to make its arithmetic single-threaded.
+        start: Called once in each thread before its first work, for example to make its arithmetic single-threaded.
     """
 
     def __init__(self, count: int, start: Callable[[], object] | None = None) -> None:
@@ -41,9 +41,9 @@ class Streams:
         self._pool = ThreadPoolExecutor(self.count, "rerank stream", initializer=self._start)
 
     def run(self, step: Callable[[], bool], *, at_most: int | None = None) -> None:
-        """Call ``step`` over and over, in several threads at once, until it returns False in each of them.
+        """Call ``step`` repeatedly, in several threads at once, until it returns False in each of them.
 
-        Callers share the threads evenly: after every step a thread goes on with the work that has waited longest.
+        Callers share the threads evenly: after every step a thread continues with the work that has waited longest.
 
         Args:
             step: Does one piece of work and returns whether to go on.
@@ -106,7 +106,7 @@ class Streams:
         return error
 
     def close(self) -> None:
-        """End the threads once they have done the piece of work at hand."""
+        """End the threads after their current step."""
         self._closed = True
         self._pool.shutdown()
 
@@ -147,7 +147,7 @@ def _quotas() -> Iterator[float]:
 
 
 def _read_quota(folder: Path) -> float | None:
-    """The limit that one control group sets, in cores; None where it sets none."""
+    """The limit that one control group sets, in cores; None if it sets none."""
     both = folder / "cpu.max"
     files = [both] if both.is_file() else [folder / "cpu.cfs_quota_us", folder / "cpu.cfs_period_us"]
     try:

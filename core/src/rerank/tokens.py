@@ -12,10 +12,10 @@ from rerank.model_ref import ModelRef
 from rerank.pairs import PairLayout
 
 LONGEST_DEFAULT: Final = 1024
-"""Tokens per row by default, where the model reads more: attention costs the square of a row's length."""
+"""Default token count per row if the model reads more: attention takes time in the square of a row's length."""
 
 UNSTATED_LIMIT: Final = 512
-"""Tokens per row, where neither the model nor its tokenizer states a limit."""
+"""Token count per row if neither the model nor its tokenizer states a limit."""
 
 _PROBES: Final = (("query", "document"), ("how do bees find flowers?", "Foragers dance. Others follow, and fly."))
 _PAD_TOKENS: Final = ("[PAD]", "<pad>", "<|padding|>", "<|endoftext|>")
@@ -37,7 +37,7 @@ _POSITIONS_BEHIND_PADDING: Final = frozenset(
         "xmod",
     )
 )
-"""Model types whose first position is ``pad_token_id + 1``: so many fewer are left (transformers 5.24)."""
+"""Model types whose positions start at ``pad_token_id + 1``, so that fewer tokens fit (transformers 5.24)."""
 
 
 class Tokens(ABC):
@@ -53,12 +53,12 @@ class Tokens(ABC):
 
     @abstractmethod
     def find(self, token: str) -> int | None:
-        """The id of a token by its name; None where the vocabulary lacks it."""
+        """The id of a token by its name; None if the vocabulary lacks it."""
 
     @property
     @abstractmethod
     def pad_id(self) -> int | None:
-        """The id that the tokenizer itself pads with; None where it states none."""
+        """The id that the tokenizer itself pads with; None if it states none."""
 
     def single_layout(self) -> PairLayout:
         """Where the special tokens of one text stand: in ``before`` and ``after``.
@@ -70,7 +70,8 @@ class Tokens(ABC):
         layout = layouts.pop()
         if layout is None or layouts:
             raise ModelLoadError(
-                "the tokenizer puts special tokens around a text in no fixed layout: use a backend made for this model"
+                "the tokenizer does not put special tokens around a text in a fixed layout: "
+                "use a backend made for this model"
             )
         return layout
 
@@ -83,7 +84,7 @@ class Tokens(ABC):
         layout = self._learn_pair(*_PROBES[0])
         if layout is None or not all(self._explains(layout, *probe) for probe in _PROBES):
             raise ModelLoadError(
-                "the tokenizer joins a pair in no fixed layout of query and document: use a backend made for this model"
+                "the tokenizer does not join query and document in a fixed layout: use a backend made for this model"
             )
         return layout
 
@@ -119,7 +120,7 @@ def _find(part: Sequence[int], whole: Sequence[int], start: int) -> int | None:
 
 
 class FastTokens(Tokens):
-    """A tokenizer of the library ``tokenizers``, such as a ``tokenizer.json`` holds.
+    """A tokenizer of the library ``tokenizers``, such as one read from a ``tokenizer.json``.
 
     Args:
         tokenizer: The ``tokenizers.Tokenizer``; its truncation and padding are switched off.
@@ -142,13 +143,13 @@ class FastTokens(Tokens):
         return encoding.ids, encoding.type_ids if self.segments else [0] * len(encoding.ids)
 
     def find(self, token: str) -> int | None:
-        """The id of a token by its name; None where the vocabulary lacks it."""
+        """The id of a token by its name; None if the vocabulary lacks it."""
         found: int | None = self.tokenizer.token_to_id(token)
         return found
 
     @property
     def pad_id(self) -> int | None:
-        """The id that the tokenizer itself pads with; None where it states none."""
+        """The id that the tokenizer itself pads with; None if it states none."""
         return self._pad_id
 
 
@@ -170,15 +171,15 @@ def read_tokenizer_config(model: ModelRef) -> Mapping[str, Any]:
 
 
 def reads_segments(tokenizer_config: Mapping[str, Any]) -> bool:
-    """Whether a checkpoint's ``tokenizer_config.json`` lets its model read segment ids."""
+    """Whether a checkpoint's model reads segment ids, by its ``tokenizer_config.json``."""
     return "token_type_ids" in (tokenizer_config.get("model_input_names") or ("token_type_ids",))
 
 
 def find_pad_id(tokens: Tokens, config: Mapping[str, Any], tokenizer_config: Mapping[str, Any]) -> int:
     """The id that fills short rows.
 
-    Any id would do under the mask, but some models compute positions or lengths from it: so the model's own word comes
-    first, then the tokenizer's, then a token that is called so.
+    Any id works under the mask, but some models compute positions or lengths from it. So the model's setting comes
+    first, then the tokenizer's, then a token with a usual name.
 
     Args:
         tokens: The tokenizer.
@@ -197,8 +198,8 @@ class TokenLimits:
     """How many tokens a model reads.
 
     Args:
-        positions: Tokens that it has positions for, special tokens included; None where it states none.
-        trained: Tokens that it was made for, by its tokenizer's word and its positions; None where neither says.
+        positions: How many tokens it has positions for, special tokens included; None if it states none.
+        trained: How many tokens it was trained for, by its tokenizer and its positions; None if neither states it.
     """
 
     positions: int | None
@@ -211,7 +212,7 @@ class TokenLimits:
         Args:
             config: Its ``config.json``.
             tokenizer_config: Its ``tokenizer_config.json``.
-            pad_id: What fills short rows.
+            pad_id: The id that fills short rows.
         """
         stated = config.get("max_position_embeddings")
         rows = stated if isinstance(stated, int) and stated > 0 else None
@@ -226,36 +227,36 @@ class TokenLimits:
 
     @property
     def longest(self) -> int:
-        """Tokens per row that the model was made for, or what is safe where nothing says."""
+        """Token count per row that the model was trained for, or a safe one if it states none."""
         return self.trained or UNSTATED_LIMIT
 
     @property
     def default(self) -> int:
-        """Tokens per row where the user sets no ``max_length``."""
+        """Token count per row if the user sets no ``max_length``."""
         return min(self.longest, LONGEST_DEFAULT)
 
     def check(self, max_length: int) -> int:
-        """``max_length`` itself.
+        """Return ``max_length`` unchanged.
 
         Raises:
-            InvalidOptionsError: The model has no positions for so many tokens.
+            InvalidOptionsError: The model has no positions for that many tokens.
         """
         if self.positions is not None and max_length > self.positions:
             raise InvalidOptionsError(
                 f"max_length={max_length} is beyond the {self.positions} tokens that the model has positions for: "
-                "lower it, or let long_documents='chunk' read all of a document in windows"
+                "lower it, or set long_documents='chunk' to read all of a document in windows"
             )
         return max_length
 
     def of_row(self, max_length: int | None) -> int:
-        """Tokens per row: ``max_length`` if it is set and fits, else the default.
+        """Token count per row: ``max_length`` if it is set and fits, else the default.
 
         Raises:
-            InvalidOptionsError: The model has no positions for so many tokens.
+            InvalidOptionsError: The model has no positions for that many tokens.
         """
         return self.default if max_length is None else self.check(max_length)
 
 
 def query_limit(query_max_length: int | None, max_length: int) -> int:
-    """Tokens that a query may have beside a document: as set, else three quarters of a row (FlagEmbedding 1.4.2)."""
+    """How many tokens of a row a query may take: as set, else three quarters (FlagEmbedding 1.4.2)."""
     return query_max_length or max_length * 3 // 4

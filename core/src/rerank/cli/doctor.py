@@ -25,7 +25,7 @@ from rerank.registry import installed
 from rerank.reranker import Reranker
 
 _LIBRARIES: Final = ("pydantic", "pluggy", "click", "huggingface-hub")
-"""What core itself stands on; plugins name theirs as requirements."""
+"""What core itself depends on; plugins list theirs as requirements."""
 
 _KEYS: Final = ("HF_TOKEN",)
 
@@ -34,12 +34,12 @@ Section = Mapping[str, str | list[str]]
 
 
 @click.command("doctor")
-@click.option("--offline", is_flag=True, help="Do not ask whether the hub can be reached.")
+@click.option("--offline", is_flag=True, help="Do not check whether the hub can be reached.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def command(offline: bool, as_json: bool) -> None:
     """Show versions, plugins, devices, caches and keys (never their values), and rank two documents as a test.
 
-    Exits with 1 where a plugin failed or the test did.
+    Exits with 1 if a plugin or the test failed.
     """
     checks: dict[str, Callable[[], Section]] = {
         "python": _python,
@@ -49,7 +49,7 @@ def command(offline: bool, as_json: bool) -> None:
         "caches": _caches,
         "keys": _keys,
         "notes": _notes,
-        "hub": (lambda: {"reachable": "not asked"}) if offline else _hub,
+        "hub": (lambda: {"reachable": "not checked"}) if offline else _hub,
         "self-test": _self_test,
     }
     report = {name: _checked(check) for name, check in checks.items()}
@@ -64,13 +64,13 @@ def command(offline: bool, as_json: bool) -> None:
                     click.echo(f"  {key:<{width}}  {line}")
     failed = [plugin.name for plugin in installed().plugins if plugin.status == "failed"]
     if failed:
-        raise click.ClickException(f"plugins that failed: {', '.join(failed)}; the reasons stand above")
+        raise click.ClickException(f"plugins that failed: {', '.join(failed)}; see the reasons above")
     if any(str(value).startswith("failed") for value in report["self-test"].values()):
-        raise click.ClickException("the self-test failed; the reason stands above")
+        raise click.ClickException("the self-test failed; see the reason above")
 
 
 def _checked(check: Callable[[], Section]) -> Section:
-    """What a check finds; one that cannot be made says why and stops no other."""
+    """The result of a check; one that fails reports why and does not stop the others."""
     try:
         return check()
     except Exception as error:
@@ -97,7 +97,7 @@ def _distributions() -> Section:
 
 
 def _required(distribution: str) -> Iterator[str]:
-    """What a plugin's distribution requires, and what the libraries it shares with other plugins do."""
+    """What a plugin's distribution requires, and what the support libraries among that require."""
     import importlib_metadata
 
     try:
@@ -113,13 +113,13 @@ def _required(distribution: str) -> Iterator[str]:
 
 def _plugins() -> Section:
     registry = installed()
-    registry.register_commands(click.Group())  # to nobody: this, and asking for notes, may fail a plugin
+    registry.register_commands(click.Group())  # discarded: this, and reading notes, may mark a plugin as failed
     _notes()
     rows: dict[str, str | list[str]] = {}
     for plugin in registry.plugins:
-        told = f"{plugin.status}, {', '.join(plugin.backends) or 'no backend'}, {1000 * plugin.seconds:.0f} ms"
-        rows[f"{plugin.name} ({plugin.distribution})"] = f"{told}: {plugin.reason}" if plugin.reason else told
-    return rows or {"none": f"pip install {DISTRIBUTIONS[DEFAULT_MODEL]}, for a start"}
+        state = f"{plugin.status}, {', '.join(plugin.backends) or 'no backend'}, {1000 * plugin.seconds:.0f} ms"
+        rows[f"{plugin.name} ({plugin.distribution})"] = f"{state}: {plugin.reason}" if plugin.reason else state
+    return rows or {"none": f"pip install {DISTRIBUTIONS[DEFAULT_MODEL]}, to start with"}
 
 
 def _devices() -> Section:
@@ -135,13 +135,13 @@ def _caches() -> Section:
 def _asked(
     question: Callable[[Backend], Callable[[], Mapping[str, T]] | None], describe: Callable[[T], str]
 ) -> dict[str, str]:
-    """What the backends answer to one question; one that cannot says why and stops no other."""
+    """The backends' answers to one question; one that fails reports why and does not stop the others."""
     answers: dict[str, str] = {}
     for backend in installed().backends.values():
         if (answer := question(backend)) is not None:
             try:
                 answers.update({name: describe(value) for name, value in answer().items()})
-            except Exception as error:  # a broken build of torch raises whatever it likes
+            except Exception as error:  # a broken build of torch may raise anything
                 answers[backend.name] = f"unknown: {type(error).__name__}: {error}"
     return answers
 
@@ -149,7 +149,9 @@ def _asked(
 def _folder(path: Path) -> str:
     if not path.is_dir():
         parent = next((parent for parent in path.parents if parent.exists()), path)
-        return f"{path}, not there yet" + ("" if os.access(parent, os.W_OK) else ", and cannot be made: read-only")
+        return f"{path}, does not exist yet" + (
+            "" if os.access(parent, os.W_OK) else " and cannot be created: read-only"
+        )
     size = sum(os.lstat(file).st_size for file in path.rglob("*") if file.is_file() and not file.is_symlink())
     writable = "" if os.access(path, os.W_OK) else ", read-only"
     return f"{path}, {size / 1e6:.0f} MB{writable}"
@@ -167,17 +169,17 @@ def _hub() -> Section:
     constants = _imported("huggingface_hub.constants")
     endpoint = constants.ENDPOINT if constants else os.environ.get("HF_ENDPOINT", "")
     if not endpoint:
-        return {"reachable": "not asked: huggingface-hub is not installed"}
+        return {"reachable": "not checked: huggingface-hub is not installed"}
     if constants and constants.HF_HUB_OFFLINE:
-        return {"endpoint": _without_password(endpoint), "reachable": "not asked: HF_HUB_OFFLINE is set"}
+        return {"endpoint": _without_password(endpoint), "reachable": "not checked: HF_HUB_OFFLINE is set"}
     shown, started = _without_password(endpoint), time.perf_counter()
     try:
         urllib.request.urlopen(urllib.request.Request(endpoint, method="HEAD"), timeout=5).close()  # noqa: S310
     except urllib.error.HTTPError as error:
-        error.close()  # an answer is an answer
+        error.close()  # any answer shows that it can be reached
     except (OSError, ValueError, http.client.HTTPException) as error:
-        told = error if shown == endpoint else type(error).__name__  # an error may quote the password
-        return {"endpoint": shown, "reachable": f"no ({told}); models in the cache and in folders work"}
+        reason = error if shown == endpoint else type(error).__name__  # an error may quote the password
+        return {"endpoint": shown, "reachable": f"no ({reason}); models in the cache and in folders work"}
     return {"endpoint": shown, "reachable": f"yes, {1000 * (time.perf_counter() - started):.0f} ms"}
 
 
@@ -188,7 +190,7 @@ def _without_password(address: str) -> str:
 
 def _self_test() -> Section:
     if DEFAULT_MODEL not in installed().backends:
-        return {"result": f"left out: no embedded model, {how_to_get(DEFAULT_MODEL, installed().plugins)}"}
+        return {"result": f"skipped: no embedded model, {how_to_get(DEFAULT_MODEL, installed().plugins)}"}
     started = time.perf_counter()
     try:
         with Reranker() as reranker:
@@ -200,8 +202,8 @@ def _self_test() -> Section:
 
 
 def _imported(name: str) -> Any:
-    """A module if it can be imported: here, unlike elsewhere, heavy imports are the point."""
+    """A module if it can be imported: here, unlike elsewhere, heavy imports are intended."""
     try:
         return importlib.import_module(name)
-    except Exception:  # a broken installation raises whatever it likes
+    except Exception:  # a broken installation may raise anything
         return None

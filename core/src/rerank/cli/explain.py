@@ -1,4 +1,4 @@
-"""``rerank explain MODEL``: which backend would run a model, and what every other says of it."""
+"""``rerank explain MODEL``: which backend would run a model, and what every backend claims."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def command(model: str, as_json: bool, **source: Any) -> None:
     """Show which backend would run MODEL, and every backend's claim with its reason.
 
     MODEL is a hub name, a folder, or a short name. Nothing is loaded; the hub is asked for file names and config.json
-    only where a backend needs them to decide.
+    only if a backend needs them to decide.
     """
     registry = installed()
     asked = ModelRef(model, **source)

@@ -1,4 +1,4 @@
-"""Documents for ``rerank rank`` from a file, a pipe or the command line, with bad lines named by number."""
+"""Documents for ``rerank rank`` from a file, a pipe or the command line; bad lines are reported by number."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FORMATS: Final = ("text", "jsonl", "json", "tsv")
 _SUFFIXES: Final = {".txt": "text", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".tsv": "tsv"}
 
 Row = tuple[int, DocumentLike]
-"""A line number from 1, and what it holds."""
+"""A line number from 1, and the line's content."""
 
 
 def read_documents(
@@ -27,17 +27,17 @@ def read_documents(
 
     Args:
         sources: Nothing or ``-`` for standard input, one file, or the texts themselves.
-        given_format: One of `FORMATS`; None goes by the file's suffix, else by the first character.
-        on_bad_line: Told of each bad line, which is then left out; None makes the first one an error.
+        given_format: One of `FORMATS`; None decides by the file's suffix, else by the first character.
+        on_bad_line: Called with a report of each bad line, which is then skipped; None makes the first one an error.
 
     Raises:
-        InvalidInputError: The file is missing or no UTF-8, or a line is bad.
+        InvalidInputError: The file is missing or not UTF-8, or a line is bad.
     """
     if not sources or list(sources) == ["-"]:
         if sys.stdin is None:
             raise InvalidInputError("standard input is closed: name a file, or give several texts")
         if sys.stdin.isatty():
-            click.echo("reading documents from standard input, one a line; Ctrl-D ends them", err=True)
+            click.echo("reading documents from standard input, one per line; Ctrl-D ends the input", err=True)
         return _parse(_decode(sys.stdin.buffer.read(), "standard input"), given_format, "standard input", on_bad_line)
     if len(sources) > 1:
         if files := [source for source in sources if _is_there(Path(source)) and Path(source).is_file()]:
@@ -45,13 +45,13 @@ def read_documents(
         return list(sources)
     path = Path(sources[0])
     if " " in sources[0] and path.suffix.lower() not in _SUFFIXES and not _is_there(path):
-        return list(sources)  # a sentence; a single word, or the name of a missing data file, would be a typing error
+        return list(sources)  # a sentence; a single word, or the name of a missing data file, is more likely a typo
     try:
         content = path.read_bytes()
     except (OSError, ValueError) as error:
-        told = getattr(error, "strerror", None) or error
+        reason = getattr(error, "strerror", None) or error
         raise InvalidInputError(
-            f"{path} cannot be read ({told}): name a file, '-' for standard input, or give several texts"
+            f"{path} cannot be read ({reason}): name a file, '-' for standard input, or give several texts"
         ) from error
     return _parse(
         _decode(content, str(path)), given_format or _SUFFIXES.get(path.suffix.lower()), str(path), on_bad_line
@@ -69,7 +69,7 @@ def _decode(content: bytes, where: str) -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InvalidInputError(f"{where} is no UTF-8 at byte {error.start}: convert it first") from error
+        raise InvalidInputError(f"{where} is not UTF-8 at byte {error.start}: convert it first") from error
 
 
 def _parse(
@@ -87,12 +87,12 @@ def _parse(
             document = as_document(row, where="the document")
             earlier = lines.setdefault(document.doc_id, number) if has_id(row) else number
             if earlier != number:
-                raise InvalidInputError(f"the id {document.doc_id!r} is that of line {earlier} too; give each its own")
+                raise InvalidInputError(f"the id {document.doc_id!r} is also that of line {earlier}; give each its own")
         except InvalidInputError as error:
-            told = f"{where}, line {number}: {error}"
+            problem = f"{where}, line {number}: {error}"
             if on_bad_line is None:
-                raise InvalidInputError(f"{told} (--skip-bad-lines leaves such lines out)") from error
-            on_bad_line(told)
+                raise InvalidInputError(f"{problem} (--skip-bad-lines skips such lines)") from error
+            on_bad_line(problem)
         else:
             documents.append(row)
     return documents
@@ -114,7 +114,7 @@ def _read_jsonl(content: str, where: str) -> Iterator[tuple[int, Any]]:
             yield (
                 number,
                 InvalidInputError(
-                    f"this is no JSON: {error}; mend the line, or read the lines as they are with --input-format text"
+                    f"this is not JSON: {error}; fix the line, or read the lines as plain text with --input-format text"
                 ),
             )
 
@@ -124,15 +124,15 @@ def _read_json(content: str, where: str) -> Iterator[tuple[int, Any]]:
         rows = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise InvalidInputError(
-            f"{where} is no JSON: {error}; for one value a line use --input-format jsonl, for plain lines text"
+            f"{where} is not JSON: {error}; for one value per line use --input-format jsonl, for plain lines text"
         ) from error
     if not isinstance(rows, list):
-        raise InvalidInputError(f"{where} holds no JSON array: put the documents in [ ]")
+        raise InvalidInputError(f"{where} is not a JSON array: put the documents in [ ]")
     yield from enumerate(rows, start=1)
 
 
 def _read_tsv(content: str, where: str) -> Iterator[tuple[int, Any]]:
-    """Rows of ``text``, of ``id`` and ``text``, or of whatever a header with a ``text`` column names."""
+    """Rows of ``text``, of ``id`` and ``text``, or of the columns that a header with ``text`` names."""
     header: list[str] | None = None
     for number, line in enumerate(content.split("\n"), start=1):
         row = line.removesuffix("\r").split("\t")
@@ -146,4 +146,4 @@ def _read_tsv(content: str, where: str) -> Iterator[tuple[int, Any]]:
             yield number, row[0] if len(row) == 1 else {"id": row[0], "text": row[1]}
         else:
             columns = len(header) if header is not None else "one or two"
-            yield number, InvalidInputError(f"{len(row)} columns where {columns} belong; mend the line")
+            yield number, InvalidInputError(f"{len(row)} columns instead of {columns}; fix the line")

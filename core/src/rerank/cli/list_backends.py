@@ -21,10 +21,10 @@ def command(as_json: bool) -> None:
     Set RERANK_DISABLE_PLUGINS to plugin or distribution names, separated by commas, to leave them out ("all" for all).
     """
     registry = installed()
-    registry.register_commands(click.Group())  # to nobody: one whose commands fail is reported too
+    registry.register_commands(click.Group())  # discarded: a plugin whose commands fail is reported too
     notes = {
         name: backend.read_notes() for name, backend in registry.backends.items()
-    }  # first: asking may fail a plugin
+    }  # first: reading them may mark a plugin as failed
     if as_json:
         echo_json([_described(plugin, registry, notes) for plugin in registry.plugins])
         return
@@ -36,7 +36,7 @@ def command(as_json: bool) -> None:
             status = "warning" if plugin.status == "ok" and plugin.reason else plugin.status
             rows.append((f"({plugin.name})", distribution, status, plugin.reason or "registers no backend"))
     if len(rows) == 1:
-        click.echo(f"no backend is installed: pip install {DISTRIBUTIONS[DEFAULT_MODEL]}, for a start", err=True)
+        click.echo(f"no backend is installed: pip install {DISTRIBUTIONS[DEFAULT_MODEL]}, to start with", err=True)
         return
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     for row in rows:

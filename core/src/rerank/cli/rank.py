@@ -17,17 +17,17 @@ from rerank.results import RankedResults, Result
 
 
 def as_table(ranked: RankedResults, query_id: str) -> str:
-    """Columns for a reader, as wide as the terminal."""
+    """A table as wide as the terminal."""
     return ranked.table(shutil.get_terminal_size((100, 24)).columns)
 
 
 def as_json(ranked: RankedResults, query_id: str) -> str:
-    """The whole of it, as ``RankedResults.model_validate_json`` reads it."""
+    """The whole ranking, for ``RankedResults.model_validate_json``."""
     return ranked.model_dump_json(indent=2)
 
 
 def as_jsonl(ranked: RankedResults, query_id: str) -> str:
-    """One result a line."""
+    """One result per line."""
     return "\n".join(result.model_dump_json() for result in ranked)
 
 
@@ -41,7 +41,7 @@ def as_tsv(ranked: RankedResults, query_id: str) -> str:
 
 
 def as_trec(ranked: RankedResults, query_id: str) -> str:
-    """A TREC run; where a document has no score, all get one over their rank, so that the order stays."""
+    """A TREC run; if a document has no score, every score is 1 / rank, which keeps the order."""
     scored = all(result.score is not None for result in ranked)
 
     def line(r: Result) -> str:
@@ -72,12 +72,16 @@ OUTPUTS: Final[dict[str, Callable[[RankedResults, str], str]]] = {
 @click.argument("sources", nargs=-1, metavar="[FILE|-|TEXTS...]")
 @click.option("-m", "--model", help="Hub name, folder or short name; the embedded model by default.")
 @source_options
-@click.option("-k", "--top-k", type=int, help="Keep only the best.")
+@click.option("-k", "--top-k", type=int, help="How many of the best results to keep; all by default.")
 @click.option("-o", "--option", "pairs", multiple=True, metavar="K=V", help="An option of the backend; repeatable.")
 @click.option("-f", "--format", "output", type=click.Choice(list(OUTPUTS)), default="table", show_default=True)
-@click.option("--input-format", type=click.Choice(FORMATS), help="By suffix or first character, unless given.")
+@click.option(
+    "--input-format",
+    type=click.Choice(FORMATS),
+    help="The input's format; by default its suffix or first character decides.",
+)
 @click.option("--query-id", default="1", show_default=True, help="The query's id in a TREC run.")
-@click.option("--skip-bad-lines", is_flag=True, help="Leave bad lines out and say how many.")
+@click.option("--skip-bad-lines", is_flag=True, help="Skip bad lines and report them.")
 def command(
     query: str,
     sources: tuple[str, ...],
@@ -93,7 +97,7 @@ def command(
     """Rank documents for QUERY.
 
     Documents come from one FILE, from standard input ("-" or nothing), or are the TEXTS themselves. A file has one
-    text a line, or JSON lines, a JSON array, or TSV; objects have "text", and may have "id" and "meta".
+    text per line, or JSON lines, a JSON array, or TSV; objects have "text", and may have "id" and "meta".
 
     \b
       rerank rank "what is a panda?" passages.jsonl --top-k 3
@@ -102,8 +106,8 @@ def command(
     """
     bad_lines: list[str] = []
     documents = read_documents(sources, input_format, bad_lines.append if skip_bad_lines else None)
-    for told in bad_lines:
-        click.echo(f"skipped: {told}", err=True)
+    for problem in bad_lines:
+        click.echo(f"skipped: {problem}", err=True)
     if bad_lines:
         click.echo(f"skipped {len(bad_lines)} bad lines, kept {len(documents)}", err=True)
     with Reranker(model, **{**source, **dict(map(_option, pairs))}) as reranker:
@@ -111,19 +115,19 @@ def command(
     try:
         text = OUTPUTS[output](ranked, query_id)
     except ValueError as error:  # metadata that JSON cannot hold
-        raise InvalidInputError(f"a document's metadata cannot be written as {output}: {error}; mend it") from error
+        raise InvalidInputError(f"a document's metadata cannot be written as {output}: {error}; fix it") from error
     if text:
         click.echo(text)
 
 
 def _option(pair: str) -> tuple[str, Any]:
-    """``k=v`` with ``v`` read as JSON where it is, else as text."""
+    """``k=v`` with ``v`` read as JSON if it is, else as text."""
     name, equals, value = pair.partition("=")
     if not equals or not name:
-        raise InvalidOptionsError(f"--option {pair!r} is no k=v: write, say, --option batch_size=8")
+        raise InvalidOptionsError(f"--option {pair!r} is not k=v: write, for example, --option batch_size=8")
     name = name.replace("-", "_")
     if name in ("self", "model", "backend", "registry"):
-        raise InvalidOptionsError(f"--option {pair!r} is no backend's own: use --model and --backend")
+        raise InvalidOptionsError(f"--option {pair!r} is not an option of a backend: use --model and --backend")
     if name in TEXT_ARGUMENTS:
         return name, value
     if value in _PYTHON_WORDS:

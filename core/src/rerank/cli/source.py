@@ -14,10 +14,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _SHORT: Final = {"backend": ["-b"]}
 _LEFT_OUT: Final = ("model_type",)
-"""What only renames another option."""
+"""Arguments that only rename another one."""
 
 TEXT_ARGUMENTS: Final = frozenset(a.name for a in fields(ModelSource) if not isinstance(a.default, bool))
-"""Arguments that stay text even where they look like a number."""
+"""Arguments that stay text even if they look like a number."""
 
 
 def source_options(command: F) -> F:

@@ -1,4 +1,4 @@
-"""The contract of a backend as tests: subclass, give one fixture, and every behaviour is tested.
+"""The contract of a backend as tests: subclass it and provide one fixture, and every behaviour is tested.
 
 ```python
 from rerank import Reranker
@@ -52,10 +52,10 @@ OTHER_QUERY = "why did shares rise?"
 
 
 class BackendContract:
-    """Subclass with a ``reranker`` fixture; override the class variables where the model's nature asks for it.
+    """Subclass with a ``reranker`` fixture; override the class variables if the model requires it.
 
     Attributes:
-        batch_invariant: Whether a document's score is the same whatever else is in the call (not so for listwise
+        batch_invariant: Whether a document's score is the same whatever else is in the call (it is not for listwise
             models and for graphs with dynamic quantisation).
         tolerance: How far equal scores may differ, in the score's own unit.
     """
@@ -66,7 +66,7 @@ class BackendContract:
     @pytest.fixture
     def reranker(self) -> Reranker:
         """The backend under test, loaded."""
-        raise NotImplementedError("give a fixture called reranker")
+        raise NotImplementedError("define a fixture called reranker")
 
     def test_ranks_every_document_once(self, reranker: Reranker) -> None:
         ranked = reranker.rank(QUERY, DOCUMENTS)
@@ -273,7 +273,7 @@ class BackendContract:
         return {result.text: result.score for result in ranked}
 
     def _assert_alike(self, ours: RankedResults, theirs: RankedResults) -> None:
-        """The same documents with the same scores; order may differ only where scores are that close."""
+        """The same documents with the same scores; order may differ only between scores that are that close."""
         if not theirs.has_scores:
             assert [r.index for r in ours] == [r.index for r in theirs]
             return
@@ -281,7 +281,7 @@ class BackendContract:
         assert {r.index: r.score for r in ours} == pytest.approx(wanted, abs=self.tolerance)
 
     def _assert_equal(self, ours: Scores, theirs: Scores) -> None:
-        """The same answer to one request; where scores depend on the rest of the call, as many of the same scale."""
+        """The same answer to one request; if scores depend on the rest of the call, the same number and scale."""
         assert ours.scale == theirs.scale
         assert len(ours.values) == len(theirs.values)
         if self.batch_invariant:

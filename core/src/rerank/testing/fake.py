@@ -1,4 +1,4 @@
-"""A backend without a model, for tests of whatever stands around one."""
+"""A backend without a model, for tests of the code around one."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from rerank import (
 
 
 class FakeOptions(Options):
-    """Core's options and one of each kind of the fake's own.
+    """Core's options and two of the fake's, of which one is fixed when the model loads.
 
     Args:
-        weight: What a shared word is worth.
-        scale: What the scores claim to be.
+        weight: Factor of every score.
+        scale: The scale of the scores.
     """
 
     weight: float = 1.0
@@ -56,8 +56,8 @@ def fake_backend(name: str = "fake", **fields: Any) -> Backend:
     """A backend that claims the model ``fake`` and loads a `FakeScorer`.
 
     Args:
-        name: The backend's name, and the one model that it claims.
-        fields: Other fields of `Backend`, to replace its own.
+        name: The backend's name, and the only model that it claims.
+        fields: Fields of `Backend` that replace the fake's.
     """
     own: dict[str, Any] = {
         "name": name,
@@ -70,7 +70,7 @@ def fake_backend(name: str = "fake", **fields: Any) -> Backend:
 
 
 def fake_registry(*backends: Backend) -> Registry:
-    """A registry of these backends alone, by default one `fake_backend`."""
+    """A registry with only these backends, by default one `fake_backend`."""
     registry = Registry()
     for backend in backends or (fake_backend(),):
         registry.register(backend)

@@ -8,8 +8,8 @@ Reranker("my_model", api_provider="jina", api_key="…")
 Reranker("tei", url="http://localhost:8080")
 ```
 
-A provider is a `Provider`: where it is, what it is asked, how its answer is read. Third parties add theirs through the
-``rerank_register_providers`` hook: see `rerank_api.hookspecs` for a complete one.
+A `Provider` describes a service: its address, its requests, and how its answers are read. Third parties add theirs
+through the ``rerank_register_providers`` hook: see `rerank_api.hookspecs` for a complete example.
 """
 
 from rerank_api.answers import read_list, read_scores

@@ -12,13 +12,11 @@ def endpoint(provider: Provider, model: str | None, options: ApiOptions) -> str:
     """Where to post.
 
     Raises:
-        InvalidOptionsError: The provider has no address of its own, and the user gave none.
+        InvalidOptionsError: The provider has no default address, and the user gave none.
     """
     base = options.address or (provider.url(options) if callable(provider.url) else provider.url)
     if not base:
-        raise InvalidOptionsError(
-            f"{provider.name} has no address of its own: pass url=, such as 'http://localhost:8080'"
-        )
+        raise InvalidOptionsError(f"{provider.name} has no default address: pass url=, such as 'http://localhost:8080'")
     return join(base, path_of(provider, model, options))
 
 

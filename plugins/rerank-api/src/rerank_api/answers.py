@@ -1,4 +1,4 @@
-"""From an answer's body to scores in the documents' order, with everything that can be wrong named."""
+"""From an answer's body to scores in the documents' order, with an error that names whatever is wrong."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def read_list(
     """A reader of answers that list results, in any order.
 
     Args:
-        results: Where the list is, with dots between levels; empty where the body is the list.
-        index: A result's position among the documents; empty where results come in the documents' order.
-        score: A result's score; empty where a result is a bare number.
-        usage: Where what is billed stands, where it does.
+        results: Where the list is, with dots between levels; empty if the body is the list.
+        index: A result's position among the documents; empty if results come in the documents' order.
+        score: A result's score; empty if a result is a bare number.
+        usage: Paths of the billed usage, with dots between levels.
     """
 
     def read(body: Any, question: Question) -> RawAnswer:
@@ -49,14 +49,14 @@ def _list_at(body: Any, path: str) -> Sequence[Any]:
         return found
     what = f"in {path!r}" if path else "at its top"
     if found is not None:
-        raise WrongAnswerError(f"its answer has {_kind(found)} {what}, where a list of results belongs")
+        raise WrongAnswerError(f"its answer has {_kind(found)} {what}, not a list of results")
     if isinstance(body, Mapping):
         raise WrongAnswerError(f"its answer has no {path or 'list'!r}, only {', '.join(map(repr, body)) or 'nothing'}")
-    raise WrongAnswerError(f"its answer is {_kind(body)}, where an object with {path!r} belongs")
+    raise WrongAnswerError(f"its answer is {_kind(body)}, not an object with {path!r}")
 
 
 def _at(body: Any, path: str) -> Any:
-    """What stands at a dotted path; None where it leads nowhere."""
+    """The value at a dotted path; None if there is none."""
     for name in path.split(".") if path else ():
         body = body.get(name) if isinstance(body, Mapping) else None
     return None if path == "" and isinstance(body, Mapping) else body
@@ -86,8 +86,8 @@ def check(answer: RawAnswer, question: Question) -> list[float | None]:
     """Scores in the documents' order, None for those that the provider left out as not among the first ``top_k``.
 
     Raises:
-        WrongAnswerError: An index is missing, doubled, out of range or no index, a score is no finite number, or there
-            are fewer results than asked for.
+        WrongAnswerError: An index is missing, repeated, out of range or not an index, a score is not a finite number,
+            or there are fewer results than asked for.
     """
     count = len(question.texts)
     values: list[float | None] = [None] * count
@@ -103,7 +103,7 @@ def check(answer: RawAnswer, question: Question) -> list[float | None]:
     if returned < wanted:
         missing = [str(position) for position, value in enumerate(values) if value is None]
         shown = ", ".join(missing[:5]) + (" …" if len(missing) > 5 else "")
-        raise WrongAnswerError(f"its answer has {returned} results where {wanted} were asked for (missing: {shown})")
+        raise WrongAnswerError(f"its answer has {returned} results instead of {wanted} (missing: {shown})")
     return values
 
 
@@ -128,7 +128,7 @@ def _as_score(score: Any, place: int) -> float:
 
 
 def kept_scores(kept: Any, count: int) -> list[float | None] | None:
-    """The scores that the cache kept; None where it kept none, or not one per document."""
+    """The scores from the cache; None if it has none, or not one per document."""
     return kept if isinstance(kept, list) and len(kept) == count and all(map(_is_score, kept)) else None
 
 

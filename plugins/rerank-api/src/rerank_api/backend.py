@@ -13,7 +13,7 @@ from rerank_api.providers import OWN, find, known
 
 
 def aliases(providers: Iterable[Provider]) -> Mapping[str, Mapping[str, Alias]]:
-    """Every provider's names, each with its default models; a server's own model goes by the provider's name."""
+    """Every provider's names, each with its default models; a self-hosted server's model has the provider's name."""
     return {
         name: {
             lang: Alias(model, {"provider": provider.name})
@@ -25,21 +25,21 @@ def aliases(providers: Iterable[Provider]) -> Mapping[str, Mapping[str, Alias]]:
 
 
 def claim(model: ModelRef) -> Claim:
-    """Claim a model of a provider that the user named, and the names of providers; never a model's own name."""
+    """Claim every model with ``api_provider=``, and the names of providers; never a model by its own name."""
     if model.api_provider is not None:
         return Claim(Confidence.CERTAIN, f"api_provider={model.api_provider!r} was given")
     if (name := model.alias or model.name) in known():
         return Claim(Confidence.CERTAIN, f"the name of the provider {known()[name].name}")
-    return Claim(Confidence.NONE, "no provider's name; a model behind an API needs api_provider=")
+    return Claim(Confidence.NONE, "not the name of a provider; a model behind an API needs api_provider=")
 
 
 def load(model: ModelRef, options: ApiOptions) -> Scorer:
-    """A scorer that asks the provider.
+    """A scorer that calls the provider.
 
     Raises:
         BackendNotFoundError: There is no such provider.
         AuthenticationError: The provider needs a key and there is none.
-        InvalidOptionsError: The provider has no address, or does not know an option.
+        InvalidOptionsError: The provider has no address, or does not support an option.
     """
     from rerank_api.scorer import ApiScorer
 

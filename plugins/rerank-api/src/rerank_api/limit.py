@@ -21,7 +21,7 @@ class DocumentLimit:
     Args:
         provider: Whose limit.
         model: The model's name, on which the server's address may depend.
-        options: The construction's options: reading is as patient as they are, whichever call comes first.
+        options: The options given at construction, by which the limit is read, whichever call comes first.
         caller: Asks the server.
     """
 
@@ -30,20 +30,20 @@ class DocumentLimit:
         self._reading: asyncio.Task[int | None] | None = None
 
     async def get(self, call: Call) -> int | None:
-        """The limit; None where there is none known.
+        """The limit; None if none is known.
 
         Args:
-            call: Whose tally counts the request, where one is sent.
+            call: Its tally counts the request, if one is sent.
 
         Raises:
-            ProviderError: The server could not be asked.
+            ProviderError: The server cannot be reached, or answers with an error.
         """
         if self._provider.limit_from is None:
             return self._provider.max_documents
         if self._reading is None or _failed(self._reading):
             reading = self._read(*self._provider.limit_from, Call(self._options, call.tally))
             self._reading = self._caller.start(reading)
-            self._reading.add_done_callback(_failed)  # its error is seen, also where nobody waits any more
+            self._reading.add_done_callback(_failed)  # its error is retrieved, even if no one waits any more
         return await asyncio.shield(self._reading)
 
     async def _read(self, path: str, name: str, call: Call) -> int | None:
@@ -58,7 +58,7 @@ class DocumentLimit:
             if error.status in (
                 404,
                 405,
-            ):  # a gateway that knows only the ranking; the server's own error says the rest
+            ):  # a gateway that only serves the ranking; if a request is too large, the server says so
                 return None
             raise
         found = reply.body.get(name) if isinstance(reply.body, Mapping) else None

@@ -1,4 +1,4 @@
-"""What a user may set for a call to a rerank service, beside what `rerank_http.HttpOptions` has for every service."""
+"""The options of rerank services, besides those that `rerank_http.HttpOptions` has for every service."""
 
 from __future__ import annotations
 
@@ -17,32 +17,32 @@ SPECIFIC: Final = frozenset(
         "results_field", "index_field", "score_field", "usage_field",
     }
 )  # fmt: skip
-"""Options that mean something to some providers only; any other provider refuses them."""
+"""Options that only some providers support; any other provider rejects them."""
 
 
 class ApiOptions(HttpOptions):
     """The options of every service, and those of a rerank service. ``batch_size`` bounds the documents per request.
 
     Args:
-        provider: The service's name, where the model's name does not say it.
+        provider: The provider's name, if the model's name does not say it.
         extra_body: Merged into every request's body as it is.
-        score_scale: What the scores of a self-hosted or unknown model mean; None is what the provider documents.
-        max_tokens_per_doc: Where the provider cuts a document (cohere, azure-cohere, vllm).
-        truncate: Whether the provider may cut a long document, or answers with an error (voyage, nvidia, tei).
+        score_scale: What the scores of a self-hosted or unknown model mean; None means what the provider documents.
+        max_tokens_per_doc: How many tokens of a document the provider reads (cohere, azure-cohere, vllm).
+        truncate: Whether the provider cuts a long document or answers with an error (voyage, nvidia, tei).
         instruction: What relevance means, in words (contextual, deepinfra, sglang).
-        raw_scores: Logits in place of their sigmoid (tei, infinity).
+        raw_scores: Logits instead of their sigmoid (tei, infinity).
         project: Google Cloud project (vertex).
         location: Google Cloud location (vertex).
         region: AWS region (bedrock).
-        query_field: Where the ``generic`` provider takes the query.
-        documents_field: Where it takes the documents.
-        text_field: Set where each document is an object with its text in this field.
-        model_field: Where it takes the model's name; empty sends none.
-        top_k_field: Where it takes how many results to return; empty sends none.
-        results_field: Where its answer has the results, with dots between levels; empty is a bare array.
-        index_field: Where a result has the document's position from 0; empty is the documents' own order.
-        score_field: Where a result has its score; empty where a result is a bare number.
-        usage_field: Where its answer has what it bills.
+        query_field: The request's field for the query, with the ``generic`` provider.
+        documents_field: The request's field for the documents.
+        text_field: A document's field for its text; empty if a document is a bare string.
+        model_field: The request's field for the model's name; empty sends none.
+        top_k_field: The request's field for how many results to return; empty sends none.
+        results_field: The answer's field with the results, with dots between levels; empty if it is a bare array.
+        index_field: A result's field with the document's position from 0; empty if results are in the documents' order.
+        score_field: A result's field with its score; empty if a result is a bare number.
+        usage_field: The answer's field with the billed usage.
     """
 
     provider: Reload[str | None] = None

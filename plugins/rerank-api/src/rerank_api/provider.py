@@ -1,4 +1,4 @@
-"""What a provider describes: where it is, what it is asked, how its answer is read."""
+"""The description of a provider: its address, its requests, and how its answers are read."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Question:
 
     Args:
         query: The query.
-        texts: The documents' texts, never none.
-        model: The model's name, or None where the server runs one of its own.
-        top_k: How many results are enough; None is all, as it always is where the provider has no such field.
+        texts: The documents' texts, at least one.
+        model: The model's name, or None if the server runs one of its own.
+        top_k: How many results are needed; None means all, as always if the provider has no such field.
         options: The call's options.
     """
 
@@ -35,7 +35,7 @@ class Question:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RawAnswer:
-    """What a provider's answer says, not yet checked.
+    """What a provider's answer contains, not yet checked.
 
     Args:
         pairs: ``(index, score)`` per result, as the provider sent them.
@@ -53,10 +53,10 @@ class Connection:
     Args:
         client: The connection pool, with the user's timeouts, proxy and certificates.
         url: Where to post.
-        headers: Of every request: the key's and the user's own, with lower-case names.
+        headers: Sent with every request: the key's and the user's own, with lower-case names.
         key: The key, or None.
-        options: The construction's options.
-        keep_secret: To be called with every further secret, such as a token fetched: no message will show it.
+        options: The options given at construction.
+        keep_secret: Call it with every further secret, such as a fetched token, and no message shows it.
     """
 
     client: httpx.AsyncClient
@@ -82,21 +82,21 @@ class Provider:
         request: The body of a request; fields that are None are left out.
         answer: Reads an answer's body (`read_list` and `read_scores` make such functions).
         scale: What the scores mean, by its documentation; it may depend on the options.
-        url: The service's address, which may depend on the options; None where the user has to give it.
-        path: Added to an address that does not end with it, the user's or the provider's; may depend on the model.
-        other_names: Short names beside ``name``.
-        models: The default model by language (``other``: any); none where the server runs one of its own.
+        url: The service's address, which may depend on the options; None if the user must give it.
+        path: Appended to the user's or the provider's address if that does not end with it; may depend on the model.
+        other_names: Short names besides ``name``.
+        models: The default model by language (``other``: any); empty if the server runs one of its own.
         keys: Environment variables that may hold the key, the first one set wins.
-        key_required: Whether there is no use in asking without one; an address of the user's own may need none.
+        key_required: Whether a key is needed; an address that the user gives may need none.
         authorize: The headers that carry the key.
-        headers: Of every request, beside the key's.
-        takes: The provider-specific options (`rerank_api.options.SPECIFIC`) that it understands.
-        max_documents: At most this many documents per request; None where unknown.
-        limit_from: Path and field where a running server reports that limit.
-        takes_top_k: Whether it returns fewer results where asked to.
+        headers: Sent with every request besides the key's.
+        takes: The provider-specific options (`rerank_api.options.SPECIFIC`) that it supports.
+        max_documents: At most this many documents per request; None if unknown.
+        limit_from: Path and field at which a running server reports that limit.
+        takes_top_k: Whether it can return only the best results.
         listwise: Whether a model's scores depend on the other documents of the request, so that requests cannot be
             compared.
-        connect: Makes what sends a request's body; the usual one posts JSON.
+        connect: Creates the function that sends a request's body; the default one posts JSON.
     """
 
     name: str

@@ -20,13 +20,13 @@ class ApiScorer:
     """Scores through a service. Safe to call from several threads and event loops at once, and after a fork.
 
     Args:
-        provider: Whom to ask.
-        model: The model's name, or None where the server runs one of its own.
-        options: The construction's options.
+        provider: The provider to call.
+        model: The model's name, or None if the server runs one of its own.
+        options: The options given at construction.
 
     Raises:
         AuthenticationError: The provider needs a key and there is none.
-        InvalidOptionsError: The provider has no address, or does not know an option.
+        InvalidOptionsError: The provider has no address, or does not support an option.
     """
 
     def __init__(self, provider: Provider, model: str | None, options: ApiOptions) -> None:
@@ -52,7 +52,7 @@ class ApiScorer:
                 future.cancel()
 
     async def ascore(self, request: Request) -> Scores:
-        """As `score`, without blocking the caller's event loop; cancelling it cancels the request."""
+        """Like `score`, without blocking the caller's event loop; cancelling it cancels the request."""
         return await asyncio.wrap_future(self._submit(request))
 
     def _submit(self, request: Request) -> concurrent.futures.Future[Scores]:
@@ -65,9 +65,9 @@ class ApiScorer:
         return share(estimate_tokens(request.query, texts, self._options), self._options)
 
     def close(self) -> None:
-        """Cancel what is under way and close every connection."""
+        """Cancel pending requests and close every connection."""
         self._portal.close()
 
     async def aclose(self) -> None:
-        """As `close`, without blocking the event loop."""
+        """Like `close`, without blocking the event loop."""
         await self._portal.aclose()

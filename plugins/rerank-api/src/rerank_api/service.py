@@ -1,4 +1,4 @@
-"""One provider, asked: split → cache → ask → check → merge, within one deadline."""
+"""Requests to one provider: split → cache → ask → check → merge, within one deadline."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class Service:
     """A provider and a model of it. Its coroutines all run on one event loop.
 
     Args:
-        provider: Whom to ask.
-        model: The model's name, or None where the server runs one of its own.
-        options: The construction's options.
+        provider: The provider to call.
+        model: The model's name, or None if the server runs one of its own.
+        options: The options given at construction.
 
     Raises:
         AuthenticationError: The provider needs a key and there is none.
-        InvalidOptionsError: The provider has no address, or does not know an option.
+        InvalidOptionsError: The provider has no address, or does not support an option.
     """
 
     def __init__(self, provider: Provider, model: str | None, options: ApiOptions) -> None:
@@ -63,7 +63,7 @@ class Service:
         """Score one request's documents.
 
         Raises:
-            InvalidOptionsError: The provider does not know an option.
+            InvalidOptionsError: The provider does not support an option.
             ProviderError: The provider failed, or its answer is wrong.
             ProviderTimeoutError: The deadline passed.
         """
@@ -94,7 +94,7 @@ class Service:
         ]
 
     async def _ask(self, question: Question, call: Call) -> Sequence[float | None]:
-        """The checked scores of one question, from the cache where they are known."""
+        """The checked scores of one question, from the cache if it has them."""
         body = self._body(question)
         key = self._cache_key(question, body)
         kept = kept_scores(await self._caller.cache.get(key), len(question.texts))
@@ -116,7 +116,7 @@ class Service:
         return self._caller.cache.key(
             body,
             provider=self._provider.name,
-            top_k=question.top_k,  # how many scores are enough, even where the body does not say
+            top_k=question.top_k,  # how many scores are needed, even if the body does not say
             options={name: getattr(question.options, name) for name in SPECIFIC},
         )
 
@@ -148,7 +148,7 @@ class Service:
         return Scores(values=values, scale=scale, diagnostics=diagnostics)
 
     async def aclose(self) -> None:
-        """Cancel what is under way, and close every connection and the cache."""
+        """Cancel pending requests, and close every connection and the cache."""
         await self._caller.aclose()
 
     def __repr__(self) -> str:
@@ -156,22 +156,22 @@ class Service:
 
 
 def refuse_foreign_options(provider: Provider, options: ApiOptions) -> None:
-    """Make sure that no option is accepted and then ignored.
+    """Reject options that the provider would ignore.
 
     Raises:
-        InvalidOptionsError: An option was set that means nothing to this provider.
+        InvalidOptionsError: An option is set that the provider does not support.
     """
     foreign = sorted((options.model_fields_set & SPECIFIC) - provider.takes)
     if foreign:
         known = ", ".join(sorted(provider.takes)) or "none"
         raise InvalidOptionsError(
-            f"{provider.name} has no option {foreign[0]!r} (of those that only some providers have, it has: {known}): "
-            "leave it out, or send what its own documentation names with extra_body="
+            f"{provider.name} has no option {foreign[0]!r} (its provider-specific options: {known}): "
+            "leave it out, or send the field that its documentation names with extra_body="
         )
 
 
 def estimate_tokens(query: str, texts: Sequence[str], options: ApiOptions) -> float:
-    """Tokens of a request, where ``tokens_per_minute`` counts them: the query goes with every text."""
+    """Tokens of a request, if ``tokens_per_minute`` is set: the query counts with every text."""
     if options.tokens_per_minute is None:
         return 0.0
     return len(texts) * tokens_of(query) + sum(map(tokens_of, texts))

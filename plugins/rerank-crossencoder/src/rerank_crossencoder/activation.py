@@ -1,4 +1,4 @@
-"""The activation that a checkpoint saved with itself: its own map from a logit to a score."""
+"""A checkpoint's saved activation: its own map from a logit to a score."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ _NONE: Final = ("Identity",)
 def saved_activation(model: ModelRef) -> str | None:
     """The class path of the activation that sentence-transformers saved, such as ``torch.nn…Sigmoid``.
 
-    Looked for in ``config.json`` (``sentence_transformers.activation_fn`` from version 4 on, before that
-    ``sbert_ce_default_activation_function``) and in ``config_sentence_transformers.json``.
+    It is in ``config.json`` (``sentence_transformers.activation_fn`` from version 4 on, before that
+    ``sbert_ce_default_activation_function``) or in ``config_sentence_transformers.json``.
     """
     own = model.config.get("sentence_transformers")
     found = own.get("activation_fn") if isinstance(own, dict) else None
@@ -28,8 +28,8 @@ def saved_activation(model: ModelRef) -> str | None:
 def calibrate(values: Sequence[float], activation: str | None, model: str) -> list[float]:
     """Raw values as the checkpoint's own scores in [0, 1].
 
-    A saved sigmoid is that; a softmax over two outputs is the sigmoid of their log-odds. Without any, or with the
-    identity, whose range is not [0, 1], it is the sigmoid of the logit.
+    A saved sigmoid is applied as it is; a softmax over two outputs is the sigmoid of their log-odds. Without a saved
+    activation, or with the identity, whose range is not [0, 1], the sigmoid of the logit is used.
 
     Raises:
         InvalidOptionsError: The checkpoint saved another activation.

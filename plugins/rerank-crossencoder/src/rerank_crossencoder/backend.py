@@ -61,7 +61,7 @@ def claim(model: ModelRef) -> Claim:
     if head.startswith(_DECODERS):
         return Claim(Confidence.POSSIBLE, f"{found}; a decoder's recipe is in its prompt, and this backend gives none")
     if _WEIGHTS.isdisjoint(model.files):  # such as training_args.bin, beside the ONNX graph of another backend
-        return Claim(Confidence.LIKELY, f"{found} of another name than transformers reads")
+        return Claim(Confidence.LIKELY, f"{found} under a name that transformers does not read")
     return Claim(Confidence.CERTAIN, found)
 
 
@@ -79,7 +79,7 @@ def _claim_modules(model: ModelRef, modules: Sequence[Module]) -> Claim:
 
 
 def count_outputs(config: Any) -> int:
-    """How many numbers a head returns, from a raw ``config.json``; 2 where it says nothing, as in transformers."""
+    """How many numbers a head returns, from a raw ``config.json``; 2 if it says nothing, as in transformers."""
     if labels := config.get("id2label"):
         return len(labels)
     return int(config.get("num_labels") or 2)
@@ -89,8 +89,8 @@ def load(model: ModelRef, options: CrossEncoderOptions) -> Scorer:
     """Load a checkpoint's tokenizer and model; with several devices the models load in their processes, on first use.
 
     Raises:
-        ModelLoadError: The checkpoint cannot be found, read or trusted, or its tokenizer joins pairs in no fixed layout.
-        InvalidOptionsError: A device is not there, or ``max_length`` is beyond the model's positions.
+        ModelLoadError: The checkpoint cannot be found, read or trusted, or its tokenizer has no fixed pair layout.
+        InvalidOptionsError: A device is not available, or ``max_length`` is beyond the model's positions.
     """
     from rerank_crossencoder.scorer import CrossEncoder
 

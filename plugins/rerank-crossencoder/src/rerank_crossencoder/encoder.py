@@ -1,4 +1,4 @@
-"""A cross-encoder on one device: from a padded batch to one number per row."""
+"""A cross-encoder on one device: takes a padded batch and returns one number per row."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from rerank_torch.rows import Batch
 class Encoder:
     """A sequence-classification model on one device.
 
-    Its head is one of transformers' own, or lies in module folders of sentence-transformers (as Ettin's does).
+    Its head is one of transformers' own, or is in module folders of sentence-transformers (as for Ettin).
 
     Args:
         device: A torch device's name.
         model: Where the checkpoint is.
         options: How to load it.
         types: Segment ids of the query's part of a row and of the document's.
-        pad_id: What fills short rows.
+        pad_id: The id that fills short rows.
 
     Raises:
         ModelLoadError: The checkpoint cannot be loaded, or its head has more than two outputs.
@@ -65,7 +65,7 @@ def _load(device: str, model: ModelRef, options: CrossEncoderOptions) -> Any:
 
 
 def _reads_types(network: Any, types: tuple[int, int]) -> bool:
-    """Whether segment ids must be given: not where all are 0, which is what a model takes them for."""
+    """Whether segment ids must be given: a model assumes 0, so they need not be if all are 0."""
     kinds = getattr(network.config, "type_vocab_size", 2) or 0
     parameters = inspect.signature(network.base_model.forward).parameters
     return any(types) and kinds > max(types) and "token_type_ids" in parameters

@@ -1,7 +1,7 @@
-"""The last layer for the first token alone, where the head reads no other.
+"""The last layer for the first token alone, if the head reads no other.
 
 A BERT-like head reads the first token's vector, so the last layer needs the keys and values of every token, and
-everything else of one. For 6 layers that leaves out about an eighth of the multiplications, for 12 a sixteenth.
+everything else of only one. For 6 layers that leaves out about an eighth of the multiplications, for 12 a sixteenth.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class FirstTokenLayer(nn.Module):
 
     Args:
         layer: The layer of transformers, whose weights it uses.
-        returns_tuple: As transformers 4 has it; a layer of transformers 5 returns the tensor.
+        returns_tuple: Whether it returns a tuple, as in transformers 4; in transformers 5 it returns the tensor.
     """
 
     def __init__(self, layer: nn.Module, *, returns_tuple: bool) -> None:
@@ -56,10 +56,10 @@ class FirstTokenLayer(nn.Module):
 
 
 def shorten_last_layer(network: Any) -> bool:
-    """Replace the last layer where that changes nothing but the time.
+    """Replace the last layer if that changes nothing but the time.
 
     Only layers of transformers' own that are built like BERT's are touched, and the change stays only if, for two probe
-    rows, one of them padded, the layer's first vectors in fp32 and the model's logits stay what they were.
+    rows, one of them padded, the layer's first vectors in fp32 and the model's logits stay the same.
 
     Args:
         network: A sequence-classification model of transformers, in evaluation mode; changed in place.
@@ -82,8 +82,8 @@ def shorten_last_layer(network: Any) -> bool:
         same = _equals_whole_layer(short, args, kwargs) and torch.allclose(
             _probe(network), before, rtol=0, atol=_tolerance(network) * (1 + before.abs().max().item())
         )
-    except Exception as error:  # a layer that only looked the part
-        logger.info("the last layer of %s stays whole: %s", type(network).__name__, error)
+    except Exception as error:  # a layer that only looks like BERT's
+        logger.info("the last layer of %s is not shortened: %s", type(network).__name__, error)
         same = False
     if not same:
         layers[-1] = layer

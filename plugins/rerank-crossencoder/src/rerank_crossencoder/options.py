@@ -1,4 +1,4 @@
-"""What a user may set; imported without anything heavy."""
+"""The backend's options; imports no heavy library."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from rerank_torch import TorchOptions
 
 
 class CrossEncoderOptions(TorchOptions):
-    """Options of the backend ``cross-encoder``, beside those of every torch backend.
+    """Options of the backend ``cross-encoder``, besides those of every torch backend.
 
     ``max_length`` is by default the model's own limit, at most 1,024; ``query_max_length`` is three quarters of it
-    (FlagEmbedding 1.4.2). A longer query is cut with a warning; beside the query only the document is cut.
+    (FlagEmbedding 1.4.2). A longer query is cut with a warning; otherwise only the document is cut.
 
     Args:
-        query_instruction_for_rerank: Said with every query, such as ``"A: "``; None adds nothing.
-        query_instruction_format: How instruction and query become one text: two places marked ``{}``.
-        passage_instruction_for_rerank: Said with every document.
+        query_instruction_for_rerank: Joined with every query, such as ``"A: "``; None adds nothing.
+        query_instruction_format: How instruction and query become one text; must have two places marked ``{}``.
+        passage_instruction_for_rerank: Joined with every document.
         passage_instruction_format: How instruction and document become one text.
     """
 
@@ -28,11 +28,13 @@ class CrossEncoderOptions(TorchOptions):
     @field_validator("query_instruction_format", "passage_instruction_format")
     @classmethod
     def _two_places(cls, value: str) -> str:
-        value = value.replace("\\n", "\n")  # written so on command lines, as FlagEmbedding reads it
+        value = value.replace("\\n", "\n")  # command lines pass a newline like this; FlagEmbedding reads it too
         try:
             filled = value.format("\x00", "\x01")
         except (IndexError, KeyError, ValueError):
             filled = ""
         if filled.count("\x00") != 1 or filled.count("\x01") != 1:
-            raise ValueError("a format has two places marked {}, for the instruction and the text, such as '{}{}'")
+            raise ValueError(
+                "a format must have two places marked {}, for the instruction and the text, such as '{}{}'"
+            )
         return value

@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 
 class CrossEncoder(GroupScorer):
-    """Scores pairs with a sequence-classification model: one output is the logit, two are a log-odds.
+    """Scores pairs with a sequence-classification model: one output is the logit, two give the log-odds.
 
     Args:
         model: Where the checkpoint is.
@@ -53,7 +53,7 @@ class CrossEncoder(GroupScorer):
         self.runner = Runner(start, options, Padding(pad_id))
 
     def score_group(self, requests: Sequence[Request]) -> Iterator[Scores]:
-        """Score requests that share their options, in one go."""
+        """Score requests with the same options together."""
         options = requests[0].options
         assert isinstance(options, CrossEncoderOptions)
         pairs = self._encode(requests, options)
@@ -107,6 +107,6 @@ def _texts(request: Request, options: CrossEncoderOptions) -> list[str]:
     query, documents = request.query, [document.text for document in request.documents]
     if options.query_instruction_for_rerank is not None:
         query = options.query_instruction_format.format(options.query_instruction_for_rerank, query)
-    if (said := options.passage_instruction_for_rerank) is not None:
-        documents = [options.passage_instruction_format.format(said, text) for text in documents]
+    if (instruction := options.passage_instruction_for_rerank) is not None:
+        documents = [options.passage_instruction_format.format(instruction, text) for text in documents]
     return [query, *documents]

@@ -1,4 +1,4 @@
-"""What the network plugins share; it registers no backend of its own.
+"""What the network plugins share; it registers no backend.
 
 The names here import without httpx, so that a plugin can describe itself in milliseconds; the other modules are
 imported when a model loads.

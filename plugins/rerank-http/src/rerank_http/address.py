@@ -1,4 +1,4 @@
-"""Addresses: a path added to one, another path beside it, and what a message shows of it."""
+"""Addresses: how a path is appended or replaced, and what messages show."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 
 def join(base: str, path: str) -> str:
-    """``base`` with ``path`` at its end, sharing what stands in both: ``http://h/v1`` and ``/v1/rerank``."""
+    """``base`` with ``path`` appended; ``http://h/v1`` and ``/v1/rerank`` share their ``/v1``."""
     parts = urlsplit(base)
     own = [part for part in parts.path.split("/") if part]
     added = [part for part in path.split("/") if part]
@@ -18,11 +18,11 @@ def join(base: str, path: str) -> str:
 
 
 def sibling(url: str, path: str, other: str) -> str:
-    """The address of ``other`` on the server where ``path`` is at ``url``."""
+    """The address of ``other`` on the server that has ``path`` at ``url``."""
     parts = urlsplit(url)
     return urlunsplit(parts._replace(path=parts.path.removesuffix(path) + other))
 
 
 def without_query(url: str) -> str:
-    """An address as messages show it: a query may hold a key."""
+    """An address as messages show it: without its query, which may contain a key."""
     return urlunsplit(urlsplit(url)._replace(query=""))

@@ -1,4 +1,4 @@
-"""Responses kept in a SQLite file, shared by threads and processes, bounded, the oldest dropped first."""
+"""A bounded SQLite file of responses, shared by threads and processes; the oldest are deleted first."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PAGE: Final = 4096
 _PATIENCE: Final = 5.0
 """Seconds to wait for another process's write."""
 _CREDENTIALS: Final = ("auth", "key", "token", "secret", "cookie", "password", "signature")
-"""Words in the names of headers that say who asks, not what."""
+"""Words in the names of headers that identify the caller, not the request."""
 
 
 class ResponseCache:
@@ -77,14 +77,14 @@ def without_credentials(headers: Mapping[str, str]) -> dict[str, str]:
 class CacheFile:
     """A file of JSON values by key. A file that cannot be read or written costs its values, never the call.
 
-    It is checked at once and opened with the first use, so that where nothing was asked there is nothing to close.
+    It is checked at once and opened on first use, so that an unused cache needs no closing.
 
     Args:
-        path: The file; made where it is missing.
-        max_bytes: The file's size stays within this.
+        path: The file; created if it is missing.
+        max_bytes: The file's maximum size.
 
     Raises:
-        InvalidOptionsError: The file cannot be made, or holds something else.
+        InvalidOptionsError: The file cannot be created, or contains something else.
     """
 
     def __init__(self, path: Path, max_bytes: int) -> None:
@@ -98,14 +98,14 @@ class CacheFile:
             self._connect().close()
         except (OSError, sqlite3.Error) as error:
             raise InvalidOptionsError(
-                f"cache {self._path} cannot be used ({error}): name a file that is not there yet, in a folder you may write"
+                f"cache {self._path} cannot be used ({error}): name a new file in a writable folder"
             ) from error
 
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self._path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
         try:
             connection.execute(f"PRAGMA page_size = {_PAGE}")
-            connection.execute("PRAGMA journal_mode = WAL")  # writes wait for no disk, readers for no writer
+            connection.execute("PRAGMA journal_mode = WAL")  # writes do not wait for the disk, nor readers for writers
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute("PRAGMA wal_autocheckpoint = 64")
             connection.execute("CREATE TABLE IF NOT EXISTS responses (key TEXT PRIMARY KEY, value TEXT NOT NULL)")
@@ -123,7 +123,7 @@ class CacheFile:
         return self._connection
 
     def get(self, key: str) -> Any:
-        """The value kept under a key; None where there is none, or it is not JSON."""
+        """The value stored under a key; None if there is none, or it is not JSON."""
         try:
             with (
                 self._lock,
@@ -142,7 +142,7 @@ class CacheFile:
             return None
 
     def put(self, key: str, value: Any) -> None:
-        """Keep a value under a key, dropping the oldest where the file is full."""
+        """Store a value under a key; if the file is full, the oldest values are deleted."""
         try:
             with self._lock:
                 connection = self._opened()
@@ -157,7 +157,7 @@ class CacheFile:
             logger.warning("cache %s cannot be written: %s", self._path, error)
 
     def close(self) -> None:
-        """Close the file; what comes later finds it closed."""
+        """Close the file; a later use only logs a warning."""
         with self._lock:
             self._closed = True
             if self._connection is not None:
@@ -165,7 +165,7 @@ class CacheFile:
 
 
 def _insert(connection: sqlite3.Connection, key: str, value: str) -> bool:
-    """Whether a row was written; False where the file is full."""
+    """Whether a row was written; False if the file is full."""
     try:
         connection.execute("INSERT OR REPLACE INTO responses VALUES (?, ?)", (key, value))
     except sqlite3.OperationalError as error:

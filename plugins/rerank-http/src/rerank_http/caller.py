@@ -1,4 +1,4 @@
-"""One service, asked: pace → turn → attempt → retry → failure, within a call's deadline."""
+"""Requests to one service: pace → turn → attempt → retry → failure, within a call's deadline."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ class Tally:
     """What one call cost, summed over its requests.
 
     Args:
-        requests: Attempts sent.
-        retries: Those of them that were not a request's first.
+        requests: Attempts made.
+        retries: Attempts after a request's first.
         cached: Requests answered by the cache.
         usage: What the service bills, by name.
-        last: How the latest attempt failed; None where it did not.
+        last: How the latest attempt failed; None if it did not.
     """
 
     requests: int = 0
@@ -43,14 +43,14 @@ class Tally:
 
 
 class Call:
-    """One call: how patient it is, when it must end, and what it cost.
+    """One call: its options, its deadline and what it cost.
 
     Args:
-        options: Its deadline starts now.
-        tally: Where its costs are counted; None starts from nothing.
+        options: The call's options; their deadline starts now.
+        tally: Counts what it costs; None starts at zero.
 
     Attributes:
-        ends: When its deadline is, by the monotonic clock.
+        ends: The deadline, by the monotonic clock.
     """
 
     def __init__(self, options: HttpOptions, tally: Tally | None = None) -> None:
@@ -67,15 +67,15 @@ class Call:
 class Caller:
     """A service with everything that its requests share. Its coroutines all run on one event loop.
 
-    Every request belongs to a `Call`, whose work `within_deadline` runs and in which each `ask` is one request.
+    Every request belongs to a `Call`: `within_deadline` runs the call's work, and each `ask` in it is one request.
 
     Args:
-        name: What errors call the service.
+        name: The service's name in errors.
         url: Where its requests go.
-        options: The construction's options.
+        options: The options given at construction.
         key: The key, or None.
         authorize: The headers that carry the key.
-        headers: Of every request, beside the key's; the user's own replace both.
+        headers: Sent with every request besides the key's; the user's own replace both.
         expected: What should answer at the address, such as ``a rerank service``.
         key_hint: How to set a key, such as ``set COHERE_API_KEY or pass api_key=``.
 
@@ -83,8 +83,8 @@ class Caller:
         url: Where its requests go.
         cache: What it answered before.
         client: The connection pool, with the user's timeouts, proxy and certificates.
-        headers: Of every request, with lower-case names.
-        secrets: What no message shows; add to them what is fetched later.
+        headers: Sent with every request, with lower-case names.
+        secrets: What no message shows; add those that are fetched later.
 
     Raises:
         InvalidOptionsError: The cache or ``ca_file`` cannot be used.
@@ -119,10 +119,10 @@ class Caller:
         self._closing = False
 
     async def within_deadline(self, work: Coroutine[Any, Any, T], call: Call) -> T:
-        """What a call's work returns, if it ends in time.
+        """Run a call's work and return its result.
 
         Raises:
-            ProviderError: The caller was closed meanwhile.
+            ProviderError: The caller was closed in the meantime.
             ProviderTimeoutError: The deadline passed.
         """
         try:
@@ -151,13 +151,13 @@ class Caller:
     async def ask(
         self, body: Mapping[str, Any], call: Call, *, send: Sender | None = None, tokens: float = 0.0
     ) -> Reply:
-        """The reply to one request: attempts that may succeed later are repeated, and each waits for its turn.
+        """The reply to one request: failed attempts are repeated if another may succeed, and each waits for its turn.
 
         Args:
             body: What to send.
             call: The call that it belongs to.
             send: How to send; None posts JSON to the service's address.
-            tokens: The request's size, as `rerank_http.pace.estimate_tokens` counts.
+            tokens: The request's size, as `rerank_http.pace.estimate_tokens` counts it.
 
         Returns:
             A reply with a status from 200 to 299 and JSON in its body.
@@ -231,12 +231,12 @@ class Caller:
 
     def _closed(self) -> ProviderError:
         return ProviderError(
-            f"this reranker was closed while {self._name} was asked: close it after its last call",
+            f"this reranker was closed during a request to {self._name}: close it after its last call",
             provider=self._name,
         )
 
     async def aclose(self) -> None:
-        """Cancel what is under way, and close every connection and the cache."""
+        """Cancel pending requests, and close every connection and the cache."""
         self._closing = True
         for task in self._under_way:
             task.cancel()

@@ -32,11 +32,11 @@ class Failure:
     """One failed attempt.
 
     Args:
-        what: What happened, following the provider's name.
+        what: What happened; follows the provider's name.
         step: What to do next.
         kind: The error it becomes.
         status: The HTTP status, if a response came.
-        request_id: The provider's own identifier, if it sent one.
+        request_id: The provider's identifier, if it sent one.
         wait: Seconds that the provider asks to wait.
         transient: Whether another attempt may help.
     """
@@ -50,7 +50,7 @@ class Failure:
     transient: bool = False
 
     def error(self, provider: str, attempts: int) -> ProviderError:
-        """The typed error, after so many attempts."""
+        """The typed error after this many attempts."""
         details = [f"request {self.request_id}"] if self.request_id else []
         details += [f"{attempts} attempts"] if attempts > 1 else []
         more = f" ({', '.join(details)})" if details else ""
@@ -71,11 +71,11 @@ class AttemptError(Exception):
 
 
 def of_reply(reply: Reply, secrets: Secrets, *, expected: str, key_hint: str) -> Failure | None:
-    """What is wrong with a reply as a whole; None where its body may hold an answer.
+    """What is wrong with a reply as a whole; None if its body may contain an answer.
 
     Args:
-        reply: What came back.
-        secrets: What no message may show.
+        reply: The reply.
+        secrets: What messages must not show.
         expected: What should answer at the address, such as ``a rerank service``.
         key_hint: How to set a key, such as ``set COHERE_API_KEY or pass api_key=``.
     """
@@ -84,7 +84,7 @@ def of_reply(reply: Reply, secrets: Secrets, *, expected: str, key_hint: str) ->
     request_id = _request_id(reply, secrets)
     if 200 <= reply.status < 300:
         return Failure(
-            what=f"answered {reply.status} with {_no_json(reply, secrets)}",
+            what=f"answered {reply.status} with {_not_json(reply, secrets)}",
             step=f"check url= and that {expected} answers there",
             status=reply.status,
             request_id=request_id,
@@ -103,11 +103,11 @@ def of_reply(reply: Reply, secrets: Secrets, *, expected: str, key_hint: str) ->
 
 
 def of_answer(problem: str, reply: Reply, secrets: Secrets) -> Failure:
-    """An answer that cannot be used: what is wrong with it, and the provider's own message where it sent one."""
+    """An answer that cannot be used: what is wrong with it, and the provider's message if it sent one."""
     message = message_of(reply, secrets) if isinstance(reply.body, Mapping) else ""
     return Failure(
         what=f"answered {reply.status}, but {secrets.hide(problem)[:_LONGEST]}{f'; it says: {message}' if message else ''}",
-        step="check the model and the options, and that url= and the provider belong together",
+        step="check the model and the options, and that url= belongs to the provider",
         status=reply.status,
         request_id=_request_id(reply, secrets),
     )
@@ -115,44 +115,44 @@ def of_answer(problem: str, reply: Reply, secrets: Secrets) -> Failure:
 
 def of_exception(error: httpx.HTTPError, url: str, secrets: Secrets) -> Failure:
     """A request to which no whole response came."""
-    said = secrets.hide(f"{type(error).__name__}: {error}".rstrip(": "))[:_LONGEST]
+    detail = secrets.hide(f"{type(error).__name__}: {error}".rstrip(": "))[:_LONGEST]
     if isinstance(error, httpx.ConnectTimeout):
         return Failure(
-            what=f"could not be reached in time at {without_query(url)} ({said})",
+            what=f"could not be reached in time at {without_query(url)} ({detail})",
             step="check url= and the network, or raise connect_timeout",
             kind=ProviderTimeoutError,
             transient=True,
         )
     if isinstance(error, httpx.TimeoutException):
         return Failure(
-            what=f"stopped answering ({said})",
+            what=f"stopped answering ({detail})",
             step="try again later, send fewer documents (batch_size=), or raise read_timeout",
             kind=ProviderTimeoutError,
             transient=True,
         )
-    if _is_distrust(error):
+    if _is_untrusted(error):
         return Failure(
-            what=f"has a certificate that is not trusted at {without_query(url)} ({said})",
-            step="check url=, or pass ca_file= with the certificates of your own authority",
+            what=f"has an untrusted certificate at {without_query(url)} ({detail})",
+            step="check url=, or pass ca_file= with the certificates of your authority",
         )
     if isinstance(error, httpx.TransportError):
         return Failure(
-            what=f"could not be reached, or broke off, at {without_query(url)} ({said})",
+            what=f"could not be reached, or broke the connection, at {without_query(url)} ({detail})",
             step="check url=, the network and that the service runs, or try again later",
             transient=True,
         )
-    return Failure(what=f"sent what cannot be decoded ({said})", step="report it to the provider")
+    return Failure(what=f"sent a response that cannot be decoded ({detail})", step="report it to the provider")
 
 
 def message_of(reply: Reply, secrets: Secrets) -> str:
-    """The provider's own message, in one line and without secrets; empty where there is none."""
+    """The provider's own message, in one line and without secrets; empty if there is none."""
     found = _message_in(reply.body) if reply.text is None else _page(reply.text)
     text = " ".join(secrets.hide(found).split())
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 
 
 def _message_in(body: Any) -> str:
-    """The first message in a JSON body, at any of the places that providers use."""
+    """The first message in a JSON body, in any of the fields that providers use."""
     if isinstance(body, str):
         return body
     if isinstance(body, list):
@@ -167,24 +167,24 @@ def _page(text: str) -> str:
     return title[1] if title else text
 
 
-def _no_json(reply: Reply, secrets: Secrets) -> str:
+def _not_json(reply: Reply, secrets: Secrets) -> str:
     text = (reply.text or "").lstrip()
     if not text:
-        return "nothing in place of JSON"
-    kind = "HTML" if text.startswith("<") else "no whole JSON" if text[0] in "{[" else "text"
+        return "nothing instead of JSON"
+    kind = "HTML" if text.startswith("<") else "incomplete JSON" if text[0] in "{[" else "text"
     page = " ".join(secrets.hide(_page(text)).split())[:80]
-    return f"{kind} in place of JSON ({page!r})"
+    return f"{kind} instead of JSON ({page!r})"
 
 
 def _kind_and_step(status: int, key_hint: str) -> tuple[type[ProviderError], str]:
     if status in (401, 403):
-        return AuthenticationError, f"{key_hint}, and check what the key may do"
+        return AuthenticationError, f"{key_hint}, and check the key's permissions"
     if status == 429:
         return RateLimitError, "wait, lower max_concurrency, or set requests_per_minute or tokens_per_minute"
     if status in (408, 504):
         return ProviderTimeoutError, "try again later, or send fewer documents (batch_size=)"
     if status >= 500:
-        return ProviderError, "try again later, or look at the provider's status page"
+        return ProviderError, "try again later, or check the provider's status page"
     if 300 <= status < 400:
         return ProviderError, "redirects are not followed: give the final address as url="
     steps = {
@@ -202,7 +202,7 @@ def _request_id(reply: Reply, secrets: Secrets) -> str | None:
     return None if found is None else secrets.hide(found)[:100]
 
 
-def _is_distrust(error: BaseException | None) -> bool:
+def _is_untrusted(error: BaseException | None) -> bool:
     while error is not None:
         if isinstance(error, ssl.SSLCertVerificationError):
             return True
@@ -232,7 +232,7 @@ def wait_of(headers: Mapping[str, str], now: float) -> float | None:
 
 
 def _number(text: str | None) -> float | None:
-    """A number from 0 up; None where it is none."""
+    """A number of at least 0; None if the text is not one."""
     return float(text) if text is not None and re.fullmatch(r"\s*\d{1,15}(\.\d*)?\s*", text) else None
 
 

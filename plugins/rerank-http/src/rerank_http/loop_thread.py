@@ -1,7 +1,7 @@
 """One event loop on a thread of its own, so that the asynchronous code serves every caller.
 
-Callers with and without an event loop, in several threads or in several `asyncio.run` calls in turn, share the one
-connection pool that lives here.
+Callers with and without an event loop, in several threads or in successive `asyncio.run` calls, share its one
+connection pool.
 """
 
 from __future__ import annotations
@@ -45,15 +45,15 @@ class LoopThread:
             return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def close(self, last: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Run ``last``, cancel what it leaves under way, and end the thread; nothing where the thread never started."""
-        if self.pid != os.getpid():  # after a fork: the lock may be another thread's, the loop runs nowhere
+        """Run ``last``, cancel what still runs, and end the thread; does nothing if the thread never started."""
+        if self.pid != os.getpid():  # after a fork: another thread may hold the lock, and no thread runs the loop
             return
-        with self._lock:  # whatever was submitted before is under way by then, and nothing can be after
+        with self._lock:  # what was submitted before runs by then, and nothing can follow
             self._closed, loop, thread = True, self._loop, self._thread
         if loop is None or thread is None:
             return
         loop.call_soon_threadsafe(lambda: loop.create_task(_finish(loop, last)))
-        if thread is not threading.current_thread():  # the garbage collector may call from anywhere
+        if thread is not threading.current_thread():  # the garbage collector may call from any thread
             thread.join()
 
 
@@ -74,5 +74,5 @@ async def _finish(loop: asyncio.AbstractEventLoop, last: Callable[[], Coroutine[
         tasks = (tasks | asyncio.all_tasks()) - {asyncio.current_task()}
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)  # also those that ended meanwhile, and nobody waits for
+        await asyncio.gather(*tasks, return_exceptions=True)  # also those that ended meanwhile and that no one awaits
         loop.stop()

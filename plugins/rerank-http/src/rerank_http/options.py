@@ -1,4 +1,4 @@
-"""What a user may set for any service: where it is, who asks, how patiently, how often."""
+"""The options of every service: its address, key, timeouts, retries, limits and cache."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ class HttpOptions(Options):
     """Core's options and those of every backend that asks a service over HTTP.
 
     Args:
-        api_key: Takes precedence over the service's own variables, which ``rerank list-backends`` names.
-        url: The server's address; the service's own path is added where it is missing.
-        base_url: Another name of ``url``.
+        api_key: Takes precedence over the service's environment variables, which ``rerank list-backends`` lists.
+        url: The server's address; the service's path is appended if it is missing.
+        base_url: Another name for ``url``.
         headers: Sent with every request; their values are kept secret, and left out of pickles.
-        proxy: Address of an HTTP proxy; without it, ``HTTPS_PROXY`` and its siblings are honoured.
-        ca_file: A file of certificates to trust in place of the usual ones. Verification is always on.
+        proxy: Address of an HTTP proxy; by default ``HTTPS_PROXY`` and related variables apply.
+        ca_file: A file of certificates to trust instead of the usual ones. Verification is always on.
         connect_timeout: Seconds to wait for a connection.
-        read_timeout: Seconds to wait for each next part of an answer.
-        deadline: Seconds a call may take in all: waiting its turn, requests, and retries.
-        max_retries: Retries per request, at most.
+        read_timeout: Seconds to wait for the next part of an answer.
+        deadline: Seconds that a call may take in total: waiting for its turn, requests, and retries.
+        max_retries: At most this many retries per request.
         backoff: Upper bound of the random wait before the first retry, in seconds; it doubles with each retry.
         max_backoff: Upper bound of that doubling, in seconds.
-        retry_budget: Retries per request that the whole reranker may make in the long run, so that an outage is not
-            amplified; a reserve of 20 covers short ones.
-        max_concurrency: Requests under way at once, and connections kept.
-        requests_per_minute: Sent at most, evenly spread; None is no limit.
-        tokens_per_minute: Sent at most, estimated at four bytes per token and corrected by the usage reported.
-        cache: File to keep answers in; equal requests are then sent once. It holds no requests and no keys.
-        cache_max_bytes: Size of that file; the oldest answers go first.
+        retry_budget: Retries per request that the whole reranker may make on average, so that retries do not amplify an
+            outage; a reserve of 20 covers short ones.
+        max_concurrency: At most this many simultaneous requests, and connections kept.
+        requests_per_minute: At most this many, evenly spread; None sets no limit.
+        tokens_per_minute: At most this many, estimated at four bytes per token and corrected by the reported usage.
+        cache: File to store answers in, so that equal requests are sent once. It contains no requests and no keys.
+        cache_max_bytes: Maximum size of that file; the oldest answers are deleted first.
     """
 
     api_key: Reload[SecretStr | None] = None
@@ -67,7 +67,7 @@ class HttpOptions(Options):
             return None
         parts = urlsplit(given)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError("an address starts with http:// or https:// and a host")
+            raise ValueError("an address must start with http:// or https:// and a host")
         if parts.username is not None or parts.password is not None:
             raise ValueError(
                 "an address with a user or password in it would show in logs: use api_key= or headers=, "
@@ -81,10 +81,10 @@ class HttpOptions(Options):
         for name, value in given.items():
             text = value.get_secret_value()
             if not name.isascii() or not name.replace("-", "").replace("_", "").isalnum():
-                raise ValueError(f"{name!r} is no name of a header")
+                raise ValueError(f"{name!r} is not a valid header name")
             if not text.isascii() or not text.isprintable() or text != text.strip():
                 raise ValueError(
-                    f"the value of {name} has white space at its ends, or characters that no header can carry"
+                    f"the value of {name} has white space at its ends, or characters that a header cannot contain"
                 )
         return dict(given)
 
@@ -93,7 +93,7 @@ class HttpOptions(Options):
     def _is_a_key(cls, given: SecretStr | None) -> SecretStr | None:
         text = "" if given is None else given.get_secret_value()
         if not text.isascii() or not text.isprintable() or text != text.strip():
-            raise ValueError("the key has white space at its ends, or characters that no header can carry")
+            raise ValueError("the key has white space at its ends, or characters that a header cannot contain")
         return given if text else None
 
     @model_validator(mode="after")

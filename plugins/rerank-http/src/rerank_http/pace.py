@@ -1,4 +1,4 @@
-"""The client's own limits: requests under way at once, and requests and tokens per minute, evenly spread."""
+"""The client's own limits: simultaneous requests, and requests and tokens per minute, evenly spread."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ class Pace:
 
 
 class LateTurnError(Exception):
-    """A turn would come after the deadline.
+    """A turn comes only after the deadline.
 
     Args:
-        seconds: How long it would take to come.
+        seconds: The wait until the turn.
     """
 
     def __init__(self, seconds: float) -> None:
-        super().__init__(f"its turn comes in {seconds:.1f} s by the limit set per minute")
+        super().__init__(f"its turn comes in {seconds:.1f} s under the limit per minute")
 
 
 class Turns:
     """Whose turn it is to send: first come, first served.
 
     Args:
-        options: How much may be under way at once, and pass per minute.
+        options: ``max_concurrency``, ``requests_per_minute`` and ``tokens_per_minute`` are read.
     """
 
     def __init__(self, options: HttpOptions) -> None:
@@ -55,10 +55,10 @@ class Turns:
 
     @asynccontextmanager
     async def turn(self, tokens: float, ends: float) -> AsyncIterator[None]:
-        """Wait for a turn, and keep a place while the request is under way.
+        """Wait for a turn, and keep a place while the request runs.
 
         Args:
-            tokens: The request's size, as `estimate_tokens` counts.
+            tokens: The request's size, as `estimate_tokens` counts it.
             ends: The deadline, by the monotonic clock.
 
         Raises:
@@ -76,7 +76,7 @@ class Turns:
             yield
 
     def correct(self, tokens: float) -> None:
-        """Count tokens that a request had beyond its estimate; negative where it had fewer."""
+        """Count tokens that a request had beyond its estimate; negative if it had fewer."""
         self._tokens.take(tokens)
 
 
@@ -86,15 +86,15 @@ def estimate_tokens(text: str) -> float:
 
 
 def share(tokens: float, options: HttpOptions) -> float:
-    """How much of what may wait at once a request takes up, where requests are sent ahead of their need.
+    """The share of a full queue that a request takes up, for callers that send requests ahead.
 
-    One in all is as many as may be under way at once, or as can have their turn within half of the deadline.
+    A full queue has as many requests as may run at once, or as get their turn within half of the deadline.
 
     Args:
-        tokens: The request's size, as `estimate_tokens` counts.
-        options: How much may be under way at once, and pass per minute.
+        tokens: The request's size, as `estimate_tokens` counts it.
+        options: ``deadline``, ``max_concurrency``, ``requests_per_minute`` and ``tokens_per_minute`` are read.
     """
-    turns = options.deadline / 120  # minutes in half of it
+    turns = options.deadline / 120  # half of it, in minutes
     shares = [1 / options.max_concurrency]
     if options.requests_per_minute is not None:
         shares.append(1 / (options.requests_per_minute * turns))

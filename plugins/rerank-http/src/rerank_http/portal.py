@@ -1,4 +1,4 @@
-"""From any thread or event loop to one asynchronous service."""
+"""Access to one asynchronous service from any thread or event loop."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ T = TypeVar("T")
 
 
 class Closable(Protocol):
-    """What a portal leads to."""
+    """The service behind a portal."""
 
     async def aclose(self) -> None:
-        """Cancel what is under way and close everything; called once, where anything was ever asked."""
+        """Cancel pending work and close everything; called once, if the service was ever used."""
         ...
 
 
@@ -27,10 +27,10 @@ S = TypeVar("S", bound=Closable)
 
 
 class Portal(Generic[S]):
-    """A service on an event loop thread of its own, opened again in a forked child, and closed when it is forgotten.
+    """A service on its own event loop thread, opened again in a forked child, and closed when it is garbage-collected.
 
     Args:
-        open_service: Makes the service; called at once, and in every forked child that uses it.
+        open_service: Creates the service; called at once, and in every forked child that uses it.
     """
 
     def __init__(self, open_service: Callable[[], S]) -> None:
@@ -58,12 +58,12 @@ class Portal(Generic[S]):
         self._close()
 
     async def aclose(self) -> None:
-        """As `close`, without blocking the event loop."""
+        """Like `close`, without blocking the event loop."""
         await asyncio.to_thread(self._close)
 
 
 def result_of(future: concurrent.futures.Future[T]) -> T:
-    """What a future returns; an interrupt while it is waited for cancels it."""
+    """What a future returns; interrupting the wait cancels it."""
     try:
         return future.result()
     except BaseException:

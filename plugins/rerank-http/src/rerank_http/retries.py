@@ -1,4 +1,4 @@
-"""When to try again, how long to wait before, and when to stop: one policy for every service."""
+"""When to try again, how long to wait first, and when to stop: one policy for every service."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from rerank_http.options import HttpOptions
 logger = logging.getLogger(__name__)
 
 _RESERVE: Final = 20.0
-"""Retries that are free of the budget's ratio, so that a single caller can outlast a short fault."""
+"""Retries beyond the budget's ratio, so that a single caller can get through a short fault."""
 
 
 class RetryBudget(stop_base):
     """Tokens that requests earn and retries spend: in an outage, retries are a fraction of the requests.
 
-    As tenacity's ``stop`` it has to be asked last: where it does not stop, it has spent a token.
+    It must be the last of tenacity's ``stop`` conditions: if it does not stop, it has spent a token.
 
     Args:
         ratio: Tokens that each request earns; a retry costs one.
@@ -33,11 +33,11 @@ class RetryBudget(stop_base):
         self.tokens = _RESERVE
 
     def earn(self) -> None:
-        """A request was made for the first time."""
+        """Count the first attempt of a request."""
         self.tokens = min(_RESERVE, self.tokens + self._ratio)
 
     def __call__(self, retry_state: RetryCallState) -> bool:
-        """Whether no retry is left; spends one where there is."""
+        """Whether no retry is left; if one is, it is spent."""
         if self.tokens < 1:
             return True
         self.tokens -= 1
@@ -48,9 +48,9 @@ def retrying(options: HttpOptions, budget: RetryBudget, seconds_left: float) -> 
     """Tenacity's loop for one request.
 
     Args:
-        options: How often and how patiently.
+        options: ``max_retries``, ``backoff`` and ``max_backoff`` are read.
         budget: Shared by all requests of a reranker.
-        seconds_left: A retry that could not start before then is not waited for.
+        seconds_left: Until the deadline; a retry that could only start later is not made.
     """
 
     def wait(state: RetryCallState) -> float:

@@ -1,4 +1,4 @@
-"""The key of a service: from the options, else from the service's own variables; and keeping it out of sight."""
+"""The key of a service, from the options or the service's environment variables, and how messages hide it."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from rerank import AuthenticationError
 from rerank_http.options import HttpOptions
 
 _SHORTEST: Final = 4
-"""Shorter values are words that any message may have."""
+"""Shorter values may occur in any message."""
 
 
 def read_key(options: HttpOptions, variables: Sequence[str], *, service: str) -> str | None:
-    """The key that the user gave or the environment holds; None where there is none.
+    """The key from the options or the environment; None if there is none.
 
     Args:
         options: Their ``api_key`` takes precedence.
         variables: Environment variables that may hold the key; the first one set wins.
-        service: What errors call the service.
+        service: The service's name in errors.
 
     Raises:
         AuthenticationError: A variable's value cannot be sent in a header.
@@ -30,7 +30,7 @@ def read_key(options: HttpOptions, variables: Sequence[str], *, service: str) ->
         if key := os.environ.get(variable, "").strip():
             if not key.isascii() or not key.isprintable():
                 raise AuthenticationError(
-                    f"the key in {variable} has characters that no header can carry: set it again", provider=service
+                    f"the key in {variable} has characters that a header cannot contain: set it again", provider=service
                 )
             return key
     return None

@@ -21,13 +21,13 @@ _IDLE: Final = 30.0
 
 
 class Lanes(httpx.AsyncBaseTransport):
-    """Connections, the one used last taken first, and idle ones closed.
+    """Connections, of which the most recently used is taken first, and idle ones are closed.
 
-    Each is a pool of one: httpcore's own pool looks at all its connections for each of them at every request, which at
-    64 of them costs ten times the request. How many there can be is bounded by who may send at once.
+    Each is a pool of one. httpcore's own pool compares all its connections with each other at every request, which with
+    64 of them takes ten times as long as the request. The limit on simultaneous requests also bounds the connections.
 
     Args:
-        open_lane: Makes a transport for one connection.
+        open_lane: Creates a transport for one connection.
     """
 
     def __init__(self, open_lane: Callable[[], httpx.AsyncBaseTransport]) -> None:
@@ -64,7 +64,7 @@ class Lanes(httpx.AsyncBaseTransport):
 
 
 class _Lent(httpx.AsyncByteStream):
-    """A response's body, whose connection is given back when it is closed."""
+    """A response's body, which gives its connection back when it is closed."""
 
     def __init__(self, stream: httpx.AsyncByteStream, give_back: Callable[[], Awaitable[None]]) -> None:
         self._stream, self._give_back = stream, give_back
@@ -87,7 +87,7 @@ def open_pool(options: HttpOptions, url: str) -> httpx.AsyncClient:
 
     Args:
         options: The construction's options.
-        url: The service's address, which the environment may want to reach through a proxy.
+        url: The service's address, for which the environment may set a proxy.
 
     Raises:
         InvalidOptionsError: ``ca_file`` cannot be read.
@@ -119,12 +119,12 @@ def _certificates(options: HttpOptions) -> ssl.SSLContext:
 
 @cache
 def _usual_certificates() -> ssl.SSLContext:
-    """Read once per process: it takes longer than a request."""
+    """The default certificates, read once per process: that takes longer than a request."""
     return httpx.create_ssl_context()
 
 
 def _proxy_of_environment(url: str) -> str | None:
-    """What ``HTTPS_PROXY``, ``HTTP_PROXY``, ``ALL_PROXY`` and ``NO_PROXY`` say of an address."""
+    """The proxy that ``HTTPS_PROXY``, ``HTTP_PROXY``, ``ALL_PROXY`` and ``NO_PROXY`` set for an address."""
     parts = urlsplit(url)
     proxies = urllib.request.getproxies()
     if urllib.request.proxy_bypass(parts.hostname or ""):

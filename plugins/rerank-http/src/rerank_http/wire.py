@@ -18,8 +18,8 @@ class Reply:
     Args:
         status: The HTTP status.
         headers: Lower-case names.
-        body: The parsed JSON; None where it was not JSON.
-        text: The body as it came, where it was not JSON.
+        body: The parsed JSON; None if it was not JSON.
+        text: The body as text, if it was not JSON.
     """
 
     status: int
@@ -33,12 +33,12 @@ Sender: TypeAlias = Callable[[Mapping[str, Any]], Awaitable[Reply]]
 
 
 def bearer(key: str) -> Mapping[str, str]:
-    """The headers that carry a key almost everywhere."""
+    """The headers that most services read a key from."""
     return {"Authorization": f"Bearer {key}"}
 
 
 def merge_headers(*several: Mapping[str, str]) -> dict[str, str]:
-    """Headers with lower-case names, of which a later one replaces an earlier one of the same name in any case."""
+    """Headers with lower-case names; a later one replaces an earlier one of the same name, whatever its case."""
     return {name.lower(): value for headers in several for name, value in headers.items()}
 
 
@@ -48,7 +48,7 @@ def post_json(client: httpx.AsyncClient, url: str, headers: Mapping[str, str]) -
     Args:
         client: The connection pool.
         url: Where to post.
-        headers: Of every request.
+        headers: Sent with every request.
     """
     sent = merge_headers({"Content-Type": "application/json"}, headers)
 
@@ -64,7 +64,7 @@ def encode(body: Mapping[str, Any]) -> bytes:
 
 
 def as_reply(response: httpx.Response) -> Reply:
-    """A response with its JSON parsed, or its text where it is not JSON."""
+    """A response with its JSON parsed, or its text if it is not JSON."""
     headers = dict(response.headers)
     try:
         return Reply(status=response.status_code, headers=headers, body=json.loads(response.content))

@@ -1,4 +1,4 @@
-"""The backend ``nano``: one model, always there, run by ``rerank-onnx``."""
+"""The backend ``nano``: one model, always available, run by ``rerank-onnx``."""
 
 from __future__ import annotations
 

@@ -15,11 +15,11 @@ logger = logging.getLogger(__name__)
 _TORCH_WEIGHTS = re.compile(r"(.*/)?(pytorch_model|model)[^/]*\.(safetensors|bin)")
 
 _NODES = 8 << 20
-"""Bytes of a graph's file that are searched for an operator: its nodes stand ahead of its weights."""
+"""Bytes of a graph's file that are searched for an operator: its nodes come before its weights."""
 
 
 def claim(model: ModelRef) -> Claim:
-    """Claim FlashRank's names, and checkpoints with a graph; torch weights beside it leave the model to others."""
+    """Claim FlashRank's names, and checkpoints with a graph; with torch weights beside it, other backends may win."""
     if model.name in FLASHRANK:
         return Claim(Confidence.CERTAIN, "one of FlashRank's models")
     graphs = sorted(file for file in model.files if file.endswith(".onnx"))
@@ -55,7 +55,7 @@ def _batch_dependence(model: ModelRef, graphs: Sequence[str]) -> str:
     dynamic = [graph for graph in graphs if _mentions(model.fetch(graph), b"DynamicQuantizeLinear")]
     if not dynamic:
         return ""
-    return f" (dynamic int8 in {', '.join(dynamic)}: scores move with the batch; batch_size=1 holds them still)"
+    return f" (dynamic int8 in {', '.join(dynamic)}: scores depend on the batch; batch_size=1 keeps them the same)"
 
 
 def _mentions(file: Path, operator: bytes) -> bool:
@@ -64,11 +64,11 @@ def _mentions(file: Path, operator: bytes) -> bool:
 
 
 def load(model: ModelRef, options: OnnxOptions) -> Scorer:
-    """Load a graph and its tokenizer; a damaged download is fetched once more.
+    """Load a graph and its tokenizer; a damaged download is fetched again.
 
     Raises:
-        ModelLoadError: Files are missing or damaged, or the graph is no reranker.
-        InvalidOptionsError: ``file_name``, ``providers`` or ``session_options`` name what does not exist.
+        ModelLoadError: Files are missing or damaged, or the graph is not a reranker.
+        InvalidOptionsError: ``file_name``, ``providers`` or ``session_options`` name something that does not exist.
     """
     from rerank_onnx.checkpoint import DamagedCheckpointError, find_checkpoint
     from rerank_onnx.scorer import build_scorer

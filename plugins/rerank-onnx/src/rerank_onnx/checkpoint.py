@@ -21,7 +21,7 @@ _QUANTIZED: Final = re.compile(r"int8|uint8|quantized|_q4|bnb4", re.IGNORECASE)
 
 
 class DamagedCheckpointError(ModelLoadError):
-    """A file is there, and its content cannot be read."""
+    """A file exists, but its content cannot be read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,8 +31,8 @@ class Checkpoint:
     Args:
         graph: The ``.onnx`` file; external data lies beside it.
         tokenizer: Its ``tokenizer.json``.
-        config: Its ``config.json``; empty where there is none.
-        tokenizer_config: Its ``tokenizer_config.json``; empty where there is none.
+        config: Its ``config.json``; empty if there is none.
+        tokenizer_config: Its ``tokenizer_config.json``; empty if there is none.
     """
 
     graph: Path
@@ -42,7 +42,7 @@ class Checkpoint:
 
 
 def find_checkpoint(model: ModelRef, options: OnnxOptions, *, repair: bool = False) -> Checkpoint:
-    """Find, and download if need be, what a graph needs.
+    """Find, and download if necessary, what a graph needs.
 
     Args:
         model: Its name and where to look.
@@ -118,7 +118,7 @@ def _unpacked(model: ModelRef, *, repair: bool) -> Path:
             whole = next(path for path in (unpacked / model.name, unpacked) if _is_whole(path))
             _move(whole, folder, aside=Path(scratch) / "old", repair=repair)
     except (zipfile.BadZipFile, zlib.error, EOFError, StopIteration) as error:
-        raise DamagedCheckpointError(f"{archive} is no whole archive of {model.name}: fetch it again") from error
+        raise DamagedCheckpointError(f"{archive} is not a complete archive of {model.name}: fetch it again") from error
     except OSError as error:
         raise ModelLoadError(
             f"{model.name} cannot be unpacked into {folder} ({error.strerror}): pass a cache_dir= that can be written"
@@ -127,7 +127,7 @@ def _unpacked(model: ModelRef, *, repair: bool) -> Path:
 
 
 def _move(source: Path, target: Path, *, aside: Path, repair: bool) -> None:
-    """Rename a folder to where another may stand: one that a faster process put there whole stays."""
+    """Rename a folder to a path that may be taken: a complete folder from a faster process stays."""
     if repair:
         with suppress(FileNotFoundError):
             target.replace(aside)

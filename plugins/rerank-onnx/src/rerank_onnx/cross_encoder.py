@@ -19,12 +19,12 @@ class OnnxCrossEncoder(GroupScorer):
     """Scores pairs with a sequence-classification graph.
 
     One output is the logit. Two outputs are those of "not relevant" and "relevant"; their difference is the log-odds,
-    whose sigmoid is the softmax that monoBERT and FlashRank show.
+    whose sigmoid is the softmax that monoBERT and FlashRank return.
 
     Args:
         tokens: The tokenizer.
         limits: How many tokens the model reads.
-        graph: From token ids to logits.
+        graph: Takes token ids and returns logits.
     """
 
     def __init__(self, tokens: Tokens, limits: TokenLimits, graph: Graph) -> None:
@@ -32,7 +32,7 @@ class OnnxCrossEncoder(GroupScorer):
         self.layout = tokens.pair_layout()
 
     def score_group(self, requests: Sequence[Request]) -> Iterator[Scores]:
-        """Score requests that share their options, in one go."""
+        """Score requests with the same options together."""
         options = requests[0].options
         assert isinstance(options, OnnxOptions)
         max_length = self.limits.of_row(options.max_length)
@@ -64,7 +64,7 @@ class OnnxCrossEncoder(GroupScorer):
         logits = self.graph(rows, types).reshape(len(rows), -1)  # (rows, 1 or 2)
         if logits.shape[1] > 2:
             raise ScoringError(
-                f"the graph returned {logits.shape[1]} numbers per row, and a reranker returns one or two: "
+                f"the graph returned {logits.shape[1]} numbers per row, but a reranker returns one or two: "
                 "export the model with a head of one or two labels"
             )
         values = logits[:, 0] if logits.shape[1] == 1 else logits[:, 1] - logits[:, 0]  # (rows,)

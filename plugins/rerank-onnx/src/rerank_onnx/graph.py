@@ -28,11 +28,11 @@ class Graph:
     Args:
         file: The ``.onnx`` file.
         options: ``threads``, ``providers`` and ``session_options``.
-        pad_id: What fills short rows.
+        pad_id: The id that fills short rows.
 
     Raises:
         DamagedCheckpointError: The file cannot be read as a graph.
-        ModelLoadError: The graph wants an input that no text gives.
+        ModelLoadError: The graph needs an input that a text does not provide.
         InvalidOptionsError: An execution provider or session option does not exist.
     """
 
@@ -49,7 +49,7 @@ class Graph:
         self.inputs = {i.name: np.int32 if i.type == "tensor(int32)" else np.int64 for i in self.session.get_inputs()}
         if unknown := sorted(set(self.inputs) - set(_INPUTS)):
             raise ModelLoadError(
-                f"{file} wants the inputs {', '.join(unknown)}, and a text gives {', '.join(_INPUTS)}: "
+                f"{file} needs the inputs {', '.join(unknown)}, but a text provides {', '.join(_INPUTS)}: "
                 "export it for sequence classification or feature extraction"
             )
         outputs = self.session.get_outputs()
@@ -68,14 +68,14 @@ class Graph:
         *,
         max_tokens: int,
     ) -> list[T]:
-        """Run ``forward`` over all items in batches, side by side in streams of one thread each.
+        """Run ``forward`` over all items in batches, in parallel streams of one thread each.
 
         Args:
-            items: What ``forward`` takes, one per row; hashable.
+            items: What ``forward`` takes, one per row; must be hashable.
             lengths: Token count per item.
-            forward: From a batch to one result per item; calls this graph.
+            forward: Takes a batch and returns one result per item; calls this graph.
             options: ``batch_size``, ``max_batch_tokens`` and ``progress`` are read.
-            max_tokens: Budget of one batch, padding included, where the options set none.
+            max_tokens: Budget of one batch, padding included, if the options set none.
 
         Returns:
             One result per item, in their order.
@@ -138,7 +138,7 @@ class Graph:
 
 
 def _has_streams(options: OnnxOptions) -> bool:
-    """Whether batches run side by side: on a CPU, unless the user has onnxruntime spread each operator over threads."""
+    """Whether batches run in parallel: on a CPU, unless the user has onnxruntime spread each operator over threads."""
     names = [provider if isinstance(provider, str) else provider[0] for provider in options.providers]
     return names == ["CPUExecutionProvider"] and "intra_op_num_threads" not in options.session_options
 

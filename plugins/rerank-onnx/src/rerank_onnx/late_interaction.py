@@ -16,20 +16,20 @@ BATCH_TOKENS: Final = 1024
 """Token count per batch by default, padding included."""
 
 _TINY: Final = 1e-9
-"""What lengths of vectors are at least, so that a zero vector divides nothing by zero."""
+"""Lower bound of vector lengths, so that a zero vector causes no division by zero."""
 
 
 class OnnxLateInteraction(GroupScorer):
-    """Scores documents by their token vectors, with a formula of this project's own, not ColBERT's.
+    """Scores documents by their token vectors, with this project's own formula, not ColBERT's.
 
     The score is MaxSim plus a share of the pooled cosine. MaxSim: for each query token its best cosine over the
-    document's tokens, averaged over the query's; special tokens are left out, and a side without others gives 0.
+    document's tokens, averaged over the query's; special tokens are left out, and MaxSim is 0 if a side has no others.
     Pooled: the cosine of the mean token vectors, special tokens included.
 
     Args:
         tokens: The tokenizer.
         limits: How many tokens the model reads.
-        graph: From token ids to token vectors.
+        graph: Takes token ids and returns token vectors.
         settings: ``query_tokens`` and ``document_tokens`` (limits, special tokens included) and ``pooled_weight``, as
             ``config.json`` has them under ``late_interaction``; by default those of the embedded model.
 
@@ -53,7 +53,7 @@ class OnnxLateInteraction(GroupScorer):
             )
 
     def score_group(self, requests: Sequence[Request]) -> Iterator[Scores]:
-        """Score requests that share their options, in one go."""
+        """Score requests with the same options together."""
         options = requests[0].options
         assert isinstance(options, OnnxOptions)
         whole_queries = self.tokens([request.query for request in requests])
@@ -92,7 +92,7 @@ class OnnxLateInteraction(GroupScorer):
     def _compare(
         self, rows: Sequence[tuple[tuple[int, ...], int]], queries: Sequence[_Query], options: OnnxOptions
     ) -> list[float]:
-        """The scores of documents, each for the query of its number; their vectors are not kept."""
+        """The scores of documents, each for the query with its number; their vectors are not kept."""
 
         def forward(batch: list[tuple[tuple[int, ...], int]]) -> list[float]:
             vectors = self._vectors([row for row, _ in batch])
@@ -101,7 +101,7 @@ class OnnxLateInteraction(GroupScorer):
         return self.graph.map(rows, [len(row) for row, _ in rows], forward, options, max_tokens=BATCH_TOKENS)
 
     def _vectors(self, rows: Sequence[tuple[int, ...]]) -> Iterator[Array]:
-        """Of each row its token vectors ``(tokens, dimensions)``."""
+        """The token vectors ``(tokens, dimensions)`` of each row."""
         vectors = self.graph(rows, [[0] * len(row) for row in rows])  # (rows, tokens, dimensions)
         return (vectors[n, : len(row)] for n, row in enumerate(rows))
 
@@ -129,7 +129,7 @@ class OnnxLateInteraction(GroupScorer):
 
 @dataclass(frozen=True, slots=True)
 class _Query:
-    """What documents are compared with.
+    """A query's vectors, which documents are compared with.
 
     Args:
         words: ``(query_words, dimensions)`` of length one.
@@ -158,5 +158,5 @@ def _unit(vectors: Array) -> Array:
 
 
 def _mean(vectors: Array) -> Array:
-    """``(tokens, dimensions)`` → ``(dimensions,)``; of no tokens it is 0."""
+    """``(tokens, dimensions)`` → ``(dimensions,)``; 0 if there are no tokens."""
     return np.asarray(vectors.sum(axis=0) / max(1, len(vectors)))

@@ -1,4 +1,4 @@
-"""What a user may set, and the names that need no files to be known; imported without anything heavy."""
+"""The backend's options, and the model names that it knows; imports no heavy library."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ FLASHRANK: Final = (
 
 
 class OnnxOptions(Options):
-    """Options of the backend ``onnx``, beside core's own.
+    """Options of the backend ``onnx``, besides core's own.
 
     Args:
-        max_length: Tokens that a row may have, special tokens included; None is the model's own limit, at most 1,024 (for late
-            interaction the checkpoint's own ``document_tokens``).
-        query_max_length: Tokens that a query may have, special tokens left out; None is three quarters of ``max_length`` (for
-            late interaction what the checkpoint's own ``query_tokens`` leave).
+        max_length: Maximum token count per row, special tokens included; None means the model's limit, at most 1,024
+            (for late interaction the checkpoint's ``document_tokens``).
+        query_max_length: Maximum token count per query, special tokens left out; None means three quarters of
+            ``max_length`` (for late interaction what the checkpoint's ``query_tokens`` leave).
         file_name: Which graph of the checkpoint, such as ``onnx/model_quint8_avx2.onnx``.
-        quantized: Prefer a quantised graph where the checkpoint has one.
-        threads: At most this many CPU threads for the model; None is one per core that this process may use.
+        quantized: Prefer a quantised graph if the checkpoint has one.
+        threads: At most this many CPU threads for the model; None means one per core that this process may use.
         providers: Execution providers in order of preference, each a name or ``(name, {option: value})``.
         session_options: Attributes of ``onnxruntime.SessionOptions``; keys with a dot are its configuration entries.
             With ``intra_op_num_threads``, onnxruntime spreads each operator over that many threads of its own, and

@@ -12,7 +12,7 @@ from rerank_onnx.tokens import load_tokens
 
 
 def build_scorer(checkpoint: Checkpoint, options: OnnxOptions) -> Scorer:
-    """A cross-encoder for a graph that returns one or two numbers a row, late interaction for one of token vectors.
+    """A cross-encoder for a graph that returns one or two numbers per row, late interaction for token vectors.
 
     Raises:
         ModelLoadError: The graph returns anything else, or a file is damaged.
@@ -21,12 +21,12 @@ def build_scorer(checkpoint: Checkpoint, options: OnnxOptions) -> Scorer:
     pad_id = find_pad_id(tokens, checkpoint.config, checkpoint.tokenizer_config)
     limits = TokenLimits.read(checkpoint.config, checkpoint.tokenizer_config, pad_id)
     graph = Graph(checkpoint.graph, options, pad_id)
-    shape = graph.output.shape  # sizes, or names where a size is free
+    shape = graph.output.shape  # sizes, or names for sizes that are free
     if len(shape) == 3:  # (rows, tokens, dimensions)
         return OnnxLateInteraction(tokens, limits, graph, checkpoint.config.get("late_interaction") or {})
     if len(shape) in (1, 2) and (len(shape) == 1 or not isinstance(shape[1], int) or shape[1] in (1, 2)):
         return OnnxCrossEncoder(tokens, limits, graph)
     raise ModelLoadError(
-        f"{checkpoint.graph} returns {graph.output.name} of shape {shape}: a reranker returns one or two numbers a row, "
-        "or token vectors; export the model with its classification head"
+        f"{checkpoint.graph} returns {graph.output.name} of shape {shape}: a reranker returns one or two numbers per "
+        "row, or token vectors; export the model with its classification head"
     )

@@ -9,7 +9,7 @@ from rerank_onnx.checkpoint import Checkpoint, DamagedCheckpointError
 
 
 def load_tokens(checkpoint: Checkpoint) -> FastTokens:
-    """Read a checkpoint's ``tokenizer.json`` as it stands.
+    """Read a checkpoint's ``tokenizer.json`` unchanged.
 
     Raises:
         DamagedCheckpointError: The file is not a tokenizer.

@@ -1,4 +1,4 @@
-"""What the torch plugins share; it registers no backend of its own.
+"""What the torch plugins share; it registers no backend.
 
 `options`, `pool`, `modules` and `accelerators` import without torch, so that a plugin can describe itself in
 milliseconds. The rest is imported when a model loads: `device` and `loading` read a checkpoint, `tokens` its tokenizer,

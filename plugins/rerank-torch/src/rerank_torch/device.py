@@ -15,15 +15,15 @@ OUT_OF_MEMORY: Final[tuple[type[BaseException], ...]] = (
     getattr(torch, "OutOfMemoryError", torch.cuda.OutOfMemoryError),  # its name before torch 2.5
     MemoryError,
 )
-"""The exceptions that say just that, for `rerank.map_batches`; on a CPU they take `memory_errors_raised`."""
+"""The exceptions that mean so, for `rerank.map_batches`; on a CPU they need `memory_errors_raised`."""
 
 
 @contextmanager
 def memory_errors_raised() -> Iterator[None]:
-    """Raise ``MemoryError`` where torch's CPU allocator, which has no exception of its own, ran out.
+    """Raise ``MemoryError`` if torch's CPU allocator, which has no exception of its own, runs out of memory.
 
     Raises:
-        MemoryError: The allocator said so.
+        MemoryError: The allocator ran out of memory.
     """
     try:
         yield
@@ -34,7 +34,7 @@ def memory_errors_raised() -> Iterator[None]:
 
 
 def choose_devices(options: TorchOptions) -> tuple[str, ...]:
-    """The devices to run on, at least one, each checked to be there.
+    """The devices to run on, at least one, each checked to exist.
 
     Raises:
         InvalidOptionsError: This machine or this build of torch has no such device.
@@ -65,7 +65,7 @@ def _check_device(name: str) -> None:
     if device.type in ("cuda", "mps", "npu", "cpu") and (device.index or 0) >= max(count, device.type == "cpu"):
         has = f"only {count} of its kind" if count else "none of its kind"
         raise InvalidOptionsError(
-            f"device {name!r} is not there, this machine and this build of torch have {has}: choose another, "
+            f"device {name!r} is not available, this machine and this build of torch have {has}: choose another, "
             "or leave device out"
         )
 

@@ -1,4 +1,4 @@
-"""Heads that lie in module folders of a checkpoint, on top of a network of transformers."""
+"""Heads in module folders of a checkpoint, on top of a network of transformers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rerank_torch.modules import Module
 from rerank_torch.options import TorchOptions
 
 _POOLED: Final = "sentence_embedding"
-"""What sentence-transformers calls the vector that goes from module to module."""
+"""The name that sentence-transformers gives the vector passed from module to module."""
 
 _OLD_POOLING: Final = {  # before sentence-transformers 5.4
     "pooling_mode_cls_token": "cls",
@@ -28,10 +28,10 @@ _OLD_POOLING: Final = {  # before sentence-transformers 5.4
 class ModulesNetwork(nn.Module):
     """A network of transformers without a head, a pooling of its token vectors, and the modules that follow.
 
-    It is called, answers and is configured as a sequence classifier of transformers.
+    Its call, output and configuration are those of a sequence classifier of transformers.
 
     Args:
-        base_model: From token ids to token vectors.
+        base_model: Takes token ids and returns token vectors.
         pooling: One of `POOLINGS`.
         head: From pooled vectors ``(rows, width)`` to ``(rows, outputs)``.
         outputs: How many numbers the head returns per row.
@@ -85,13 +85,13 @@ def load_modules(model: ModelRef, modules: Sequence[Module], options: TorchOptio
         device: A torch device's name.
 
     Raises:
-        ModelLoadError: A module is of another kind or set in a way that is not known here, or weights are missing.
+        ModelLoadError: A module's kind or configuration is not supported, or weights are missing.
     """
     kinds = [module.kind for module in modules]
     if kinds[:2] != ["Transformer", "Pooling"] or modules[0].path:
         raise ModelLoadError(
-            f"{model.name} runs {' → '.join(kinds)}: a head is built here on a Transformer in the checkpoint's own "
-            "folder and a Pooling; load it with sentence-transformers"
+            f"{model.name} runs {' → '.join(kinds)}: only a Transformer in the checkpoint's own folder followed by "
+            "a Pooling is supported; load it with sentence-transformers"
         )
     base = load_model("AutoModel", model, options, device, unread=("pooler.",))
     head = nn.Sequential(*(_build(model, module) for module in modules[2:])).to(device, base.dtype)

@@ -1,4 +1,4 @@
-"""Checkpoints through transformers 4 or 5: safetensors first, pickles only as plain weights, no code unasked."""
+"""Checkpoints through transformers 4 or 5: safetensors first, pickles only as plain weights, code only if trusted."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ PICKLED_WEIGHTS: Final = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 _SIDE_FILES: Final = (".json", ".txt", ".model", ".jinja", ".tiktoken", ".bpe", ".vocab")
 _DTYPE_ARGUMENT: Final = "dtype" if int(transformers.__version__.split(".")[0]) >= 5 else "torch_dtype"
 _LOADING: Final = threading.Lock()
-"""One load at a time: transformers' verbosity and torch's default dtype, which a load sets, are the process's own."""
+"""One load at a time: transformers' verbosity and torch's default dtype, which a load sets, belong to the process."""
 
 
 def load_config(model: ModelRef, options: TorchOptions) -> Any:
     """The checkpoint's ``transformers`` configuration, with its class's defaults filled in.
 
     Raises:
-        ModelLoadError: It cannot be found or read, or needs code that was not trusted.
+        ModelLoadError: It cannot be found or read, or needs code that is not trusted.
     """
     folder = _side_files(model, options)
     with _load_errors(model):
@@ -40,10 +40,10 @@ def load_config(model: ModelRef, options: TorchOptions) -> Any:
 
 
 def load_tokenizer(model: ModelRef, options: TorchOptions) -> Any:
-    """The checkpoint's tokenizer, a fast one where there is one.
+    """The checkpoint's tokenizer, a fast one if there is one.
 
     Raises:
-        ModelLoadError: It cannot be found or read, or needs code that was not trusted.
+        ModelLoadError: It cannot be found or read, or needs code that is not trusted.
     """
     folder = _side_files(model, options)
     with _load_errors(model):
@@ -51,7 +51,7 @@ def load_tokenizer(model: ModelRef, options: TorchOptions) -> Any:
             folder, **_code_from(model, options), **options.tokenizer_kwargs
         )
     wanted = {"tokenizer.json", *getattr(tokenizer, "vocab_files_names", {}).values()}
-    if not wanted & model.files:  # transformers 5 makes up an empty one, to which every word is unknown
+    if not wanted & model.files:  # transformers 5 creates an empty one, to which every word is unknown
         raise ModelLoadError(f"{model.name} has no tokenizer ({', '.join(sorted(wanted))}): save it beside the weights")
     return tokenizer
 
@@ -64,18 +64,18 @@ def load_model(kind: str, model: ModelRef, options: TorchOptions, device: str, *
         model: Where the checkpoint is.
         options: ``dtype``, ``attn_implementation``, ``trust_remote_code`` and ``model_kwargs`` are read.
         device: A torch device's name.
-        unread: Beginnings of names of tensors that nothing will read, and that may therefore be missing.
+        unread: Prefixes of the names of tensors that are never read, so that they may be missing.
 
     Raises:
-        ModelLoadError: Weights are missing, damaged, of another shape, or would need a pickle run in full; or the
-            model is Python code of the checkpoint's own, which was not trusted.
+        ModelLoadError: Weights are missing, damaged or of another shape, or reading them would run a pickle's code; or
+            the checkpoint's Python code builds the model, and is not trusted.
     """
     if kind in (model.config.get("auto_map") or {}):
         if not options.trust_remote_code:
             raise ModelLoadError(
-                f"{model.name} is built by Python code of its own: read it, and pass trust_remote_code=True to run it"
+                f"{model.name} is built by its own Python code: read it, and pass trust_remote_code=True to run it"
             )
-        logger.info("running the Python code of %s, as trust_remote_code=True says", model.name)
+        logger.info("running the Python code of %s, as trust_remote_code=True allows", model.name)
     folder = _side_files(model, options)
     safe = _fetch_weights(model)
     arguments: dict[str, Any] = {_DTYPE_ARGUMENT: choose_dtype(options, device), "use_safetensors": safe}
@@ -93,7 +93,7 @@ def load_model(kind: str, model: ModelRef, options: TorchOptions, device: str, *
     if absent := sorted(key for key in absent if not key.startswith(unread)):
         raise ModelLoadError(
             f"{model.name} has no weights for {len(absent)} tensors of {type(network).__name__}, {absent[0]!r} among "
-            "them, and random ones would score at random: take a checkpoint that was trained as this kind of model"
+            "them, and random ones give random scores: use a checkpoint that was trained as this kind of model"
         )
     return network
 
@@ -102,7 +102,7 @@ def load_weights(model: ModelRef, folder: str) -> Mapping[str, torch.Tensor]:
     """The tensors of one module folder of a checkpoint, by name, on the CPU.
 
     Raises:
-        ModelLoadError: There are none, they are damaged, or reading them would need a pickle run in full.
+        ModelLoadError: There are none, they are damaged, or reading them would run a pickle's code.
     """
     files = [f"{folder}/{name}" for name in ("model.safetensors", "pytorch_model.bin")]
     found = next((file for file in files if file in model.files), None)
@@ -117,7 +117,7 @@ def load_weights(model: ModelRef, folder: str) -> Mapping[str, torch.Tensor]:
 
 
 def _code_from(model: ModelRef, options: TorchOptions) -> dict[str, Any]:
-    """Whether a checkpoint's Python code may run, and how to reach it where it lies in another repository (as gte's)."""
+    """Whether a checkpoint's Python code may run, and how to fetch it from another repository (as for gte)."""
     return {
         "trust_remote_code": options.trust_remote_code,
         "cache_dir": model.cache_dir,
@@ -139,7 +139,7 @@ def _side_files(model: ModelRef, options: TorchOptions) -> str:
 
 
 def _fetch_weights(model: ModelRef) -> bool:
-    """Fetch the weights; True where they are safetensors, False where they are pickles."""
+    """Fetch the weights; True if they are safetensors, False if they are pickles."""
     for names, safe in ((SAFE_WEIGHTS, True), (PICKLED_WEIGHTS, False)):
         whole, index = names
         if whole in model.files:
@@ -184,16 +184,18 @@ def _advise(error: BaseException) -> str:
     """The next step after an exception of transformers, torch or safetensors, or after what it was raised from."""
     from safetensors import SafetensorError
 
-    told = str(error)
-    if "trust_remote_code" in told:
-        return "it brings Python code of its own; read it, and pass trust_remote_code=True to run it"
-    if isinstance(error, pickle.UnpicklingError) or "Weights only load failed" in told:
-        return "its .bin is no plain weights and reading it could run code, which is refused; convert it to safetensors"
-    if isinstance(error, (SafetensorError, EOFError)) or "PytorchStreamReader" in told:
+    message = str(error)
+    if "trust_remote_code" in message:
+        return "it contains Python code; read it, and pass trust_remote_code=True to run it"
+    if isinstance(error, pickle.UnpicklingError) or "Weights only load failed" in message:
+        return (
+            "its .bin is not plain weights, and reading it could run code, which is refused; convert it to safetensors"
+        )
+    if isinstance(error, (SafetensorError, EOFError)) or "PytorchStreamReader" in message:
         return "the weights are damaged; fetch the checkpoint again"
     if isinstance(error, ImportError):
-        return "install what it names"
-    origin = error.__cause__ or error.__context__  # transformers 4 covers them with an OSError
+        return "install the package that it names"
+    origin = error.__cause__ or error.__context__  # transformers 4 wraps them in an OSError
     if origin is not None:
         return _advise(origin)
-    return "check that the folder is a whole checkpoint of transformers, and model_kwargs and tokenizer_kwargs"
+    return "check that the folder is a complete checkpoint of transformers, and check model_kwargs and tokenizer_kwargs"

@@ -19,7 +19,7 @@ class Module:
     Args:
         kind: The name of its class, such as ``Transformer``, ``Pooling``, ``Dense``, ``LayerNorm`` or ``LogitScore``.
         path: Its folder inside the checkpoint; empty for the checkpoint's own.
-        config: Its ``config.json``; of a Transformer its ``sentence_bert_config.json``.
+        config: Its ``config.json``; for a Transformer its ``sentence_bert_config.json``.
     """
 
     kind: str
@@ -28,7 +28,7 @@ class Module:
 
 
 def read_modules(model: ModelRef) -> Sequence[Module]:
-    """The modules of a checkpoint in the order in which they run; none where it has no ``modules.json``.
+    """The modules of a checkpoint in the order in which they run; none if it has no ``modules.json``.
 
     Raises:
         ModelLoadError: A file cannot be fetched, or does not list modules.

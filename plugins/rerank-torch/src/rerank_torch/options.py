@@ -19,15 +19,16 @@ DTYPES: Final = {
     "bf16": "bfloat16",
     "bfloat16": "bfloat16",
 }
-"""Names of number formats, and torch's own name of each."""
+"""Names of number formats, and torch's name for each."""
 
 
 class TorchOptions(Options):
-    """Options of a torch backend, beside core's own.
+    """Options of a torch backend, besides core's own.
 
     Args:
-        max_length: Tokens that a row may have, special tokens included; None is the backend's choice within the model's limit.
-        query_max_length: Tokens that a query may have; None is the backend's choice within ``max_length``.
+        max_length: Maximum token count per row, special tokens included; None means the backend's choice within the
+            model's limit.
+        query_max_length: Maximum token count per query; None means the backend's choice within ``max_length``.
         device: ``cuda``, ``cuda:1``, ``mps``, ``npu`` or ``cpu``; None takes the first of cuda, mps, npu and cpu that
             this machine has.
         devices: Several devices, each with a process and a copy of the model; a str is one device. The processes start
@@ -39,7 +40,7 @@ class TorchOptions(Options):
         use_fp16: Another way to say ``dtype="fp16"``.
         use_bf16: Another way to say ``dtype="bf16"``.
         attn_implementation: ``sdpa``, ``eager``, ``flash_attention_2`` …; None leaves it to transformers.
-        trust_remote_code: Run Python code that the checkpoint brings; never without this.
+        trust_remote_code: Run the checkpoint's Python code; it never runs without this.
         model_kwargs: Further arguments of ``from_pretrained`` for the model.
         tokenizer_kwargs: Further arguments of ``from_pretrained`` for the tokenizer.
     """
@@ -76,7 +77,7 @@ class TorchOptions(Options):
             return None
         name = str(value).removeprefix("torch.").lower()
         if name not in DTYPES:
-            raise ValueError(f"{value!r} is no number format: choose fp32, fp16 or bf16")
+            raise ValueError(f"{value!r} is not a number format: choose fp32, fp16 or bf16")
         return DTYPES[name]
 
     @field_validator("model_kwargs", "tokenizer_kwargs")
@@ -89,7 +90,7 @@ class TorchOptions(Options):
             "revision": "revision",
         }
         if taken := next((own[name] for name in value if name in own), None):
-            raise ValueError(f"it may not hold what {taken}= says: give that option")
+            raise ValueError(f"it must not contain what {taken}= sets: use that option")
         return value
 
     @model_validator(mode="after")
@@ -107,7 +108,7 @@ class TorchOptions(Options):
 
     @property
     def dtype_name(self) -> str | None:
-        """torch's name of the number format asked for, whichever option said so."""
+        """torch's name for the requested number format, whichever option set it."""
         if self.use_fp16:
             return "float16"
         return "bfloat16" if self.use_bf16 else self.dtype

@@ -20,15 +20,15 @@ R = TypeVar("R")
 
 
 class DevicePool(Generic[T, R]):
-    """Runs tasks on several devices, each the same callable in a process of its own.
+    """Runs tasks on several devices, with the same callable in one process per device.
 
-    Safe to use from several threads; their calls take turns. After a child died, a call was cut short (Ctrl-C) or
-    `close`, the next call starts anew.
+    Safe to use from several threads; their calls take turns. After a child's death, an interrupted call (Ctrl-C)
+    or `close`, the next call starts new processes.
 
     Args:
         start: Called in each child with its device; returns what runs a task there. It, the tasks and the results
             must pickle.
-        devices: One child each; a device may come twice.
+        devices: One child per entry; a device may be listed twice.
     """
 
     def __init__(self, start: Callable[[str], Callable[[T], R]], devices: Sequence[str]) -> None:
@@ -41,10 +41,10 @@ class DevicePool(Generic[T, R]):
         """Run every task on whichever device is free.
 
         Args:
-            tasks: The slowest first, so that no device ends alone.
+            tasks: The slowest first, so that all devices finish at about the same time.
 
         Returns:
-            One result a task, in the order of the tasks.
+            One result per task, in the order of the tasks.
 
         Raises:
             ScoringError: A child died; the message has its exit code.
@@ -59,7 +59,7 @@ class DevicePool(Generic[T, R]):
             try:
                 return self._map(tasks)
             finally:
-                if any(child.busy for child in self._children):  # cut short, and the next call would take their answers
+                if any(child.busy for child in self._children):  # interrupted: the next call would take their answers
                     self._stop()
 
     def _map(self, tasks: Sequence[T]) -> list[R]:
@@ -107,12 +107,12 @@ class DevicePool(Generic[T, R]):
         code = child.process.exitcode
         self._stop()
         return ScoringError(
-            f"the process of device {child.device!r} died with exit code {code}: look at its output above; -9 is often "
-            "the system short of memory, and 1 a script whose calls do not stand below `if __name__ == '__main__':`"
+            f"the process of device {child.device!r} died with exit code {code}: check its output above; -9 often "
+            "means too little memory, and 1 a script whose calls are not under `if __name__ == '__main__':`"
         )
 
     def close(self) -> None:
-        """End the processes; waits for a call under way."""
+        """End the processes, after the current call."""
         with self._lock:
             self._stop()
 
@@ -146,12 +146,12 @@ def _spawn(start: Callable[[str], Callable[[Any], Any]], device: str) -> _Child:
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs, start, device), name=f"rerank {device}", daemon=True)
     process.start()
-    theirs.close()  # so that the child's end is the only one, and its death is the end of ours
+    theirs.close()  # the child has the only copy, so that its death ends our side too
     return _Child(device=device, process=process, connection=ours)
 
 
 def _serve(connection: Connection[Any, Any], start: Callable[[str], Callable[[Any], Any]], device: str) -> None:
-    """A child's life: start, say so, run tasks until the parent lets go."""
+    """The child's loop: start, report that, run tasks until the parent closes the connection."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     try:
         run = start(device)
@@ -170,9 +170,9 @@ def _serve(connection: Connection[Any, Any], start: Callable[[str], Callable[[An
 
 
 def _portable(error: Exception) -> Exception:
-    """The exception itself if it survives pickling, else its words."""
+    """The exception itself if it survives pickling, else a `ScoringError` with its message."""
     try:
         pickle.loads(pickle.dumps(error))  # noqa: S301 (our own bytes, to see whether they can be read)
     except Exception:
-        return ScoringError(f"{type(error).__name__} in a child process: {error}; look at its output above")
+        return ScoringError(f"{type(error).__name__} in a child process: {error}; check its output above")
     return error

@@ -17,7 +17,7 @@ class Row:
 
     Args:
         ids: Token ids, special tokens included.
-        first_len: How many of them, from the start, are of the first segment.
+        first_len: How many of them, from the start, belong to the first segment.
     """
 
     ids: tuple[int, ...]
@@ -29,8 +29,8 @@ class Padding:
     """How short rows are filled.
 
     Args:
-        pad_id: With which token.
-        side: On which side; decoders that are read at their last token want the left.
+        pad_id: The token that fills them.
+        side: The side that is filled; decoders whose last token is read need the left.
     """
 
     pad_id: int
@@ -43,9 +43,9 @@ class Batch:
 
     Args:
         ids: ``(rows, tokens)`` token ids, padded.
-        mask: ``(rows, tokens)`` 1 where a token is real; None where all are, since a mask of ones would only keep
-            attention off its fast path.
-        in_first: ``(rows, tokens)`` whether a token is of the first segment.
+        mask: ``(rows, tokens)`` 1 for real tokens; None if all are real, since a mask of ones would only keep attention
+            off its fast path.
+        in_first: ``(rows, tokens)`` whether a token belongs to the first segment.
     """
 
     ids: torch.Tensor

@@ -25,13 +25,13 @@ class Forward(Protocol):
     """A model on one device.
 
     Attributes:
-        network: What runs.
+        network: The model.
     """
 
     network: torch.nn.Module
 
     def __call__(self, batch: Batch) -> Sequence[torch.Tensor]:
-        """From a padded batch to one tensor per row, such as its score or its token vectors."""
+        """Take a padded batch and return one tensor per row, such as its score or its token vectors."""
         ...
 
 
@@ -47,10 +47,10 @@ class Work:
     """Rows, and how to batch them.
 
     Args:
-        rows: What to run.
+        rows: The rows to run.
         max_tokens: Budget of one batch, padding included.
         max_items: At most this many rows per batch.
-        progress: Whether long work shows a bar.
+        progress: Whether to show a progress bar for long work.
     """
 
     rows: Sequence[Row]
@@ -65,8 +65,8 @@ class Runner:
     On a CPU, batches run in as many streams as there are cores, each with one thread; see `rerank.Streams`.
 
     Args:
-        start: From a device's name to the model on it. With several devices it is called in a process of its own for
-            each, on first use, and must pickle.
+        start: Takes a device's name and returns the model on it. With several devices it is called in one process
+            per device, on first use, and must pickle.
         options: ``device``, ``devices`` and ``threads`` are read.
         padding: How short rows are filled.
 
@@ -76,7 +76,7 @@ class Runner:
         pool: The processes of several devices; None with one.
 
     Raises:
-        InvalidOptionsError: A device is not there.
+        InvalidOptionsError: A device is not available.
     """
 
     def __init__(self, start: Callable[[str], Forward], options: TorchOptions, padding: Padding) -> None:
@@ -101,7 +101,7 @@ class Runner:
         Args:
             rows: In any order and of any lengths.
             options: ``batch_size``, ``max_batch_tokens`` and ``progress`` are read.
-            max_tokens: Budget of one batch where the options set none; None is the device's own.
+            max_tokens: Budget of one batch if the options set none; None means the device's default.
 
         Returns:
             One array per row, in the rows' order.
@@ -121,7 +121,7 @@ class Runner:
 
 
 def _spread(pool: DevicePool[Work, Values], work: Work) -> Values:
-    """A batch at a time to whichever device is free."""
+    """Give one batch at a time to whichever device is free."""
     rows = list(dict.fromkeys(work.rows))
     batches = plan_batches([len(row.ids) for row in rows], work.max_tokens, work.max_items)
     parts = [[rows[i] for i in batch] for batch in batches]
@@ -187,7 +187,7 @@ _CHANGING_ROPES: Final = ("dynamic", "longrope")
 
 
 def _changes_itself(network: torch.nn.Module) -> bool:
-    """Whether a forward pass may leave its mark on the network, so that two at a time would mix.
+    """Whether a forward pass may change the network, so that two at a time would interfere.
 
     So do rotary embeddings that are scaled by the batch's longest row and BigBird, which changes its attention at the
     first short row; and code that a checkpoint brings may.
@@ -206,10 +206,9 @@ _SETTING_THREADS: Final = threading.Lock()
 
 
 def _set_threads(count: int) -> None:
-    """Let this thread's arithmetic use so many threads.
+    """Let this thread's arithmetic use ``count`` threads.
 
-    torch keeps a number for each thread, but also hands the last one set to every thread that is new: so another thread
-    sets it back.
+    torch keeps the number per thread, but every new thread starts with the last one set: so another thread restores it.
     """
     with _SETTING_THREADS:
         before = torch.get_num_threads()

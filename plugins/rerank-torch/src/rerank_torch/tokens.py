@@ -1,4 +1,4 @@
-"""A checkpoint's tokenizer: its own ``tokenizer.json`` where there is one, else what transformers builds."""
+"""A checkpoint's tokenizer: its own ``tokenizer.json`` if there is one, else what transformers builds."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def load_tokens(model: ModelRef, options: TorchOptions) -> Tokens:
     such file, or where ``tokenizer_kwargs`` may change how text is encoded.
 
     Raises:
-        ModelLoadError: It cannot be found or read, or needs code that was not trusted.
+        ModelLoadError: It cannot be found or read, or needs code that is not trusted.
     """
     if "tokenizer.json" not in model.files or not _CHANGE_NO_TEXT.issuperset(options.tokenizer_kwargs):
         return as_tokens(load_tokenizer(model, options))
@@ -64,12 +64,12 @@ class SlowTokens(Tokens):
         return ids, encoded.get("token_type_ids", [0] * len(ids))
 
     def find(self, token: str) -> int | None:
-        """The id of a token by its name; None where the vocabulary lacks it."""
+        """The id of a token by its name; None if the vocabulary lacks it."""
         found: int | None = self.tokenizer.get_vocab().get(token)
         return found
 
     @property
     def pad_id(self) -> int | None:
-        """The id that the tokenizer itself pads with; None where it states none."""
+        """The id that the tokenizer itself pads with; None if it states none."""
         stated: int | None = self.tokenizer.pad_token_id
         return stated

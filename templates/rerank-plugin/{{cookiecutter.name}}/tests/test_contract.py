@@ -1,4 +1,4 @@
-"""The contract that every backend keeps."""
+"""The contract that every backend must pass."""
 
 import pytest
 

@@ -66,13 +66,13 @@ OWN: Final = (
 
 @cache
 def known() -> dict[str, Provider]:
-    """Every provider of the process by each of its names; third parties' are asked for once."""
+    """Every provider of the process by each of its names; those of third parties are collected once."""
     providers = {name: provider for provider in OWN for name in provider.names}
     origins = dict.fromkeys(providers, "rerank-api")
 
     def add(offered: Any, distribution: str) -> None:
         if not isinstance(offered, Provider):
-            raise PluginError(f"{offered!r} is no rerank_api.Provider: yield Provider(...) from the hook")
+            raise PluginError(f"{offered!r} is not a rerank_api.Provider: yield Provider(...) from the hook")
         if taken := set(offered.names) & set(providers):
             name = min(taken)
             raise PluginError(

@@ -1,7 +1,7 @@
 """Cohere hosted on Azure: ``POST https://RESOURCE.services.ai.azure.com/providers/cohere/v2/rerank``.
 
-Cohere's shape under the user's own address. A serverless deployment answers at ``/v1/rerank``: an address that ends
-so is used as it is. Limits and errors are not documented; Cohere's advice of 1,000 documents a request is kept.
+Cohere's shape under the user's own address. A serverless deployment answers at ``/v1/rerank``: an address with
+that end is used as it is. Limits and errors are not documented; Cohere's advice of 1,000 documents per request is kept.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from rerank_api.providers.cohere import request
 
 
 def path(model: str | None, options: ApiOptions) -> str:
-    """The path of a Foundry resource, or of a serverless deployment where the address ends with that."""
+    """The path of a Foundry resource, or of a serverless deployment if the address ends with that."""
     given = urlsplit(options.address or "").path
     return "/v1/rerank" if given.rstrip("/").endswith("/v1/rerank") else "/providers/cohere/v2/rerank"
 

@@ -1,7 +1,7 @@
 """Amazon Bedrock: ``POST https://bedrock-agent-runtime.{region}.amazonaws.com/rerank``, signed with SigV4.
 
-At most 1,000 sources a request. botocore finds the credentials and signs (``pip install 'rerank-api[bedrock]'``); the
-signed request goes through our own pool, so deadlines, retries and cancelling are everyone's. Errors are
+At most 1,000 sources per request. botocore finds the credentials and signs (``pip install 'rerank-api[bedrock]'``); the
+signed request goes through our own pool, with the usual deadlines, retries and cancellation. Errors are
 ``{"message": …}``, their type in ``x-amzn-errortype``.
 """
 
@@ -58,7 +58,7 @@ def connect(connection: Connection) -> Sender:
 
     Raises:
         AuthenticationError: botocore is not installed.
-        InvalidOptionsError: A key was given, which nothing would send.
+        InvalidOptionsError: A key was given, which would not be sent.
     """
     if connection.key is not None:
         raise InvalidOptionsError(
@@ -107,7 +107,7 @@ def connect(connection: Connection) -> Sender:
 
 
 def _holds_no_token(record: logging.LogRecord) -> bool:
-    """Drop what botocore logs of a request it signs, where that holds a session token."""
+    """Drop botocore's log records of a signed request that contain a session token."""
     return "x-amz-security-token:" not in record.getMessage().lower()
 
 

@@ -1,7 +1,7 @@
 """Cohere, through its own SDK: ``POST https://api.cohere.com/v2/rerank``.
 
-Documents beyond 1,000 a request are advised against. Errors are ``{"message": …}`` with 400, 401, 403, 404, 422, 429,
-498, 499, 500, 501, 503 and 504. The SDK's own retries are off: ours are the only ones.
+Cohere advises against more than 1,000 documents per request. Errors are ``{"message": …}`` with 400, 401, 403, 404,
+422, 429, 498, 499, 500, 501, 503 and 504. The SDK's own retries are off: ours are the only ones.
 Source: the SDK's ``v2/raw_client.py`` (5.x and 7.x).
 """
 
@@ -33,7 +33,7 @@ def request(question: Question) -> Mapping[str, Any]:
 def connect(connection: Connection) -> Sender:
     """A sender through the SDK's asynchronous client, on our connection pool.
 
-    Its response is read as it came over the wire: the SDK's types do not check what they are made from.
+    The raw response is read: the SDK's types do not validate it.
     """
     import cohere
     import httpx
@@ -52,7 +52,7 @@ def connect(connection: Connection) -> Sender:
 
     async def with_our_headers(request: httpx.Request) -> None:
         request.headers.pop("Authorization", None)  # the SDK always sends one, even without a key
-        request.headers.update(connection.headers)  # given to the SDK, one in another case would be sent beside its own
+        request.headers.update(connection.headers)  # the SDK would send one in another case besides its own
 
     hooks = connection.client.event_hooks
     connection.client.event_hooks = {"request": [*hooks["request"], with_our_headers], "response": [remember]}
@@ -60,8 +60,8 @@ def connect(connection: Connection) -> Sender:
     async def send(body: Mapping[str, Any]) -> Reply:
         own: dict[str, Any] = {name: value for name, value in body.items() if name in _OWN}
         more = {name: value for name, value in body.items() if name not in _OWN}
-        came: list[httpx.Response] = []
-        responses.set(came)
+        received: list[httpx.Response] = []
+        responses.set(received)
         try:
             await client.rerank(
                 **own,
@@ -69,10 +69,10 @@ def connect(connection: Connection) -> Sender:
             )
         except httpx.HTTPError:
             raise
-        except Exception:  # the SDK's error for a status, or whatever it makes of a strange body
-            if not came:
+        except Exception:  # the SDK's error for a status, or for a body that it cannot read
+            if not received:
                 raise
-        return as_reply(came[-1])
+        return as_reply(received[-1])
 
     return send
 

@@ -1,6 +1,6 @@
 """Contextual: ``POST https://api.contextual.ai/v1/rerank``, which takes an instruction.
 
-At most 400,000 tokens a request; more is the provider's own error, and ``batch_size`` makes requests smaller.
+At most 400,000 tokens per request; more is the provider's own error, and ``batch_size`` makes requests smaller.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ def path(model: str | None, options: ApiOptions) -> str:
 
 
 def request(question: Question) -> Mapping[str, Any]:
-    """The body of a DeepInfra request: one query a document."""
+    """The body of a DeepInfra request: one query per document."""
     return {
         "queries": [question.query] * len(question.texts),
         "documents": question.texts,

@@ -1,4 +1,4 @@
-"""A service nobody knows, described by the names of its fields; the names that stand are Cohere's.
+"""Any other service, described by the names of its fields; the default names are Cohere's.
 
 ```python
 Reranker(

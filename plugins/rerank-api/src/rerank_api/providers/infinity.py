@@ -1,4 +1,4 @@
-"""Infinity, one's own server: ``POST /rerank`` (port 7997). Errors are ``{"error": {"message", "type", "code"}}``."""
+"""Infinity, self-hosted: ``POST /rerank`` (port 7997). Errors are ``{"error": {"message", "type", "code"}}``."""
 
 from __future__ import annotations
 

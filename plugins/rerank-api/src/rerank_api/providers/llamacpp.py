@@ -1,4 +1,4 @@
-"""llama.cpp, one's own server (``llama-server --reranking``): ``POST /v1/rerank``.
+"""llama.cpp, self-hosted (``llama-server --reranking``): ``POST /v1/rerank``.
 
 Scores are the model's raw logits. Errors are ``{"error": {"code", "message", "type"}}``.
 """

@@ -1,7 +1,7 @@
-"""LocalAI, one's own server: ``POST /v1/rerank``. Errors are ``{"error": {"code", "message", "type"}}``.
+"""LocalAI, self-hosted: ``POST /v1/rerank``. Errors are ``{"error": {"code", "message", "type"}}``.
 
-What its scores mean depends on the model it runs, so they claim no more than an order of similarity: pass
-``score_scale`` where you know.
+What its scores mean depends on the model it runs, so their scale is ``similarity``: pass ``score_scale`` if
+you know more.
 """
 
 from __future__ import annotations

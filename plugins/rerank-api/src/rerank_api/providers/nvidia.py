@@ -1,6 +1,6 @@
-"""NVIDIA NIM: hosted at ``https://ai.api.nvidia.com``, or a container of one's own (``url="http://HOST:8000"``).
+"""NVIDIA NIM: hosted at ``https://ai.api.nvidia.com``, or a self-hosted container (``url="http://HOST:8000"``).
 
-At most 512 passages a request, raw logits, and always all of them.
+At most 512 passages per request; the answer has the raw logits of all.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def request(question: Question) -> Mapping[str, Any]:
 
 NVIDIA: Final = Provider(
     name="nvidia",
-    summary="NVIDIA NIM, hosted or one's own container",
+    summary="NVIDIA NIM, hosted or in your own container",
     url="https://ai.api.nvidia.com",
     path=path,
     keys=("NVIDIA_API_KEY",),

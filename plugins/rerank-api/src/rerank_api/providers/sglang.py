@@ -1,4 +1,4 @@
-"""SGLang, one's own server: ``POST /v1/rerank``, answered by a bare array.
+"""SGLang, self-hosted: ``POST /v1/rerank``, answered by a bare array.
 
 Errors are ``{"message", "type", "code"}``, or under ``error``.
 """

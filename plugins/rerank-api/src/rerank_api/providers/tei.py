@@ -1,7 +1,7 @@
-"""Text Embeddings Inference, one's own server: ``POST /rerank``.
+"""Text Embeddings Inference, self-hosted: ``POST /rerank``.
 
 It runs one model and names none, returns all documents, and takes at most ``max_client_batch_size`` of them, which
-``GET /info`` tells. Errors are ``{"error", "error_type"}``: Empty 400, Validation and Tokenizer 422, Backend 424,
+``GET /info`` reports. Errors are ``{"error", "error_type"}``: Empty 400, Validation and Tokenizer 422, Backend 424,
 Overloaded 429, Unhealthy 503.
 """
 

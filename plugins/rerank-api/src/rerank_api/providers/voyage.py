@@ -1,6 +1,6 @@
 """Voyage: ``POST https://api.voyageai.com/v1/rerank``.
 
-At most 1,000 documents a request. Errors are ``{"detail": …}`` with 400, 401, 422, 429 and 500.
+At most 1,000 documents per request. Errors are ``{"detail": …}`` with 400, 401, 422, 429 and 500.
 """
 
 from __future__ import annotations

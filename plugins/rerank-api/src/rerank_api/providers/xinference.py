@@ -1,4 +1,4 @@
-"""Xinference, one's own server: ``POST /v1/rerank``. Errors are ``{"detail": …}``."""
+"""Xinference, self-hosted: ``POST /v1/rerank``. Errors are ``{"detail": …}``."""
 
 from __future__ import annotations
 

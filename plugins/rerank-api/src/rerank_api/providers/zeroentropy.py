@@ -1,6 +1,6 @@
 """ZeroEntropy: ``POST https://api.zeroentropy.dev/v1/models/rerank``.
 
-At most 5 MB a request; more is the provider's own error, and ``batch_size`` makes requests smaller.
+At most 5 MB per request; more is the provider's own error, and ``batch_size`` makes requests smaller.
 """
 
 from __future__ import annotations

@@ -13,12 +13,12 @@ MODEL = "{{ cookiecutter.backend }}-default"
 def claim(model: ModelRef) -> Claim:
     """Claim a model by its name first, then by ``model.config`` and ``model.files``."""
     if model.name == MODEL:
-        return Claim(Confidence.CERTAIN, "the one model of this backend")
+        return Claim(Confidence.CERTAIN, "the only model of this backend")
     return Claim(Confidence.NONE, f"runs only {MODEL!r}")
 
 
 def load(model: ModelRef, options: {{ cookiecutter.backend.title().replace('-', '') }}Options) -> Scorer:
-    """Load the model; what is heavy is imported here."""
+    """Load the model; heavy libraries are imported here."""
     from {{ cookiecutter.module }}.scorer import WordScorer
 
     return WordScorer()

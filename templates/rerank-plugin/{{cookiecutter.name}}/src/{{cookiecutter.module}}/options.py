@@ -1,4 +1,4 @@
-"""What a user may set; imported without anything heavy."""
+"""The backend's options; imports no heavy library."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from rerank import Options
 
 
 class {{ cookiecutter.backend.title().replace('-', '') }}Options(Options):
-    """Options of this backend, beside core's own.
+    """Options of this backend, besides core's own.
 
     Args:
         exponent: How strongly repeated words count.

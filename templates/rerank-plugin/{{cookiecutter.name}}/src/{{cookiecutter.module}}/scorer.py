@@ -13,7 +13,7 @@ class WordScorer:
     """Scores a document by the query's words in it."""
 
     def score(self, request: Request) -> Scores:
-        """One number a document, in input order, higher is better."""
+        """One score per document, in input order; higher is better."""
         options = request.options
         assert isinstance(options, {{ cookiecutter.backend.title().replace('-', '') }}Options)
         query = set(_words(request.query))
