@@ -166,6 +166,15 @@ def test_code_of_the_checkpoint_runs_when_asked(checkpoint, copy, monkeypatch, t
         assert reranker.score(QUERY, DOCUMENTS[0]) == pytest.approx(plain.score(QUERY, DOCUMENTS[0]), abs=1e-5)
 
 
+def test_code_that_was_trusted_once_runs_for_no_other_checkpoint(checkpoint, copy, monkeypatch, tmp_path):
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    (copy / "modeling_own.py").write_text(CODE)
+    write_config(copy, auto_map={"AutoModelForSequenceClassification": "modeling_own.Own"})
+    load(copy, trust_remote_code=True).close()
+    with load(checkpoint("bert")) as plain:
+        assert type(plain.scorer.runner.forward.network).__name__ == "BertForSequenceClassification"
+
+
 def test_code_in_another_repository_is_looked_for_as_the_model_is(copy, monkeypatch, tmp_path):
     asked = {}
 

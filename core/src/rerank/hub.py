@@ -73,7 +73,7 @@ class Repository:
                     self.name,
                     file,
                     token=source.token,
-                    local_files_only=source.local_files_only,
+                    local_files_only=source.local_files_only or hub.constants.HF_HUB_OFFLINE,
                     force_download=repair and not known,
                     **where,
                 )

@@ -81,8 +81,9 @@ def load_model(kind: str, model: ModelRef, options: TorchOptions, device: str, *
     arguments: dict[str, Any] = {_DTYPE_ARGUMENT: choose_dtype(options, device), "use_safetensors": safe}
     if options.attn_implementation is not None:
         arguments["attn_implementation"] = options.attn_implementation
-    with _load_errors(model):
-        network, info = getattr(transformers, kind).from_pretrained(
+    auto = getattr(transformers, kind)
+    with _load_errors(model), _classes_kept(auto):
+        network, info = auto.from_pretrained(
             folder,
             **_code_from(model, options),
             output_loading_info=True,
@@ -158,6 +159,18 @@ def _fetch_weights(model: ModelRef) -> bool:
         f"{model.name} has none of {', '.join((*SAFE_WEIGHTS, *PICKLED_WEIGHTS))}: "
         "convert its weights to safetensors (save_pretrained does) and give that folder"
     )
+
+
+@contextmanager
+def _classes_kept(auto: Any) -> Iterator[None]:
+    """Forget the class that a checkpoint brought: transformers 4 runs it for every later checkpoint of the same type."""
+    registered: dict[Any, Any] = auto._model_mapping._extra_content
+    before = dict(registered)
+    try:
+        yield
+    finally:
+        registered.clear()
+        registered.update(before)
 
 
 @contextmanager
