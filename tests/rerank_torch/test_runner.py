@@ -217,7 +217,8 @@ def test_ctrl_c_ends_all_streams():
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     caller = threading.get_ident()
     try:
-        threading.Timer(0.1, lambda: signal.pthread_kill(caller, signal.SIGINT)).start()
+        timer = threading.Timer(0.1, lambda: signal.pthread_kill(caller, signal.SIGINT))
+        timer.start()  # kept, since an interrupt is lost in the weakref callbacks of a thread that is forgotten
         with pytest.raises(KeyboardInterrupt):
             run(partial(Sums, hook=slow), rows=[Row((n, n)) for n in range(5000)], threads=2, max_batch_tokens=2)
     finally:
