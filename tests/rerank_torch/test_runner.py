@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -237,31 +234,3 @@ def test_a_closed_runner_says_so():
 def test_a_device_that_is_not_there_is_refused():
     with pytest.raises(InvalidOptionsError, match="device"):
         Runner(Sums, TorchOptions(device="cuda:99"), Padding(0))
-
-
-FORKS = """
-import os, torch
-from rerank_torch import TorchOptions
-from rerank_torch.rows import Padding, Row
-from rerank_torch.runner import Runner
-
-class Sums:
-    def __init__(self, device):
-        self.network = torch.nn.Linear(1, 1)
-
-    def __call__(self, batch):
-        return batch.ids.float().sum(1).unbind()
-
-options = TorchOptions(device="cpu", threads=2)
-runner = Runner(Sums, options, Padding(0))
-rows = [Row((n,) * (n % 9 + 1)) for n in range(50)]
-before = [float(value) for value in runner(rows, options)]
-if (child := os.fork()) == 0:
-    os._exit(0 if [float(value) for value in runner(rows, options)] == before else 1)
-assert os.waitpid(child, 0) == (child, 0)
-"""
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a system that forks")
-def test_a_forked_child_computes_too():
-    subprocess.run([sys.executable, "-c", FORKS], check=True, timeout=60)

@@ -56,39 +56,22 @@ class Streams:
         """
         if self._closed:
             raise ScoringError("the model is closed: build another Reranker")
-        stopped = threading.Event()
-        finished = threading.Semaphore(0)
-        failures: list[BaseException] = []
-
-        def take_turn() -> bool:
-            return not stopped.is_set() and step()
-
-        def go_on(turn: Future[bool]) -> None:
-            try:
-                if turn.result():
-                    self._submit(take_turn).add_done_callback(go_on)
-                    return
-            except BaseException as error:
-                failures.append(error)
-                stopped.set()
-            finished.release()
-
-        running = 0
+        call = _Call(step, self.submit)
         try:
             for _ in range(self.count if at_most is None else min(self.count, at_most)):
-                self._submit(take_turn).add_done_callback(go_on)
-                running += 1
-            while running:
-                finished.acquire()
-                running -= 1
+                call.start_turn()
+            call.wait()
         finally:
-            stopped.set()
-            for _ in range(running):
-                finished.acquire()
-        if failures:
-            raise self._cause(failures[0])
+            call.stop()
+        if call.failures:
+            raise self._cause(call.failures[0])
 
-    def _submit(self, turn: Callable[[], bool]) -> Future[bool]:
+    def submit(self, turn: Callable[[], bool]) -> Future[bool]:
+        """Run one turn in whichever thread is free, after all that were submitted before.
+
+        Raises:
+            ScoringError: As for `run`.
+        """
         try:
             return self._pool.submit(turn)
         except RuntimeError as error:
@@ -109,6 +92,51 @@ class Streams:
         """End the threads after their current step."""
         self._closed = True
         self._pool.shutdown()
+
+
+class _Call:
+    """One caller's work: turns in several threads, each of which submits the next.
+
+    Args:
+        step: Does one piece of work and returns whether to go on.
+        submit: Runs a turn in a thread.
+    """
+
+    def __init__(self, step: Callable[[], bool], submit: Callable[[Callable[[], bool]], Future[bool]]) -> None:
+        self.failures: list[BaseException] = []
+        self._step, self._submit = step, submit
+        self._stopped = threading.Event()
+        self._finished = threading.Semaphore(0)
+        self._running = 0
+
+    def start_turn(self) -> None:
+        """Start working in one more thread."""
+        self._submit(self._take_turn).add_done_callback(self._go_on)
+        self._running += 1
+
+    def _take_turn(self) -> bool:
+        return not self._stopped.is_set() and self._step()
+
+    def _go_on(self, turn: Future[bool]) -> None:
+        try:
+            if turn.result():
+                self._submit(self._take_turn).add_done_callback(self._go_on)
+                return
+        except BaseException as error:
+            self.failures.append(error)
+            self._stopped.set()
+        self._finished.release()
+
+    def wait(self) -> None:
+        """Wait until no thread works any more."""
+        while self._running:
+            self._finished.acquire()
+            self._running -= 1
+
+    def stop(self) -> None:
+        """Take no further step, and wait for those under way."""
+        self._stopped.set()
+        self.wait()
 
 
 _EVERY: Final[weakref.WeakSet[Streams]] = weakref.WeakSet()
