@@ -38,6 +38,7 @@ class Registry:
         self.plugins: list[Plugin] = []
         self.backends: dict[str, Backend] = {}
         self._origins: dict[str, str] = {}  # names and aliases of backends → their distribution
+        self._origins_of_hooks: dict[str, str] = {}  # hooks that plugins define → their distribution
         self._manager = pluggy.PluginManager(hookspecs.NAME)
         self._manager.add_hookspecs(hookspecs)
 
@@ -67,7 +68,7 @@ class Registry:
             plugin = Plugin(name=found[key].name, distribution=key[0], version=key[1])
             self.plugins.append(plugin)
             if disabled & {plugin.name, plugin.distribution, "all"}:
-                plugin.status, plugin.reason = "disabled", "named in RERANK_DISABLE_PLUGINS"
+                plugin.status, plugin.reason = "disabled", "by RERANK_DISABLE_PLUGINS"
                 continue
             with plugin.cost_noted(), plugin.failures_noted():
                 plugin.module = found[key].load()
@@ -81,7 +82,11 @@ class Registry:
         alone.add_hookspecs(hookspecs)
         with plugin.failures_noted():
             alone.register(plugin.module)
-            alone.hook.rerank_add_hooks(registry=self)
+            before = self._known_hooks()
+            try:
+                alone.hook.rerank_add_hooks(registry=self)
+            finally:
+                self._origins_of_hooks |= dict.fromkeys(self._known_hooks() - before, plugin.distribution)
 
     def _add_backends_of(self, plugin: Plugin, unusable: Sequence[Plugin]) -> None:
         """Let one plugin describe its backends; ``unusable`` plugins may define hooks that are not known."""
@@ -108,14 +113,18 @@ class Registry:
             and not all(own.optionalhook for own in hook.get_hookimpls() if own.plugin is plugin.module)
         ]
 
+    def _known_hooks(self) -> set[str]:
+        """The hooks of core and of plugins, as far as they are added."""
+        hooks = vars(self._manager.hook)
+        return {name for name in hooks if not name.startswith("_") and hooks[name].has_spec()}
+
     def _explain_unknown_hook(self, name: str, unusable: Sequence[Plugin]) -> str:
         """Return a warning if an ``unusable`` plugin may define the hook.
 
         Raises:
             PluginError: None may, or the name is close to that of a known hook.
         """
-        hooks = vars(self._manager.hook)
-        known = sorted(hook for hook in hooks if not hook.startswith("_") and hooks[hook].has_spec())
+        known = sorted(self._known_hooks())
         if near := difflib.get_close_matches(name, known, n=1, cutoff=0.9):
             raise PluginError(f"there is no hook {name!r}: did you mean {near[0]!r}?")
         if not unusable:
@@ -138,13 +147,17 @@ class Registry:
         Raises:
             PluginError: It has no such function, or another plugin has a hook of the same name.
         """
-        try:
-            self._manager.add_hookspecs(module)
-        except ValueError as error:
+        origin = getattr(module, "__name__", module)
+        hooks = {name for name in dir(module) if self._manager.parse_hookspec_opts(module, name) is not None}
+        if not hooks:
+            raise PluginError(f"{origin} has no hooks to add: mark functions with rerank.hookspecs.hookspec")
+        if taken := hooks & self._known_hooks():
+            name = min(taken)
             raise PluginError(
-                f"{getattr(module, '__name__', module)} cannot add hooks ({error}): "
-                "mark functions with unique names with rerank.hookspecs.hookspec"
-            ) from error
+                f"{origin} cannot add the hook {name!r}, which {self._origins_of_hooks.get(name, _CORE)} defines: "
+                "give it another name, or uninstall one of the two"
+            )
+        self._manager.add_hookspecs(module)
 
     def register(self, backend: Backend, distribution: str = _BY_HAND) -> None:
         """Add one backend.
