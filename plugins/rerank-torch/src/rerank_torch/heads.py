@@ -94,7 +94,7 @@ def load_modules(model: ModelRef, modules: Sequence[Module], options: TorchOptio
             "a Pooling is supported; load it with sentence-transformers"
         )
     base = load_model("AutoModel", model, options, device, unread=("pooler.",))
-    head = nn.Sequential(*(_build(model, module) for module in modules[2:])).to(device, base.dtype)
+    head = nn.Sequential(*(build_module(model, module) for module in modules[2:])).to(device, base.dtype)
     outputs = int(modules[-1].config.get("out_features", base.config.hidden_size))
     return ModulesNetwork(base, _read_pooling(model, modules[1]), head, outputs).eval()
 
@@ -143,14 +143,23 @@ class _LayerNorm(nn.Module):
         return output
 
 
-def _build(model: ModelRef, module: Module) -> nn.Module:
-    """One module with its weights, whose names are those of sentence-transformers."""
+def build_module(model: ModelRef, module: Module, *, reads: str = _POOLED) -> nn.Module:
+    """One Dense or LayerNorm module with its weights, whose names are those of sentence-transformers.
+
+    Args:
+        model: Where the checkpoint is.
+        module: One of those that `rerank_torch.modules.read_modules` found in it.
+        reads: What the module is given, by sentence-transformers' name: the pooled vectors, or ``token_embeddings``.
+
+    Raises:
+        ModelLoadError: Its kind or configuration is not supported, it reads something else, or weights are missing.
+    """
     config = dict(module.config)
-    reads = config.pop("module_input_name", _POOLED)
+    stated = config.pop("module_input_name", reads)
     config.pop("module_output_name", None)  # the next module reads it, or it is the result
     try:
-        if reads != _POOLED:
-            raise ValueError(f"it reads {reads!r}, not {_POOLED!r}")
+        if stated != reads:
+            raise ValueError(f"it reads {stated!r}, not {reads!r}")
         if module.kind == "Dense":
             activation = _activation(config.pop("activation_function", "torch.nn.modules.activation.Tanh"))
             options = {"bias": config.pop("bias", True), "use_residual": config.pop("use_residual", False)}

@@ -154,7 +154,9 @@ def _fetch_weights(model: ModelRef) -> bool:
             logger.info("%s has no safetensors: reading its .bin as plain weights (weights_only=True)", model.name)
         return safe
     if any(file.endswith(".onnx") for file in model.files):
-        raise ModelLoadError(f"{model.name} has ONNX graphs and no torch weights: pip install rerank-onnx")
+        raise ModelLoadError(
+            f"{model.name} has ONNX graphs and no torch weights: run it with backend='onnx', which rerank-onnx brings"
+        )
     raise ModelLoadError(
         f"{model.name} has none of {', '.join((*SAFE_WEIGHTS, *PICKLED_WEIGHTS))}: "
         "convert its weights to safetensors (save_pretrained does) and give that folder"
