@@ -155,6 +155,25 @@ def test_its_options_are_those_of_onnx():
     assert reranker.rank(QUERY, DOCUMENTS).diagnostics["truncated"] > 0
 
 
+COUNT_THREADS = """
+import os
+import numpy, onnxruntime
+from rerank import Reranker, available_cores
+from tokenizers import Tokenizer, models
+
+Tokenizer(models.WordLevel({"word": 0}, "word")).encode_batch(["word"] * 50)  # starts the library's own threads
+before = len(os.listdir("/proc/self/task"))
+Reranker().rank("word", [f"some words, {n}" for n in range(200)])
+print(len(os.listdir("/proc/self/task")) - before - available_cores())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts threads as Linux lists them")
+def test_no_threads_run_beside_the_streams():
+    done = subprocess.run([sys.executable, "-c", COUNT_THREADS], capture_output=True, text=True, check=True)
+    assert int(done.stdout) <= 0
+
+
 def test_without_the_distribution_the_error_says_what_to_install():
     from rerank.registry import Registry
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from rerank import InvalidOptionsError, OutOfMemoryError, Reranker, ScoringError
 from rerank.testing.contract import DOCUMENTS, QUERY
+from rerank_onnx.graph import BATCH_TOKENS
 
 EVERY_INPUT = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
 
@@ -129,7 +130,7 @@ def test_batches_hold_to_the_token_budget(reranker, cross_encoder, shapes):
 def test_default_batches_are_bounded(reranker, shapes):
     reranker.rank(QUERY, [f"{text} {n}" for text in DOCUMENTS for n in range(20)])
     assert len(shapes) > 1
-    assert all(rows * width <= 1024 for rows, width in shapes)
+    assert all(rows * width <= BATCH_TOKENS for rows, width in shapes)
 
 
 def test_short_requests_share_batches(reranker, cross_encoder, shapes):

@@ -13,9 +13,24 @@ def session_of(reranker):
     return reranker.scorer.graph.session
 
 
-def test_threads_are_set(cross_encoder):
-    session = session_of(Reranker(cross_encoder.folder, threads=1))
-    assert session.get_session_options().intra_op_num_threads == 1
+def intra_op_threads_of(reranker):
+    return session_of(reranker).get_session_options().intra_op_num_threads
+
+
+@pytest.mark.parametrize(("threads", "streams"), [(None, 3), (2, 2), (8, 3)])
+def test_a_stream_per_core_each_with_one_thread(cross_encoder, monkeypatch, threads, streams):
+    monkeypatch.setattr("rerank_onnx.graph.available_cores", lambda: 3)
+    with Reranker(cross_encoder.folder, threads=threads) as reranker:
+        assert intra_op_threads_of(reranker) == 1
+        assert reranker.scorer.graph._streams.count == streams
+
+
+def test_a_thread_pool_that_the_user_wants_replaces_the_streams(cross_encoder):
+    with Reranker(cross_encoder.folder, session_options={"intra_op_num_threads": 2}) as reranker:
+        assert intra_op_threads_of(reranker) == 2
+        assert reranker.scorer.graph._streams is None
+        expected = cross_encoder.pair(QUERY, DOCUMENTS[0])
+        assert reranker.score(QUERY, DOCUMENTS[0]) == pytest.approx(expected, abs=1e-5)
 
 
 def test_session_options_are_set(cross_encoder, tmp_path):

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Final
 
 import numpy as np
 
 from rerank import GroupScorer, Request, Scores, ScoringError, TokenLimits, Tokens, aggregate, pair_rows, query_limit
 from rerank_onnx.graph import Graph
 from rerank_onnx.options import OnnxOptions
-
-BATCH_TOKENS: Final = 1024
-"""Token count per batch by default, padding included."""
 
 
 class OnnxCrossEncoder(GroupScorer):
@@ -50,7 +46,7 @@ class OnnxCrossEncoder(GroupScorer):
         ]
         rows = [(tuple(row), pairs.query_len) for pairs in encoded for row in pairs.rows]
         lengths = [len(row) for row, _ in rows]
-        values = iter(self.graph.map(rows, lengths, self._forward, options, max_tokens=BATCH_TOKENS))
+        values = iter(self.graph.map(rows, lengths, self._forward, options))
         for pairs in encoded:
             yield Scores(
                 values=aggregate([next(values) for _ in pairs.rows], pairs.owners, options.aggregate),

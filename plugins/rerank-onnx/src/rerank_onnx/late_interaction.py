@@ -12,9 +12,6 @@ from rerank import GroupScorer, ModelLoadError, Request, Scores, TokenLimits, To
 from rerank_onnx.graph import Array, Graph
 from rerank_onnx.options import OnnxOptions
 
-BATCH_TOKENS: Final = 1024
-"""Token count per batch by default, padding included."""
-
 _TINY: Final = 1e-9
 """Lower bound of vector lengths, so that a zero vector causes no division by zero."""
 
@@ -87,7 +84,7 @@ class OnnxLateInteraction(GroupScorer):
             return [self._query(vectors) for vectors in self._vectors(batch)]
 
         items = [tuple(row) for row in rows]
-        return self.graph.map(items, [len(row) for row in rows], forward, options, max_tokens=BATCH_TOKENS)
+        return self.graph.map(items, [len(row) for row in rows], forward, options)
 
     def _compare(
         self, rows: Sequence[tuple[tuple[int, ...], int]], queries: Sequence[_Query], options: OnnxOptions
@@ -98,7 +95,7 @@ class OnnxLateInteraction(GroupScorer):
             vectors = self._vectors([row for row, _ in batch])
             return [self._similarity(queries[n], document) for (_, n), document in zip(batch, vectors)]
 
-        return self.graph.map(rows, [len(row) for row, _ in rows], forward, options, max_tokens=BATCH_TOKENS)
+        return self.graph.map(rows, [len(row) for row, _ in rows], forward, options)
 
     def _vectors(self, rows: Sequence[tuple[int, ...]]) -> Iterator[Array]:
         """The token vectors ``(tokens, dimensions)`` of each row."""

@@ -36,7 +36,16 @@ class Forward(Protocol):
 
 
 CPU_BATCH_TOKENS: Final = 768
-"""Token count per batch on a CPU, padding included: few enough for a batch's activations to stay in a core's caches."""
+"""Token count per batch on a CPU, padding included: few enough for a batch's activations to stay in a core's caches.
+
+Measured on two cores with ``benchmarks/workload.py``: one query, 100 documents, seconds, medians of 5, for the
+cross-encoder of MiniLM-L6's shape, quiet and beside two busy processes.
+
+| tokens | 256 | 384 | 512 | 768 | 1024 | 1536 | 2048 | 4096 |
+|---|---:|---:|---:|---:|---:|---:|---:|---:|
+| quiet | 1.97 | 1.82 | 1.88 | 1.85 | 2.05 | 2.13 | 2.20 | 2.78 |
+| busy | 4.17 | 4.42 | 4.04 | 4.12 | 4.16 | 4.63 | 4.79 | 5.23 |
+"""
 
 BATCH_TOKENS: Final = 32_768
 """Token count per batch elsewhere: some hundred rows, enough to keep an accelerator busy; estimated, not measured."""
