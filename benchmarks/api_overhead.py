@@ -154,9 +154,9 @@ def table(times: list[tuple[str, float]], rates: list[tuple[int, int, float]], l
         lines.append(f"| {name} | {time_taken:.2f} ms | {'' if place in (0, 4) else f'{more:+.2f} ms'} |")
     lines += [
         "",
-        "`arank_many` against a server that takes 50 ms, 10 documents a call:",
+        "`arank_many` against a server that takes 50 ms, 10 documents per call:",
         "",
-        "| concurrency | calls | calls a second | of the most possible (concurrency / 50 ms) |",
+        "| concurrency | calls | calls per second | of the most possible (concurrency / 50 ms) |",
         "|---:|---:|---:|---:|",
     ]
     lines += [f"| {c} | {n} | {rate:.1f} | {rate * 0.05 / c:.0%} |" for c, n, rate in rates]

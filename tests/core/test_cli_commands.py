@@ -120,7 +120,7 @@ def test_explain_a_model_that_nobody_runs(run: Callable[..., Any], tmp_path: Pat
     assert ran.code == 1
     assert "none" in ran.out
     assert ran.err.startswith("rerank: no installed backend can run model")
-    assert "pip install" in ran.err or "from RERANK_DISABLE_PLUGINS" in ran.err
+    assert "pip install" in ran.err or "change RERANK_DISABLE_PLUGINS" in ran.err
     as_json = run("explain", str(tmp_path), "--json")
     assert as_json.code == 1
     assert json.loads(as_json.out)["backend"] is None

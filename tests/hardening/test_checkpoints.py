@@ -187,5 +187,7 @@ def test_a_backend_that_is_disabled(
 
 def test_a_model_that_only_an_absent_backend_runs(torch_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RERANK_DISABLE_PLUGINS", "rerank-crossencoder")
-    with pytest.raises(BackendNotFoundError, match=r"remove rerank-crossencoder from RERANK_DISABLE_PLUGINS"):
+    with pytest.raises(
+        BackendNotFoundError, match=r"change RERANK_DISABLE_PLUGINS, which disables rerank-crossencoder"
+    ):
         Reranker(torch_folder)

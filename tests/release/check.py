@@ -29,11 +29,11 @@ def check(folder: Path, changelog: str) -> list[str]:
     for wheel in wheels:
         with zipfile.ZipFile(wheel) as archive:
             names = archive.namelist()
-            (metadata,) = (name for name in names if name.endswith(".dist-info/METADATA"))
+            (file_name,) = (name for name in names if name.endswith(".dist-info/METADATA"))
             points = [name for name in names if name.endswith(".dist-info/entry_points.txt")]
-            told = message_from_string(archive.read(metadata).decode())
-            versions.add(str(told["Version"]))
-            problems += [f"{wheel.name}: {problem}" for problem in _wheel_problems(names, told)]
+            metadata = message_from_string(archive.read(file_name).decode())
+            versions.add(str(metadata["Version"]))
+            problems += [f"{wheel.name}: {problem}" for problem in _wheel_problems(names, metadata)]
             for name in points:
                 problems += [f"{wheel.name}: {p}" for p in _dead_entry_points(archive.read(name).decode(), names)]
     for source in sources:
@@ -48,11 +48,11 @@ def check(folder: Path, changelog: str) -> list[str]:
     return problems
 
 
-def _wheel_problems(names: list[str], told: Message) -> list[str]:
+def _wheel_problems(names: list[str], metadata: Message) -> list[str]:
     problems = [
         f"has no {name}" for name in ("LICENSE", "NOTICE", "py.typed") if not any(n.endswith(f"/{name}") for n in names)
     ]
-    for requirement in told.get_all("Requires-Dist", []):
+    for requirement in metadata.get_all("Requires-Dist", []):
         found = re.match(r"([\w.-]+)(?:\[[\w,]+\])?\s*([^;\s]*)", requirement)
         if found and found[1].startswith("rerank-") and set(found[2].split(",")) != {">=0.1", "<0.2"}:
             problems.append(f"requires {requirement!r}: bound it as in {CORE}")

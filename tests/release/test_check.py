@@ -53,7 +53,7 @@ def test_what_is_right_passes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("wrong", "message"),
     [
         ({"version": "0.1.1"}, "CHANGELOG.md says nothing of 0.1.1"),
         ({"version": "0.1.1"}, "the versions 0.1.0, 0.1.1 differ"),
@@ -65,10 +65,10 @@ def test_what_is_right_passes(tmp_path: Path) -> None:
         ({"entry": "rerank_acme.absent"}, "the entry point rerank_acme.absent leads nowhere"),
     ],
 )
-def test_each_mismatch_is_named(tmp_path: Path, wrong: dict[str, Any], told: str) -> None:
+def test_each_mismatch_is_named(tmp_path: Path, wrong: dict[str, Any], message: str) -> None:
     make(tmp_path, name="rerank_other", entry="rerank_other.backend")
     make(tmp_path, **wrong)
-    assert any(told in problem for problem in check(tmp_path, CHANGELOG))
+    assert any(message in problem for problem in check(tmp_path, CHANGELOG))
 
 
 def test_a_wheel_without_its_source_is_named(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ def _no_keys(no_keys: None) -> None:
 
 @pytest.fixture
 def server() -> Iterator[Loopback]:
-    """A server that echoes until it is told otherwise."""
+    """A server that echoes until it is set to do something else."""
     loopback = Loopback(echo)
     yield loopback
     loopback.close()

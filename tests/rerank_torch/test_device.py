@@ -38,7 +38,7 @@ def test_out_of_memory_is_no_plain_runtime_error():
     assert RuntimeError not in OUT_OF_MEMORY
 
 
-def test_the_cpu_running_out_of_memory_is_told_as_such():
+def test_the_cpu_running_out_of_memory_is_a_memory_error():
     with pytest.raises(MemoryError), memory_errors_raised():
         torch.empty(1 << 60, dtype=torch.uint8)
     with pytest.raises(RuntimeError, match="shape"), memory_errors_raised():

@@ -103,7 +103,7 @@ def test_streams_compute_on_one_thread_each_and_leave_other_threads_alone():
         assert {count for _, count in seen} == {1}
         assert len(seen) <= 2
         assert torch.get_num_threads() == 2
-        with ThreadPoolExecutor(1) as pool:  # a new thread is told what the process was set to
+        with ThreadPoolExecutor(1) as pool:  # a new thread starts with what the process was set to
             assert pool.submit(torch.get_num_threads).result() == 2
     finally:
         torch.set_num_threads(before)

@@ -22,7 +22,7 @@ REMOTE_BACKEND: Final = "api"
 """The backend to install for ``api_provider=`` if no installed backend is remote."""
 
 _REMEDIES: Final = {
-    "disabled": "remove it from that variable",
+    "disabled": "change that variable",
     "failed": "fix that, or uninstall it",
 }
 
@@ -60,6 +60,6 @@ def what_to_install(backends: Collection[str], plugins: Sequence[Plugin]) -> str
         named = (f"{distribution} ({', '.join(own)})" for distribution, own in missing.items())
         steps.append(f"pip install one of {', '.join(named)}")
     if disabled := dict.fromkeys(plugin.distribution for plugin in plugins if plugin.status == "disabled"):
-        steps.append(f"remove {', '.join(disabled)} from RERANK_DISABLE_PLUGINS")
+        steps.append(f"change RERANK_DISABLE_PLUGINS, which disables {', '.join(disabled)}")
     steps += [f"fix {plugin.distribution} ({plugin.reason})" for plugin in plugins if plugin.status == "failed"]
     return ", or ".join(steps) or "check the model's name, or install a plugin that knows it"

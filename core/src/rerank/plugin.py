@@ -69,9 +69,9 @@ class Plugin:
         started = time.perf_counter()
         yield
         self.seconds += time.perf_counter() - started
-        if self.status != "ok":
+        if self.status != "ok" or self.reason:
             return
         if heavy := sorted(name for name in light if name in sys.modules):
             self.reason = f"imports {', '.join(heavy)} to describe its backends; its authors should import them in load"
-        elif self.seconds > _SLOW and not self.reason:
+        elif self.seconds > _SLOW:
             self.reason = f"took {self.seconds:.1f} s to describe its backends; its authors should do that work in load"
