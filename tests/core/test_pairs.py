@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from rerank import InvalidOptionsError, Options, PairLayout, aggregate, fit_pair, pair_rows, plan_windows
+from rerank import InvalidOptionsError, Options, PairLayout, aggregate, encode_pairs, fit_pair, pair_rows, plan_windows
 
 BERT = PairLayout(before=(101,), between=(102,), after=(102,), types=(0, 1))
 _size = st.integers(0, 50)
@@ -147,3 +148,31 @@ def test_chunks_together_hold_every_token(
 def test_a_layout_knows_its_own_length() -> None:
     assert len(BERT) == 3
     assert BERT.row([7], [8]) == [101, 7, 102, 8, 102]
+
+
+def test_queries_share_a_call_of_the_tokenizer(caplog: pytest.LogCaptureFixture) -> None:
+    calls: list[list[str]] = []
+
+    def tokens(texts: Sequence[str]) -> list[list[int]]:
+        calls.append(list(texts))
+        return [list(map(ord, text)) for text in texts]
+
+    texts = [("q", ["one", "a longer one"]), ("r" * 5, []), ("s" * 5, ["two"])]
+    pairs = encode_pairs(texts, tokens, BERT, Options(), max_length=12, query_max_length=4)
+    assert calls == [["q", "one", "a longer one", "r" * 5, "s" * 5, "two"]]
+    for (query, documents), made in zip(texts, pairs):
+        ids = [list(map(ord, text)) for text in documents]
+        assert made == pair_rows(list(map(ord, query)), ids, BERT, Options(), max_length=12, query_max_length=4)
+    assert caplog.messages == ["a query of 5 tokens was cut to 4: raise query_max_length or max_length"] * 2
+
+
+def test_scores_take_one_value_per_row() -> None:
+    options = Options(long_documents="chunk", overlap=0, aggregate="mean")
+    texts = [("q", ["x" * 10, "y"]), ("r", ["z"])]
+    pairs = encode_pairs(
+        texts, lambda texts: [[1] * len(text) for text in texts], BERT, options, max_length=9, query_max_length=4
+    )
+    values = iter([1.0, 3.0, 5.0, 7.0])
+    first, second = (one.scores(values, options, "logit") for one in pairs)
+    assert (first.values, first.scale, second.values) == ([2.0, 5.0], "logit", [7.0])
+    assert first.diagnostics == {"truncated": 0, "query_truncated": False}

@@ -32,7 +32,7 @@ from rerank.hookspecs import hookimpl
 from rerank.model_ref import ModelRef
 from rerank.model_source import ModelSource
 from rerank.options import Options, Reload
-from rerank.pairs import PairLayout, PairRows, aggregate, fit_pair, pair_rows, plan_windows
+from rerank.pairs import PairLayout, PairRows, aggregate, encode_pairs, fit_pair, pair_rows, plan_windows
 from rerank.protocols import Request, Scorer, Scores
 from rerank.ranking import sigmoid
 from rerank.registry import Registry, installed
@@ -93,6 +93,7 @@ __all__ = [
     "Tokens",
     "aggregate",
     "available_cores",
+    "encode_pairs",
     "find_pad_id",
     "fit_pair",
     "group_requests",

@@ -1,12 +1,17 @@
-"""Joins the token ids of a query and its documents into a model's input rows: integers only, for any tokenizer."""
+"""Joins a query and its documents into a model's input rows, for any tokenizer, and a row's value into scores."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from rerank.errors import InvalidOptionsError
 from rerank.options import Aggregate, Options
+from rerank.protocols import Scores
+from rerank.results import ScoreScale
+
+logger = logging.getLogger(__name__)
 
 
 def fit_pair(query_len: int, doc_len: int, budget: int) -> tuple[int, int]:
@@ -85,9 +90,13 @@ class PairLayout:
         """One input row."""
         return [*self.before, *query, *self.between, *document, *self.after]
 
+    def first_len(self, query_len: int) -> int:
+        """How many tokens of a row, from its start, belong to the first segment."""
+        return len(self.before) + query_len + len(self.between)
+
     def type_ids(self, query_len: int, row_len: int) -> list[int]:
         """Segment ids of one row."""
-        first = len(self.before) + query_len + len(self.between)
+        first = self.first_len(query_len)
         return [self.types[0]] * first + [self.types[1]] * (row_len - first)
 
 
@@ -108,6 +117,20 @@ class PairRows:
     owners: list[int]
     truncated: int
     query_truncated: bool
+
+    def scores(self, values: Iterator[float], options: Options, scale: ScoreScale) -> Scores:
+        """The documents' scores.
+
+        Args:
+            values: One per row; as many are taken as there are rows.
+            options: ``aggregate`` is read.
+            scale: What a score means.
+        """
+        return Scores(
+            values=aggregate([next(values) for _ in self.rows], self.owners, options.aggregate),
+            scale=scale,
+            diagnostics={"truncated": self.truncated, "query_truncated": self.query_truncated},
+        )
 
 
 def pair_rows(
@@ -144,3 +167,37 @@ def pair_rows(
         rows += [layout.row(cut_query, document[start:end]) for start, end in windows]
         owners += [owner] * len(windows)
     return PairRows(rows, kept_query, owners, truncated, kept_query < len(query))
+
+
+def encode_pairs(
+    texts: Iterable[tuple[str, Sequence[str]]],
+    tokens: Callable[[Sequence[str]], Sequence[Sequence[int]]],
+    layout: PairLayout,
+    options: Options,
+    *,
+    max_length: int,
+    query_max_length: int,
+) -> list[PairRows]:
+    """Encode every text in one call, and lay out the rows of each query; a query that is cut is warned about.
+
+    Args:
+        texts: Queries, each with its documents.
+        tokens: Texts to token ids without special tokens, such as `rerank.Tokens`.
+        layout: As for `pair_rows`, like the arguments that follow.
+        options: As for `pair_rows`.
+        max_length: As for `pair_rows`.
+        query_max_length: As for `pair_rows`.
+    """
+    texts = list(texts)
+    encoded = iter(tokens([text for query, documents in texts for text in (query, *documents)]))
+    pairs = []
+    for _, documents in texts:
+        query = next(encoded)
+        ids = [next(encoded) for _ in documents]
+        one = pair_rows(query, ids, layout, options, max_length=max_length, query_max_length=query_max_length)
+        if one.query_truncated:
+            logger.warning(
+                "a query of %d tokens was cut to %d: raise query_max_length or max_length", len(query), one.query_len
+            )
+        pairs.append(one)
+    return pairs

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from functools import partial
 
@@ -10,13 +9,11 @@ from rerank import (
     GroupScorer,
     ModelRef,
     Options,
-    PairRows,
     Request,
     Scores,
     TokenLimits,
-    aggregate,
+    encode_pairs,
     find_pad_id,
-    pair_rows,
     query_limit,
     read_tokenizer_config,
 )
@@ -27,8 +24,6 @@ from rerank_torch.loading import load_config
 from rerank_torch.rows import Padding, Row
 from rerank_torch.runner import Runner
 from rerank_torch.tokens import load_tokens
-
-logger = logging.getLogger(__name__)
 
 
 class CrossEncoder(GroupScorer):
@@ -56,42 +51,19 @@ class CrossEncoder(GroupScorer):
         """Score requests with the same options together."""
         options = requests[0].options
         assert isinstance(options, CrossEncoderOptions)
-        pairs = self._encode(requests, options)
-        rows = [self._row(ids, one) for one in pairs for ids in one.rows]
+        max_length = self.limits.of_row(options.max_length)
+        pairs = encode_pairs(
+            [_texts(request, options) for request in requests],
+            self.tokens,
+            self.layout,
+            options,
+            max_length=max_length,
+            query_max_length=query_limit(options.query_max_length, max_length),
+        )
+        rows = [Row(tuple(ids), self.layout.first_len(one.query_len)) for one in pairs for ids in one.rows]
         values = (float(value) for value in self.runner(rows, options))
         for one in pairs:
-            yield Scores(
-                values=aggregate([next(values) for _ in one.rows], one.owners, options.aggregate),
-                scale="logit",
-                diagnostics={"truncated": one.truncated, "query_truncated": one.query_truncated},
-            )
-
-    def _encode(self, requests: Sequence[Request], options: CrossEncoderOptions) -> list[PairRows]:
-        """Every text in one tokenizer call, then the rows of each request."""
-        max_length = self.limits.of_row(options.max_length)
-        encoded = iter(self.tokens([text for request in requests for text in _texts(request, options)]))
-        pairs = []
-        for request in requests:
-            query = next(encoded)
-            one = pair_rows(
-                query,
-                [next(encoded) for _ in request.documents],
-                self.layout,
-                options,
-                max_length=max_length,
-                query_max_length=query_limit(options.query_max_length, max_length),
-            )
-            if one.query_truncated:
-                logger.warning(
-                    "a query of %d tokens was cut to %d: raise query_max_length or max_length",
-                    len(query),
-                    one.query_len,
-                )
-            pairs.append(one)
-        return pairs
-
-    def _row(self, ids: Sequence[int], pair: PairRows) -> Row:
-        return Row(tuple(ids), len(self.layout.before) + pair.query_len + len(self.layout.between))
+            yield one.scores(values, options, "logit")
 
     def calibrate(self, values: Sequence[float], options: Options) -> Sequence[float]:
         """Raw values through the checkpoint's own saved activation, to [0, 1]."""
@@ -102,11 +74,11 @@ class CrossEncoder(GroupScorer):
         self.runner.close()
 
 
-def _texts(request: Request, options: CrossEncoderOptions) -> list[str]:
-    """The query and then the documents, each with its instruction (FlagEmbedding 1.4.2)."""
+def _texts(request: Request, options: CrossEncoderOptions) -> tuple[str, list[str]]:
+    """The query and the documents, each with its instruction (FlagEmbedding 1.4.2)."""
     query, documents = request.query, [document.text for document in request.documents]
     if options.query_instruction_for_rerank is not None:
         query = options.query_instruction_format.format(options.query_instruction_for_rerank, query)
     if (instruction := options.passage_instruction_for_rerank) is not None:
         documents = [options.passage_instruction_format.format(instruction, text) for text in documents]
-    return [query, *documents]
+    return query, documents

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from rerank import GroupScorer, Request, Scores, ScoringError, TokenLimits, Tokens, aggregate, pair_rows, query_limit
+from rerank import GroupScorer, Request, Scores, ScoringError, TokenLimits, Tokens, encode_pairs, query_limit
 from rerank_onnx.graph import Graph
 from rerank_onnx.options import OnnxOptions
 
@@ -32,27 +32,19 @@ class OnnxCrossEncoder(GroupScorer):
         options = requests[0].options
         assert isinstance(options, OnnxOptions)
         max_length = self.limits.of_row(options.max_length)
-        queries = self.tokens([request.query for request in requests])
-        encoded = [
-            pair_rows(
-                query,
-                self.tokens([document.text for document in request.documents]),
-                self.layout,
-                options,
-                max_length=max_length,
-                query_max_length=query_limit(options.query_max_length, max_length),
-            )
-            for query, request in zip(queries, requests)
-        ]
-        rows = [(tuple(row), pairs.query_len) for pairs in encoded for row in pairs.rows]
+        pairs = encode_pairs(
+            [(request.query, [document.text for document in request.documents]) for request in requests],
+            self.tokens,
+            self.layout,
+            options,
+            max_length=max_length,
+            query_max_length=query_limit(options.query_max_length, max_length),
+        )
+        rows = [(tuple(ids), one.query_len) for one in pairs for ids in one.rows]
         lengths = [len(row) for row, _ in rows]
         values = iter(self.graph.map(rows, lengths, self._forward, options))
-        for pairs in encoded:
-            yield Scores(
-                values=aggregate([next(values) for _ in pairs.rows], pairs.owners, options.aggregate),
-                scale="logit",
-                diagnostics={"truncated": pairs.truncated, "query_truncated": pairs.query_truncated},
-            )
+        for one in pairs:
+            yield one.scores(values, options, "logit")
 
     def _forward(self, batch: list[tuple[tuple[int, ...], int]]) -> list[float]:
         rows = [row for row, _ in batch]
