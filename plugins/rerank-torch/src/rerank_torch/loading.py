@@ -109,7 +109,25 @@ def load_weights(model: ModelRef, folder: str) -> Mapping[str, torch.Tensor]:
     found = next((file for file in files if file in model.files), None)
     if found is None:
         raise ModelLoadError(f"{model.name} has none of {', '.join(files)}: fetch the checkpoint again")
-    path = model.fetch(found)
+    return _read_tensors(model, found)
+
+
+def iterate_weights(model: ModelRef) -> Iterator[Mapping[str, torch.Tensor]]:
+    """The tensors of a whole checkpoint, by name, on the CPU, one file after another.
+
+    For a network that is built here, not by transformers.
+
+    Raises:
+        ModelLoadError: There are none, they are damaged, or reading them would run a pickle's code.
+    """
+    whole, index = SAFE_WEIGHTS if _fetch_weights(model) else PICKLED_WEIGHTS
+    names = [whole] if whole in model.files else sorted(set(model.read_json(index)["weight_map"].values()))
+    for name in names:
+        yield _read_tensors(model, name)
+
+
+def _read_tensors(model: ModelRef, file: str) -> Mapping[str, torch.Tensor]:
+    path = model.fetch(file)
     with _load_errors(model):
         weights: Mapping[str, torch.Tensor] = (
             load_file(path) if path.suffix == ".safetensors" else torch.load(path, weights_only=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -46,15 +46,17 @@ class Batch:
         mask: ``(rows, tokens)`` 1 for real tokens; None if all are real, since a mask of ones would only keep attention
             off its fast path.
         in_first: ``(rows, tokens)`` whether a token belongs to the first segment.
+        shared: What the scorer gave the runner for all rows of the call; None if nothing.
     """
 
     ids: torch.Tensor
     mask: torch.Tensor | None
     in_first: torch.Tensor
+    shared: Any = None
 
 
-def pad(rows: Sequence[Row], padding: Padding, device: torch.device) -> Batch:
-    """Rows as one batch on a device, padded to the longest of them."""
+def pad(rows: Sequence[Row], padding: Padding, device: torch.device, shared: Any = None) -> Batch:
+    """Rows as one batch on a device, padded to the longest of them; ``shared`` is passed on."""
     lengths = np.array([len(row.ids) for row in rows])  # (rows,)
     longest = int(lengths.max())
     starts = longest - lengths if padding.side == "left" else np.zeros_like(lengths)  # (rows,)
@@ -71,4 +73,5 @@ def pad(rows: Sequence[Row], padding: Padding, device: torch.device) -> Batch:
         ids=on_device(ids),
         mask=None if real.all() else on_device(real.astype(np.int64)),
         in_first=on_device(in_first),
+        shared=shared,
     )

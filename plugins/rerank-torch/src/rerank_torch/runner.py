@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -22,13 +22,12 @@ Values: TypeAlias = list[NDArray[np.float32]]
 
 
 class Forward(Protocol):
-    """A model on one device.
+    """A model on one device."""
 
-    Attributes:
-        network: The model.
-    """
-
-    network: torch.nn.Module
+    @property
+    def network(self) -> torch.nn.Module:
+        """The model."""
+        ...
 
     def __call__(self, batch: Batch) -> Sequence[torch.Tensor]:
         """Take a padded batch and return one tensor per row, such as its score or its token vectors."""
@@ -59,12 +58,14 @@ class Work:
         rows: The rows to run.
         max_tokens: Budget of one batch, padding included.
         max_items: At most this many rows per batch.
+        shared: What the forward pass needs to know about all rows.
         progress: Whether to show a progress bar for long work.
     """
 
     rows: Sequence[Row]
     max_tokens: int
     max_items: int | None
+    shared: Any = None
     progress: bool = False
 
 
@@ -104,13 +105,16 @@ class Runner:
             self.forward = only.forward
             self._run, self._close = only, only.close
 
-    def __call__(self, rows: Sequence[Row], options: TorchOptions, max_tokens: int | None = None) -> Values:
+    def __call__(
+        self, rows: Sequence[Row], options: TorchOptions, max_tokens: int | None = None, shared: Any = None
+    ) -> Values:
         """Run rows; equal ones run once.
 
         Args:
             rows: In any order and of any lengths.
             options: ``batch_size``, ``max_batch_tokens`` and ``progress`` are read.
             max_tokens: Budget of one batch if the options set none; None means the device's default.
+            shared: What the forward pass needs to know about all rows, as `Batch.shared`; must pickle.
 
         Returns:
             One array per row, in the rows' order.
@@ -121,7 +125,9 @@ class Runner:
         """
         on_cpu = torch.device(self.devices[0]).type == "cpu"
         budget = options.max_batch_tokens or max_tokens or (CPU_BATCH_TOKENS if on_cpu else BATCH_TOKENS)
-        work = Work(rows=rows, max_tokens=budget, max_items=options.batch_size, progress=options.progress)
+        work = Work(
+            rows=rows, max_tokens=budget, max_items=options.batch_size, shared=shared, progress=options.progress
+        )
         return self._run(work)
 
     def close(self) -> None:
@@ -134,7 +140,7 @@ def _spread(pool: DevicePool[Work, Values], work: Work) -> Values:
     rows = list(dict.fromkeys(work.rows))
     batches = plan_batches([len(row.ids) for row in rows], work.max_tokens, work.max_items)
     parts = [[rows[i] for i in batch] for batch in batches]
-    answers = pool.map([Work(rows=part, max_tokens=work.max_tokens, max_items=work.max_items) for part in parts])
+    answers = pool.map([replace(work, rows=part, progress=False) for part in parts])
     values = {row: value for part, answer in zip(parts, answers) for row, value in zip(part, answer)}
     return [values[row] for row in work.rows]
 
@@ -161,7 +167,7 @@ class _Device:
         values = map_batches(
             work.rows,
             [len(row.ids) for row in work.rows],
-            self._run,
+            partial(self._run, shared=work.shared),
             max_tokens=work.max_tokens,
             max_items=work.max_items,
             out_of_memory=OUT_OF_MEMORY,
@@ -171,9 +177,9 @@ class _Device:
         return _to_host(values)
 
     @torch.inference_mode()
-    def _run(self, rows: list[Row]) -> Sequence[torch.Tensor]:
+    def _run(self, rows: list[Row], shared: Any) -> Sequence[torch.Tensor]:
         with memory_errors_raised():
-            return self.forward(pad(rows, self._padding, self._device))
+            return self.forward(pad(rows, self._padding, self._device, shared))
 
     def close(self) -> None:
         if self._streams is not None:
