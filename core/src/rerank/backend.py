@@ -65,6 +65,8 @@ class Backend:
         notes: Lines about this machine for ``rerank list-backends``, such as which keys are set; never a secret.
         devices: The devices that its models can run on, by name, for ``rerank doctor``; may import heavy libraries.
         caches: Its cache folders besides the hub's, by what they contain, for ``rerank doctor``.
+        describe: Takes a model and its options and returns lines for ``rerank explain``, such as its prompt. Reads the
+            checkpoint's small files, and loads nothing.
     """
 
     name: str
@@ -78,6 +80,7 @@ class Backend:
     notes: Callable[[], Iterable[str]] | None = None
     devices: Callable[[], Mapping[str, str]] | None = None
     caches: Callable[[], Mapping[str, Path]] | None = None
+    describe: Callable[[ModelRef, Mapping[str, Any]], Iterable[str]] | None = None
 
     def read_notes(self) -> list[str]:
         """What ``notes`` returns, or why it failed."""

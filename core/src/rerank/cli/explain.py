@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import click
 
+from rerank.backend import Backend
 from rerank.cli import echo_json
 from rerank.cli.source import source_options
 from rerank.errors import RerankError
@@ -14,12 +16,20 @@ from rerank.registry import installed
 from rerank.resolution import explain, select
 
 
+def _describe(backend: Backend, model: ModelRef, options: Mapping[str, Any]) -> list[str]:
+    """What the backend says about the model, or why it cannot."""
+    try:
+        return [*backend.describe(model, options)] if backend.describe else []
+    except RerankError as error:
+        return [f"its prompt cannot be shown: {error}"]
+
+
 @click.command("explain")
 @click.argument("model")
 @source_options
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
 def command(model: str, as_json: bool, **source: Any) -> None:
-    """Show which backend would run MODEL, and every backend's claim with its reason.
+    """Show which backend would run MODEL, every backend's claim with its reason, and how the model is prompted.
 
     MODEL is a hub name, a folder, or a short name. Nothing is loaded; the hub is asked for file names and config.json
     only if a backend needs them to decide.
@@ -35,6 +45,7 @@ def command(model: str, as_json: bool, **source: Any) -> None:
         {"backend": claim.backend.name, "confidence": claim.confidence.name.lower(), "reason": claim.reason}
         for claim in explain(registry, found, only=chosen if found.alias else None)
     ]
+    described = _describe(chosen, found, defaults) if chosen else []
     if as_json:
         echo_json(
             {
@@ -43,6 +54,7 @@ def command(model: str, as_json: bool, **source: Any) -> None:
                 "backend": chosen.name if chosen else None,
                 "options": dict(defaults),
                 "claims": claims,
+                "description": described,
                 "error": str(problem) if problem else None,
             }
         )
@@ -53,5 +65,7 @@ def command(model: str, as_json: bool, **source: Any) -> None:
         for claim in claims:
             mark = "→" if chosen and claim["backend"] == chosen.name else " "
             click.echo(f"{mark} {claim['backend']:<{width}}  {claim['confidence']:<8}  {claim['reason']}")
+        for line in described:
+            click.echo(line)
     if problem is not None:
         raise problem
