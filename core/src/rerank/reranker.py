@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import Any
+from typing import Any, overload
 
 from rerank.distributions import DEFAULT_MODEL
 from rerank.documents import DocumentLike, as_items
@@ -163,8 +163,21 @@ class Reranker:
         """
         return self._score_of(self.rank(query, [doc], **options)[0])
 
-    def score_pairs(self, pairs: Iterable[tuple[str, DocumentLike]], **options: Any) -> list[float]:
+    @overload
+    def score_pairs(
+        self, pairs: Iterable[tuple[str, DocumentLike]], *, cutoff_layers: Sequence[int], **options: Any
+    ) -> dict[int, list[float]]: ...
+
+    @overload
+    def score_pairs(self, pairs: Iterable[tuple[str, DocumentLike]], **options: Any) -> list[float]: ...
+
+    def score_pairs(
+        self, pairs: Iterable[tuple[str, DocumentLike]], **options: Any
+    ) -> list[float] | dict[int, list[float]]:
         """The scores of ``(query, document)`` pairs, in their order; pairs with the same query are scored together.
+
+        Returns:
+            One score per pair. Of a model that is asked for the scores of several layers, such lists by layer.
 
         Raises:
             ScoringError: The model only orders documents.
@@ -174,12 +187,15 @@ class Reranker:
             raise InvalidOptionsError("score_pairs scores every pair: leave top_k out")
         groups = group_pairs(pairs)
         requests = ((query, list(texts.values())) for query, texts in groups.items())
-        scores: dict[int, float] = {}
+        scored: dict[int, Result] = {}
         for texts, results in zip(groups.values(), self.rank_many(requests, **options)):
             positions = list(texts)
-            for result in results:
-                scores[positions[result.index or 0]] = self._score_of(result)
-        return [scores[position] for position in range(len(scores))]
+            scored |= {positions[result.index or 0]: result for result in results}
+        ordered = [scored[position] for position in range(len(scored))]
+        layers: Mapping[str, float] = ordered[0].details.get("layers", {}) if ordered else {}
+        if len(layers) > 1:
+            return {int(layer): [result.details["layers"][layer] for result in ordered] for layer in layers}
+        return [self._score_of(result) for result in ordered]
 
     def _score_of(self, result: Result) -> float:
         if result.score is None:
