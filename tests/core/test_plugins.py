@@ -253,7 +253,7 @@ def test_how_to_get_a_backend_of_ours_depends_on_what_is_installed(registry: Reg
     [
         (ours("disabled", "by …"), ", or change RERANK_DISABLE_PLUGINS, which disables rerank-onnx"),
         (ours("failed", "ImportError: no numpy"), ", or fix rerank-onnx (ImportError: no numpy)"),
-        (ours("ok"), "rerank-api (api)"),
+        (ours("ok"), "rerank-llm (t5, llm-pointwise, llm-layerwise, llm-lightweight)"),
     ],
 )
 def test_what_is_installed_is_not_to_be_installed(registry: Registry, message: str) -> None:
@@ -270,4 +270,4 @@ def test_nothing_is_recommended_that_does_not_exist(name: str) -> None:
         with pytest.raises(BackendNotFoundError) as caught:
             Reranker(**arguments, registry=fake_registry(), local_files_only=True)
         named = set(re.findall(r"rerank-\w+", str(caught.value)))
-        assert named <= {"rerank-crossencoder", "rerank-onnx", "rerank-nano", "rerank-api"}
+        assert named <= {"rerank-crossencoder", "rerank-onnx", "rerank-nano", "rerank-api", "rerank-llm"}

@@ -1,0 +1,95 @@
+"""The backends' options; imports no heavy library."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, field_validator
+
+from rerank import Reload
+from rerank_llm.recipe import Recipe, read_recipe
+from rerank_torch import TorchOptions
+
+
+class LlmOptions(TorchOptions):
+    """Options of every backend of this distribution, besides those of every torch backend.
+
+    ``max_length`` counts the whole prompt and is by default the recipe's; ``query_max_length`` is the recipe's, or three
+    quarters of ``max_length``. A longer query is cut with a warning; otherwise only the document is cut.
+
+    Args:
+        recipe: How to prompt the model: a recipe's name, a JSON file, or a `Recipe` or mapping. None takes what
+            the checkpoint carries, else what its name is known for, else the backend's own default.
+        instruction: What to look for, in place of the recipe's own instruction.
+        token_true: The verdict for relevant, in place of the recipe's.
+        token_false: The verdict for not relevant, in place of the recipe's.
+        inputs_template: A prompt with ``{query}`` and ``{text}`` in place of the recipe's (AnswerDotAI rerankers).
+        peft_path: A folder or hub name with a PEFT adapter, which is merged into the model; needs ``peft``.
+        quantization: ``4bit`` or ``8bit`` loads the weights like that; needs ``bitsandbytes`` and a GPU.
+    """
+
+    recipe: Reload[Recipe | str | None] = None
+    instruction: str | None = None
+    token_true: Reload[str | int | None] = None
+    token_false: Reload[str | int | None] = None
+    inputs_template: Reload[str | None] = None
+    peft_path: Reload[str | None] = None
+    quantization: Reload[Literal["4bit", "8bit"] | None] = None
+
+    @field_validator("recipe", mode="before")
+    @classmethod
+    def _read_recipe(cls, value: Any) -> Any:
+        if isinstance(value, Mapping) or (isinstance(value, (str, Path)) and Path(value).suffix == ".json"):
+            return read_recipe(value)
+        return value
+
+
+class CausalOptions(LlmOptions):
+    """Options of the backend ``llm-pointwise``.
+
+    Args:
+        prefix_reuse: Whether the part of the prompt that all documents of a query share is computed once. None decides
+            by measure: where that part is long enough to pay. Scores stay equal within 1e-4 (fp32).
+        max_new_tokens: How long a chain of thought may be, for models that reason first (Rank1).
+    """
+
+    prefix_reuse: bool | None = None
+    max_new_tokens: int = Field(default=2048, ge=1)
+
+
+class LayerwiseOptions(LlmOptions):
+    """Options of the backend ``llm-layerwise``.
+
+    Args:
+        cutoff_layers: Score with the heads after these layers, and compute no deeper than the last. With several,
+            documents are ordered by the deepest, and ``details["layers"]`` has every score. None is the last layer.
+    """
+
+    cutoff_layers: tuple[int, ...] | None = Field(default=None, min_length=1)
+
+    @field_validator("cutoff_layers", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, int) else value
+
+
+class LightweightOptions(LayerwiseOptions):
+    """Options of the backend ``llm-lightweight``.
+
+    Args:
+        compress_layers: Compress the passage's token vectors before these layers.
+        compress_ratio: How many neighbouring vectors become their mean; 1 compresses nothing.
+        head_index: Which head belongs to a cutoff: ``position`` counts among the chosen cutoffs, as FlagEmbedding does;
+            ``layer`` counts among the layers that have one.
+    """
+
+    compress_layers: tuple[int, ...] = (8,)
+    compress_ratio: int = Field(default=1, ge=1)
+    head_index: Reload[Literal["position", "layer"]] = "position"
+
+    @field_validator("compress_layers", mode="before")
+    @classmethod
+    def _one_layer_is_a_list(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, int) else value

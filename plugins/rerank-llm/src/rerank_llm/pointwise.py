@@ -1,0 +1,79 @@
+"""Scores from the verdict at the position after the prompt; what all documents of a query share is computed once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import ClassVar, Final
+
+from rerank import Request, Scores
+from rerank_llm.forwards.bidirectional import BidirectionalForward
+from rerank_llm.forwards.causal import CausalForward
+from rerank_llm.forwards.t5 import T5Forward
+from rerank_llm.options import CausalOptions, LlmOptions
+from rerank_llm.scorer import PromptScorer
+from rerank_torch.rows import Row
+from rerank_torch.runner import Forward
+
+_REUSABLE: Final = frozenset(("full_attention", "sliding_attention", "chunked_attention"))
+"""Kinds of layers whose keys and values can be kept; others have a state that cannot be shared between rows."""
+
+REUSE_FROM: Final = 0.2
+"""The share of a prompt from which its prefix is computed once."""
+
+REUSE_ROWS: Final = 4
+"""The number of rows from which that pays: the prefix itself is computed by one stream, while the others wait."""
+
+
+class Pointwise(PromptScorer):
+    """Scores each document by the logit of a verdict, or by the log-odds of two."""
+
+    def starting(self, options: LlmOptions) -> Callable[[str], Forward]:
+        """What starts the model on a device."""
+        verdicts = tuple(map(self.prompt.verdict, self.recipe.verdicts))
+        forward = T5Forward if self.recipe.is_encoder_decoder else CausalForward
+        return partial(forward, model=self.model, options=options, verdicts=verdicts)
+
+    @property
+    def reusable(self) -> bool:
+        """Whether every layer keeps keys and values, which rows can share."""
+        config = self.model.config.get("text_config") or self.model.config
+        return _REUSABLE.issuperset(config.get("layer_types") or ())
+
+    def score_group(self, requests: Sequence[Request]) -> Iterator[Scores]:
+        """Score requests with the same options together."""
+        options = requests[0].options
+        assert isinstance(options, LlmOptions)
+        encoded = self.encode(requests, options)
+        prefixes = [self._prefix(one.pairs.rows, options) for one in encoded]
+        if any(prefixes):
+            for one, prefix in zip(encoded, prefixes):
+                rows = [Row(tuple(ids[len(prefix) :])) for ids in one.pairs.rows]
+                values = map(float, self.run(rows, options, prefix))
+                yield self.answer(one, values, options, "logit", {"prefix": len(prefix)})
+            return
+        rows = [Row(tuple(ids)) for one in encoded for ids in one.pairs.rows]
+        values = map(float, self.run(rows, options))
+        for one in encoded:
+            yield self.answer(one, values, options, "logit", {"prefix": 0})
+
+    def _prefix(self, rows: Sequence[list[int]], options: LlmOptions) -> tuple[int, ...]:
+        """What a request's rows have in common at their start, if computing it once pays; else nothing."""
+        wanted = options.prefix_reuse if isinstance(options, CausalOptions) else False
+        if wanted is False or self.recipe.kind != "causal" or not self.reusable:
+            return ()
+        low, high = min(rows), max(rows)  # what these two share, all between them share
+        longest = min(map(len, rows)) - 1  # every row keeps a token
+        common = next((n for n in range(longest) if low[n] != high[n]), longest)
+        pays = len(rows) >= REUSE_ROWS and common * len(rows) >= REUSE_FROM * sum(map(len, rows))
+        return tuple(low[:common]) if wanted or pays else ()
+
+
+class Bidirectional(Pointwise):
+    """Scores each document by one head on the mean of all token vectors; nothing can be reused."""
+
+    native: ClassVar[bool] = True
+
+    def starting(self, options: LlmOptions) -> Callable[[str], Forward]:
+        """What starts the model on a device."""
+        return partial(BidirectionalForward, model=self.model, options=options)

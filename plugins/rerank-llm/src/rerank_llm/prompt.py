@@ -1,0 +1,208 @@
+"""From a query and its documents to rows of token ids, as a recipe says: the document yields, everything else stays."""
+
+from __future__ import annotations
+
+import logging
+import re
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from rerank import FastTokens, InvalidOptionsError, ModelLoadError, Options, PairRows, plan_windows
+from rerank_llm.recipe import Recipe, Verdict, fill
+
+logger = logging.getLogger(__name__)
+
+_DOCUMENT: Final = "{document}"
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """One request's rows.
+
+    Args:
+        pairs: The rows, and which document each belongs to.
+        task_len: How many tokens of every row stand behind the document.
+        target: Token ids of the query if the score is their likelihood, which follow the prompt; else empty.
+        defused: How many special tokens in query and documents were made plain text.
+    """
+
+    pairs: PairRows
+    task_len: int
+    target: tuple[int, ...]
+    defused: int
+
+
+class Prompt:
+    """A recipe's prompt for one tokenizer.
+
+    Args:
+        recipe: The recipe.
+        tokens: The tokenizer; must be a fast one, since a document is cut where a token ends in the text.
+        begin: The beginning-of-sequence id, if the recipe asks for one and the tokenizer has it.
+        end: Likewise the end-of-sequence id.
+    """
+
+    def __init__(self, recipe: Recipe, tokens: FastTokens, begin: int | None = None, end: int | None = None) -> None:
+        self.recipe, self.tokens = recipe, tokens
+        self._begin = [] if begin is None else [begin]
+        self._end = [] if end is None else [end]
+        self._special = _special_texts(tokens, recipe)
+
+    def text(self, query: str, document: str, instruction: str | None = None) -> str:
+        """The whole prompt as text, for people to read; special tokens at either end are left out."""
+        texts = {"query": query, "document": document, "instruction": instruction or self.recipe.instruction}
+        return "".join(fill(piece, texts) for piece in self.recipe.choose_pieces(instruction))
+
+    def encode(
+        self,
+        query: str,
+        documents: Sequence[str],
+        options: Options,
+        *,
+        instruction: str | None,
+        max_length: int,
+        query_max_length: int,
+    ) -> Encoded:
+        """Lay out one query with each document, or with each window of it if ``long_documents`` is ``chunk``.
+
+        Args:
+            query: The query.
+            documents: Its documents.
+            options: Core's ``long_documents``, ``window`` and ``overlap`` are read.
+            instruction: What the user gives in place of the recipe's own instruction.
+            max_length: Maximum token count per row.
+            query_max_length: Maximum token count of the query; a longer one is cut, with a warning.
+
+        Raises:
+            InvalidOptionsError: The prompt without a document is as long as ``max_length``.
+        """
+        query, defused = self._defuse(query)
+        safe = [self._defuse(document) for document in documents]
+        defused += sum(count for _, count in safe)
+        documents = [text for text, _ in safe]
+        if self.recipe.strip:
+            query, documents = query.strip(), [document.strip() for document in documents]
+        query, truncated_query = self._cut_query(query, query_max_length)
+        target = self._target(query)
+        pieces = self.recipe.choose_pieces(instruction)
+        texts = {"query": query, "instruction": self.recipe.instruction if instruction is None else instruction}
+        at = next(n for n, piece in enumerate(pieces) if _DOCUMENT in piece)
+        before = [*self._begin, *self._ids([fill(piece, texts) for piece in pieces[:at]])]
+        after = [*self._ids([fill(piece, texts) for piece in pieces[at + 1 :]]), *self._end]
+        head, tail = (fill(part, texts) for part in pieces[at].split(_DOCUMENT))
+        tail_ids = self._ids([tail])
+        behind = len(after) if self.recipe.counts_end else -len(after)
+        room = max_length - len(before) - behind - (0 if self.recipe.is_encoder_decoder else len(target))
+        rows: list[list[int]] = []
+        owners: list[int] = []
+        truncated = 0
+        chunked = options.long_documents == "chunk"
+        for owner, parts in enumerate(self._parts(head, documents, tail)):
+            whole = [*parts.head, *parts.document, *parts.tail]
+            if len(whole) <= room and not (chunked and options.window is not None):
+                windows = [whole]
+            else:
+                budget = room - len(parts.head) - len(tail_ids)
+                if budget < 1:
+                    raise InvalidOptionsError(
+                        f"the prompt takes {max_length - budget} tokens without a document, and max_length is "
+                        f"{max_length}: raise max_length, lower query_max_length, or shorten the instruction"
+                    )
+                if chunked:
+                    size = budget if options.window is None else min(budget, options.window)
+                    cuts = plan_windows(0, len(parts.document), size, options.overlap)
+                else:
+                    cuts = [(0, min(budget, len(parts.document)))]
+                    truncated += budget < len(parts.document)
+                windows = [[*parts.head, *parts.document[start:end], *tail_ids] for start, end in cuts]
+            rows += [[*before, *window, *after] for window in windows]
+            owners += [owner] * len(windows)
+        pairs = PairRows(rows, len(before), owners, truncated, truncated_query)
+        return Encoded(pairs, len(tail_ids) + len(after), target, defused)
+
+    def _parts(self, head: str, documents: Sequence[str], tail: str) -> list[_Parts]:
+        """The tokens of the piece with the document, which is tokenised as a whole, in three parts."""
+        encodings = self.tokens.tokenizer.encode_batch(
+            [head + document + tail for document in documents], add_special_tokens=False
+        )
+        return [
+            _Parts.of(encoding, len(head), len(head) + len(document))
+            for encoding, document in zip(encodings, documents)
+        ]
+
+    def _cut_query(self, query: str, longest: int) -> tuple[str, bool]:
+        """The query, cut where its last token that fits ends in the text; and whether it was cut."""
+        encoding = self.tokens.tokenizer.encode(query, add_special_tokens=False)
+        if len(encoding.ids) <= longest:
+            return query, False
+        logger.warning(
+            "a query of %d tokens was cut to %d: raise query_max_length or max_length", len(encoding.ids), longest
+        )
+        return query[: encoding.offsets[longest - 1][1]], True
+
+    def _target(self, query: str) -> tuple[int, ...]:
+        """The tokens whose likelihood is the score: those of the query, and of an encoder-decoder the end token."""
+        if not self.recipe.is_likelihood:
+            return ()
+        return (*self._ids([query]), *(self._end if self.recipe.is_encoder_decoder else ()))
+
+    def _ids(self, texts: Sequence[str]) -> list[int]:
+        return [i for ids in self.tokens([text for text in texts if text]) for i in ids]
+
+    def _defuse(self, text: str) -> tuple[str, int]:
+        """Break special tokens in a text, so that it cannot end a turn: ``<|im_end|>`` becomes ``< |im_end|>``."""
+        return self._special.subn(lambda found: f"{found[0][0]} {found[0][1:]}", text) if self._special else (text, 0)
+
+    def verdict(self, verdict: Verdict) -> int:
+        """The id of a verdict.
+
+        Raises:
+            ModelLoadError: The vocabulary has no one token for it, or not with the published id.
+        """
+        size = self.tokens.tokenizer.get_vocab_size()
+        if isinstance(verdict, int):
+            if verdict >= size:
+                raise ModelLoadError(f"the verdict {verdict} is beyond the vocabulary of {size} tokens: fix the recipe")
+            return verdict
+        (ids,) = self.tokens([verdict])
+        found = ids[0] if len(ids) == 1 else self.tokens.find(verdict)
+        if found is None:
+            raise ModelLoadError(
+                f"the tokenizer has no one token for the verdict {verdict!r} of recipe {self.recipe.name!r} (it makes "
+                f"{len(ids)}): choose the recipe that the model was trained with, or give its token"
+            )
+        published = self.recipe.ids.get(verdict, found)
+        if found != published and size == self.recipe.vocabulary:
+            raise ModelLoadError(
+                f"the verdict {verdict!r} has the id {found}, and {published} in the published vocabulary: "
+                "fetch the tokenizer again"
+            )
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """Token ids before, of and after a document in one piece; a token that reaches into it belongs to it."""
+
+    head: list[int]
+    document: list[int]
+    tail: list[int]
+
+    @classmethod
+    def of(cls, encoding: Any, start: int, end: int) -> _Parts:
+        """The parts of an encoding in which the document's text is between two places."""
+        offsets = encoding.offsets
+        first = bisect_left([stop for _, stop in offsets], start + 1)
+        last = max(first, bisect_left([begin for begin, _ in offsets], end)) if end > start else first
+        ids = encoding.ids
+        return cls(ids[:first], ids[first:last], ids[last:])
+
+
+def _special_texts(tokens: FastTokens, recipe: Recipe) -> re.Pattern[str] | None:
+    """Finds special tokens in a text: those of the tokenizer, and added ones that stand in the prompt."""
+    frame = "".join((*recipe.pieces, *(recipe.instructed or ())))
+    added = tokens.tokenizer.get_added_tokens_decoder().values()
+    found = {token.content for token in added if len(token.content) > 1 and (token.special or token.content in frame)}
+    return re.compile("|".join(re.escape(text) for text in sorted(found, key=len, reverse=True))) if found else None

@@ -1,0 +1,178 @@
+"""A recipe: how one family of models is prompted, and how its answer becomes a score."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from rerank import InvalidOptionsError, sigmoid
+
+Kind = Literal["causal", "likelihood", "reasoning", "bidirectional", "t5", "t5-likelihood", "layerwise", "lightweight"]
+Verdict = str | int
+
+PLACES: Final = ("query", "document", "instruction")
+_PLACE: Final = re.compile(r"\{(query|document|instruction)\}")
+
+
+class Recipe(BaseModel):
+    """How one family of models is prompted and scored; plain data, so that anyone can write one.
+
+    A prompt is a sequence of pieces, each tokenised on its own without special tokens and then joined: the way the
+    model was trained decides where one piece ends. ``{query}``, ``{document}`` and ``{instruction}`` mark where texts
+    go; other braces stand for themselves. Only the document is ever cut, and the query only past its own limit.
+
+    Args:
+        name: Its unique name.
+        source: Where the strings and the formula come from.
+        kind: How the model runs. ``causal`` and ``t5`` read verdict tokens at the next position; ``likelihood`` and
+            ``t5-likelihood`` sum the log-probabilities of the query's tokens after the prompt; ``reasoning`` writes a
+            chain of thought up to ``</think>`` and reads the verdict tokens after it; ``bidirectional`` has one head on
+            the mean of all tokens; ``layerwise`` and ``lightweight`` have a head per layer.
+        pieces: The prompt without an instruction, or with the default one.
+        instructed: The prompt with an instruction that the user gives; None means ``pieces``.
+        instruction: The default instruction.
+        true: The verdict for relevant: the text of one token, or its id.
+        false: The verdict for not relevant; None means that the score is the logit of ``true`` alone.
+        begins: Whether the tokenizer's beginning-of-sequence token comes first, if it has one.
+        ends: Whether the tokenizer's end-of-sequence token comes last.
+        max_length: Maximum token count of the whole prompt.
+        counts_end: Whether ``max_length`` counts the pieces after the document's. FlagEmbedding does not, and allows as
+            many tokens more for the document.
+        query_max_length: Maximum token count of the query; None is three quarters of ``max_length``.
+        chat: Whether the pieces are one user turn, which the checkpoint's chat template frames if it has one.
+        strip: Whether white space around query and document is removed.
+        temperature: What the score is divided by before the sigmoid of ``normalize=True``.
+        shift: What is subtracted from the score before that division.
+        ids: Published ids of verdicts, by their text.
+        vocabulary: How many tokens the published vocabulary has; ``ids`` are only checked where it has as many.
+        models: Names on the hub that were trained with this recipe; one that ends in ``*`` is a prefix.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(min_length=1)
+    source: str = ""
+    kind: Kind = "causal"
+    pieces: tuple[str, ...] = Field(min_length=1)
+    instructed: tuple[str, ...] | None = None
+    instruction: str = ""
+    true: Verdict = ""
+    false: Verdict | None = None
+    begins: bool = False
+    ends: bool = False
+    max_length: int = Field(default=512, ge=8)
+    counts_end: bool = True
+    query_max_length: int | None = Field(default=None, ge=1)
+    chat: bool = False
+    strip: bool = False
+    temperature: float = Field(default=1.0, gt=0)
+    shift: float = 0.0
+    ids: dict[str, int] = Field(default_factory=dict)
+    vocabulary: int | None = None
+    models: tuple[str, ...] = ()
+
+    @field_validator("pieces", "instructed", "models", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _has_its_places(self) -> Recipe:
+        for pieces in {self.pieces, self.instructed or self.pieces}:
+            found = _PLACE.findall("".join(pieces))
+            wanted = ("document",) if self.is_likelihood else ("query", "document")
+            if any(found.count(place) != 1 for place in wanted) or (self.is_likelihood and "query" in found):
+                raise ValueError(
+                    f"the prompt must contain {' and '.join(f'{{{place}}}' for place in wanted)} once each"
+                )
+        if self.instructed is not None and "{instruction}" not in "".join(self.instructed):
+            raise ValueError("instructed must contain {instruction}")
+        if self.kind in ("causal", "reasoning", "t5") and self.true == "":
+            raise ValueError("true must be the text or id of the token that says relevant")
+        return self
+
+    @property
+    def is_likelihood(self) -> bool:
+        """Whether the score is the likelihood of the query after the prompt."""
+        return self.kind in ("likelihood", "t5-likelihood")
+
+    @property
+    def is_encoder_decoder(self) -> bool:
+        """Whether the model has an encoder that reads the prompt and a decoder that answers."""
+        return self.kind in ("t5", "t5-likelihood")
+
+    @property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """The tokens that the score reads: relevant first."""
+        return (self.true,) if self.false is None else (self.true, self.false)
+
+    @property
+    def formula(self) -> str:
+        """How the score is computed, for people to read."""
+        if self.is_likelihood:
+            return "the log-likelihood of the query after the prompt"
+        if self.kind == "bidirectional":
+            return "the head's logit on the mean of all token vectors"
+        if self.kind in ("layerwise", "lightweight"):
+            return "the head of the deepest cutoff layer at the last position"
+        where = {"t5": "first answer", "reasoning": "first"}.get(self.kind, "last")
+        no = "" if self.false is None else f" − logit({self.false!r})"
+        return f"logit({self.true!r}){no} at the {where} position"
+
+    def knows(self, model: str) -> bool:
+        """Whether a model's name on the hub is one of this recipe's."""
+        return any(model.startswith(own[:-1]) if own.endswith("*") else model == own for own in self.models)
+
+    def choose_pieces(self, instruction: str | None) -> tuple[str, ...]:
+        """The pieces for an instruction that the user gives, or for None.
+
+        Raises:
+            InvalidOptionsError: The prompt has no place for the instruction.
+        """
+        pieces = self.pieces if instruction is None else self.instructed or self.pieces
+        if instruction is not None and "{instruction}" not in "".join(pieces):
+            raise InvalidOptionsError(f"recipe {self.name!r} has no place for an instruction: leave instruction out")
+        return pieces
+
+    def calibrate(self, values: Sequence[float]) -> list[float]:
+        """Raw scores as the model's own probabilities: the sigmoid of (score − shift) / temperature.
+
+        Raises:
+            InvalidOptionsError: Likelihoods have no such map.
+        """
+        if self.is_likelihood:
+            raise InvalidOptionsError("a likelihood has no map to [0, 1]: leave normalize out")
+        return [sigmoid((value - self.shift) / self.temperature) for value in values]
+
+
+def fill(template: str, texts: Mapping[str, str]) -> str:
+    """Put texts into their places, all at once: a text that contains ``{query}`` stays as it is."""
+    return _PLACE.sub(lambda place: texts[place[1]], template)
+
+
+def read_recipe(given: Mapping[str, Any] | str | Path) -> Recipe:
+    """A recipe from a mapping, or from a JSON file.
+
+    Raises:
+        InvalidOptionsError: The file cannot be read, or a field is missing, unknown or wrong.
+    """
+    origin = "the recipe" if isinstance(given, Mapping) else f"the recipe in {given}"
+    try:
+        content = (
+            given if isinstance(given, Mapping) else json.loads(Path(given).expanduser().read_text(encoding="utf-8"))
+        )
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, problem['loc'])) or 'it'}: {problem['msg']}" for problem in error.errors()
+        )
+    except (OSError, ValueError) as error:
+        problems = str(error)
+    raise InvalidOptionsError(
+        f"{origin} cannot be used ({problems}): fix it; its fields are {', '.join(Recipe.model_fields)}"
+    )

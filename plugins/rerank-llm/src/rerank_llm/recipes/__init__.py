@@ -1,0 +1,58 @@
+"""Every known recipe, one module per family: this project's own, and those that plugins register."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from functools import cache
+from typing import Final
+
+from rerank import InvalidOptionsError, PluginError, installed
+from rerank_llm.recipe import Recipe
+from rerank_llm.recipes import bge, contextual, mixedbread, nvidia, qwen, rank1, t5, zero_shot, zeroentropy
+
+OWN: Final[tuple[Recipe, ...]] = (
+    *t5.RECIPES,
+    *bge.RECIPES,
+    *qwen.RECIPES,
+    *mixedbread.RECIPES,
+    *contextual.RECIPES,
+    *zeroentropy.RECIPES,
+    *nvidia.RECIPES,
+    *rank1.RECIPES,
+    *zero_shot.RECIPES,
+)
+
+
+@cache
+def known() -> Mapping[str, Recipe]:
+    """Every recipe by its name; a plugin cannot replace one of this project's."""
+    recipes = {recipe.name: recipe for recipe in OWN}
+
+    def add(recipe: object, distribution: str) -> None:
+        if not isinstance(recipe, Recipe):
+            raise PluginError(f"{recipe!r} is not a rerank_llm.Recipe: yield Recipe(...) from the hook")
+        if recipe.name in recipes:
+            raise PluginError(f"the recipe {recipe.name!r} of {distribution} exists already: give it another name")
+        recipes[recipe.name] = recipe
+
+    installed().collect("rerank_register_recipes", add)
+    return recipes
+
+
+def find(name: str) -> Recipe:
+    """The recipe of this name.
+
+    Raises:
+        InvalidOptionsError: There is none; the message suggests the closest name.
+    """
+    if name in known():
+        return known()[name]
+    near = difflib.get_close_matches(name, known(), n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(known())}, or give a file of your own"
+    raise InvalidOptionsError(f"there is no recipe {name!r}: {hint}")
+
+
+def trained(model: str) -> Recipe | None:
+    """The recipe that a model of this name on the hub was trained with, if it is known."""
+    return next((recipe for recipe in known().values() if recipe.knows(model)), None)

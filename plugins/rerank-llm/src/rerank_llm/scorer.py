@@ -1,0 +1,144 @@
+"""What every scorer of this distribution does: texts to rows as the recipe says, rows through the model."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rerank import (
+    FastTokens,
+    GroupScorer,
+    ModelLoadError,
+    ModelRef,
+    Options,
+    Request,
+    Scores,
+    ScoreScale,
+    ScoringError,
+    TokenLimits,
+    find_pad_id,
+    query_limit,
+    read_tokenizer_config,
+)
+from rerank_llm.options import LlmOptions
+from rerank_llm.prompt import Encoded, Prompt
+from rerank_llm.recipe import Recipe
+from rerank_torch.loading import load_config
+from rerank_torch.rows import Padding, Row
+from rerank_torch.runner import Forward, Runner
+from rerank_torch.tokens import load_tokens
+
+
+class PromptScorer(GroupScorer):
+    """Prompts a model about each document.
+
+    Args:
+        model: Where the checkpoint is.
+        options: How to load and run it.
+        recipe: How to prompt it.
+
+    Raises:
+        ModelLoadError: The checkpoint cannot be loaded, or its tokenizer does not fit the recipe.
+    """
+
+    side: ClassVar[Literal["left", "right"]] = "right"
+    """The side on which short rows are filled."""
+
+    native: ClassVar[bool] = False
+    """Whether the network is built here, so that transformers need not know the configuration."""
+
+    def __init__(self, model: ModelRef, options: LlmOptions, recipe: Recipe) -> None:
+        tokens = load_tokens(model, options)
+        if not isinstance(tokens, FastTokens):
+            raise ModelLoadError(f"{model.name} has a tokenizer without offsets: save its tokenizer.json beside it")
+        self.model, self.recipe = model, recipe
+        config = model.config if self.native else load_config(model, options).to_dict()
+        tokenizer_config = {**read_tokenizer_config(model), **options.tokenizer_kwargs}
+        pad_id = find_pad_id(tokens, config, tokenizer_config)
+        begin, end = (_special_id(tokens, config, tokenizer_config, name) for name in ("bos", "eos"))
+        self.prompt = Prompt(
+            recipe,
+            tokens,
+            begin=begin if recipe.begins and begin != pad_id else None,
+            end=end if recipe.ends else None,
+        )
+        self.limits = TokenLimits.read({} if recipe.is_encoder_decoder else config, {}, pad_id)
+        self._max_length(options)
+        self.runner = Runner(self.starting(options), options, Padding(pad_id, self.side))
+
+    @abstractmethod
+    def starting(self, options: LlmOptions) -> Callable[[str], Forward]:
+        """What starts the model on a device, by its name; pickles, for several devices."""
+
+    def encode(self, requests: Iterable[Request], options: LlmOptions) -> list[Encoded]:
+        """The rows of each request."""
+        max_length = self._max_length(options)
+        limit = query_limit(options.query_max_length or self.recipe.query_max_length, max_length)
+        return [
+            self.prompt.encode(
+                request.query,
+                [document.text for document in request.documents],
+                options,
+                instruction=options.instruction,
+                max_length=max_length,
+                query_max_length=limit,
+            )
+            for request in requests
+        ]
+
+    def _max_length(self, options: LlmOptions) -> int:
+        """Token count per row: what the user sets, else the recipe's within what the model has positions for."""
+        if options.max_length is not None:
+            return self.limits.check(options.max_length)
+        return min(self.recipe.max_length, self.limits.positions or self.recipe.max_length)
+
+    def run(self, rows: Sequence[Row], options: LlmOptions, shared: Any = None) -> list[NDArray[np.float32]]:
+        """Rows through the model.
+
+        Raises:
+            ScoringError: A value is no number, as when half precision overflows.
+        """
+        values = self.runner(rows, options, shared=shared)
+        if not all(np.isfinite(value).all() for value in values):
+            raise ScoringError(
+                f"{self.model.name} answered with a value that is no number, which usually means that its dtype "
+                "overflowed: use dtype='bf16' or dtype='fp32'"
+            )
+        return values
+
+    def answer(
+        self,
+        one: Encoded,
+        values: Iterator[float],
+        options: Options,
+        scale: ScoreScale,
+        diagnostics: Mapping[str, Any],
+    ) -> Scores:
+        """One request's scores, from the next values, one per row."""
+        scores = one.pairs.scores(values, options, scale)
+        return replace(scores, diagnostics={**scores.diagnostics, "defused": one.defused, **diagnostics})
+
+    def calibrate(self, values: Sequence[float], options: Options) -> Sequence[float]:
+        """Raw values through the model's own published map, to [0, 1]."""
+        return self.recipe.calibrate(values)
+
+    def close(self) -> None:
+        """End the streams and the processes."""
+        self.runner.close()
+
+
+def _special_id(
+    tokens: FastTokens, config: Mapping[str, Any], tokenizer_config: Mapping[str, Any], name: str
+) -> int | None:
+    """The id of the ``bos`` or ``eos`` token: the tokenizer's, else the model's."""
+    stated = tokenizer_config.get(f"{name}_token")
+    text = stated.get("content") if isinstance(stated, Mapping) else stated
+    if isinstance(text, str) and (found := tokens.find(text)) is not None:
+        return found
+    by_model = config.get(f"{name}_token_id")
+    return by_model[0] if isinstance(by_model, list) else by_model
