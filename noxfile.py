@@ -168,7 +168,23 @@ def bounds_torch(session: nox.Session) -> None:
 def peers(session: nox.Session) -> None:
     """Compare scores with sentence-transformers' own CrossEncoder on the same folders."""
     install(session, list(ALL.values()), "sentence-transformers", *TEST_TOOLS)
-    run_tests(session, "python", "tests/rerank_crossencoder/test_sentence_transformers.py")
+    run_tests(
+        session,
+        "python",
+        "tests/rerank_crossencoder/test_sentence_transformers.py",
+        "tests/rerank_llm/test_sentence_transformers.py",
+    )
+
+
+@nox.session
+def flagembedding(session: nox.Session) -> None:
+    """Compare scores with FlagEmbedding's own language-model rerankers on the same folders.
+
+    FlagEmbedding's code for them is written for transformers 4.46; 4.52 is the last with which it still runs.
+    """
+    ours = [ALL[name] for name in ("rerank-core", "rerank-torch", "rerank-llm")]
+    install(session, ours, "FlagEmbedding==1.4.2", "transformers==4.52.4", *TEST_TOOLS)
+    run_tests(session, "python", "tests/rerank_llm/test_flagembedding.py")
 
 
 def oldest(distributions: list[Distribution]) -> list[str]:

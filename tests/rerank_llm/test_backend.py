@@ -1,0 +1,207 @@
+"""Which models each backend claims, with which recipe, and what `rerank explain` shows; torch stays unimported."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from fake_plugins import Site
+from language_models import save_causal, vocabulary
+
+from rerank import BackendNotFoundError, InvalidOptionsError, ModelLoadError, ModelRef, Reranker, installed
+from rerank.cli import cli
+from rerank.resolution import select
+from rerank.testing.contract import DOCUMENTS, QUERY
+from rerank_llm import hookspecs
+from rerank_llm.recipes import OWN, find, known, trained
+
+KNOWN = {
+    "castorini/monot5-base-msmarco": "monot5",
+    "castorini/monot5-3b-med-msmarco": "monot5",
+    "unicamp-dl/InRanker-small": "monot5",
+    "Dundalia/TWOLAR-xl": "monot5",
+    "unicamp-dl/mt5-base-mmarco-v2": "mt5",
+    "unicamp-dl/mt5-13b-mmarco-100k": "mt5-3b",
+    "unicamp-dl/ptt5-base-pt-msmarco-100k-v2": "ptt5",
+    "unicamp-dl/monoptt5-large": "monoptt5",
+    "Soyoung97/RankT5-base": "rankt5",
+    "BAAI/bge-reranker-v2-gemma": "bge-gemma",
+    "BAAI/bge-reranker-v2-minicpm-layerwise": "bge-layerwise",
+    "BAAI/bge-reranker-v2.5-gemma2-lightweight": "bge-lightweight",
+    "BAAI/Matroyshka-ReRanker-beir": "bge-lightweight",
+    "Qwen/Qwen3-Reranker-8B": "qwen3",
+    "Qwen/Qwen3-VL-Reranker-2B": "qwen3-vl",
+    "mixedbread-ai/mxbai-rerank-base-v2": "mxbai-v2-base",
+    "mixedbread-ai/mxbai-rerank-large-v2": "mxbai-v2",
+    "ContextualAI/ctxl-rerank-v2-instruct-multilingual-1b": "ctxl-v2",
+    "zeroentropy/zerank-1-small": "zerank",
+    "zeroentropy/zerank-2": "zerank",
+    "nvidia/llama-nemotron-rerank-1b-v2": "nemotron",
+    "jhu-clsp/rank1-7b": "rank1",
+}
+UNKNOWN = ("BAAI/bge-reranker-v2-m3", "mixedbread-ai/mxbai-rerank-base-v1", "castorini/duot5-base-msmarco", "x", "")
+
+
+def run(*arguments: str) -> Any:
+    return CliRunner().invoke(cli, ["explain", *arguments])
+
+
+@pytest.mark.parametrize("name", KNOWN)
+def test_a_name_that_is_known_is_claimed_without_its_files(name: str) -> None:
+    recipe = trained(name)
+    assert recipe is not None
+    assert recipe.name == KNOWN[name]
+    other = "t5" if recipe.is_encoder_decoder else "llm-pointwise"
+    backend = {"layerwise": "llm-layerwise", "lightweight": "llm-lightweight"}.get(recipe.kind, other)
+    assert select(installed(), ModelRef(name, local_files_only=True)).backend.name == backend
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+def test_a_name_that_is_not_known(name: str) -> None:
+    assert trained(name) is None
+
+
+def test_every_recipe_states_its_source_and_is_found_by_its_name() -> None:
+    for recipe in OWN:
+        assert recipe.source
+        assert find(recipe.name) is recipe
+    with pytest.raises(InvalidOptionsError, match="there is no recipe 'monot6': did you mean 'monot5'"):
+        find("monot6")
+
+
+@pytest.mark.parametrize(
+    ("given", "model"),
+    [
+        ({"model": "t5"}, "unicamp-dl/InRanker-base"),
+        ({"model": "t5", "lang": "fr"}, "unicamp-dl/mt5-base-mmarco-v2"),
+        ({"model": "t5", "lang": "pt"}, "unicamp-dl/ptt5-base-pt-msmarco-100k-v2"),
+        ({"model_type": "t5"}, "unicamp-dl/InRanker-base"),
+        ({"model": "llm-layerwise"}, "BAAI/bge-reranker-v2-minicpm-layerwise"),
+        ({"model": "mxbaiv2"}, "mixedbread-ai/mxbai-rerank-base-v2"),
+    ],
+)
+def test_short_names(given: dict[str, str], model: str, tmp_path: Path) -> None:
+    with pytest.raises(ModelLoadError, match=model):
+        Reranker(**given, local_files_only=True, cache_dir=str(tmp_path))
+
+
+def test_explain_shows_recipe_origin_and_prompt(causal: Callable[..., Path]) -> None:
+    shown = run("Qwen/Qwen3-Reranker-0.6B", "--local-files-only")
+    assert "its prompt cannot be shown: model 'Qwen/Qwen3-Reranker-0.6B' is not in the cache" in shown.output
+    folder = causal()
+    shown = run(str(folder))
+    assert shown.exit_code == 0, shown.output
+    assert "recipe: yes-no, from the backend's default" in shown.output
+    assert "score: logit('Yes') − logit('No') at the last position" in shown.output
+    assert "  Query: what is a panda?\n  Does the passage answer" in shown.output
+    assert "  <|im_start|>user" in shown.output
+    as_json = json.loads(run(str(folder), "--json").output)
+    assert as_json["description"][0].startswith("recipe: yes-no")
+
+
+def save_carried(folder: Path, template: str) -> Path:
+    save_causal(folder)
+    config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    (folder / "tokenizer_config.json").write_text(json.dumps({**config, "chat_template": template}), encoding="utf-8")
+    modules = [{"type": "x.Transformer", "path": ""}, {"type": "x.LogitScore", "path": "1_LogitScore"}]
+    (folder / "modules.json").write_text(json.dumps(modules), encoding="utf-8")
+    (folder / "1_LogitScore").mkdir()
+    (folder / "1_LogitScore" / "config.json").write_text('{"true_token_id": 5, "false_token_id": 6}', encoding="utf-8")
+    return folder
+
+
+def test_a_recipe_that_differs_from_the_carried_one_is_warned_about(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_carried(Path("zeroentropy/zerank-9"), "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}")
+    with caplog.at_level(logging.WARNING), Reranker("zeroentropy/zerank-9") as reranker:
+        assert reranker.score(QUERY, DOCUMENTS[0]) != 0
+    assert "carries a recipe of its own, which differs from 'zerank'" in caplog.text
+    assert "from the checkpoint itself" in run("zeroentropy/zerank-9").output
+
+
+@pytest.mark.parametrize("template", ["{{ raise_exception('no') }}", "{{ messages[0].content }}"])
+def test_a_chat_template_that_is_of_no_use(tmp_path: Path, template: str) -> None:
+    folder = save_carried(tmp_path / "model", template)
+    with pytest.raises(ModelLoadError, match=r"the chat template of .* give recipe="):
+        Reranker(folder)
+
+
+REGISTERS = """
+from rerank import hookimpl
+from rerank_llm import Recipe
+
+@hookimpl
+def rerank_register_recipes():
+    yield Recipe(name={name!r}, pieces="{{query}} {{document}} ->", true="1", models="acme/*")
+"""
+
+
+def test_a_plugin_adds_a_recipe(site: Site) -> None:
+    (site.folder / "rerank_acme.py").write_text(REGISTERS.format(name="acme"), encoding="utf-8")
+    site.describe("rerank_acme")
+    known.cache_clear()
+    recipe = trained("acme/reranker")
+    assert recipe is not None
+    assert recipe.name == "acme"
+
+
+def test_a_plugin_cannot_replace_a_recipe(site: Site) -> None:
+    (site.folder / "rerank_acme.py").write_text(REGISTERS.format(name="qwen3"), encoding="utf-8")
+    site.describe("rerank_acme")
+    known.cache_clear()
+    assert find("qwen3").source.startswith("QwenLM")
+    row = next(plugin for plugin in installed().plugins if plugin.name == "rerank_acme")
+    assert (row.status, "exists already" in row.reason) == ("failed", True)
+
+
+def test_the_plugin_of_the_documentation_runs_as_it_stands(site: Site) -> None:
+    code = (hookspecs.__doc__ or "").split("```python\n")[1].split("```")[0]
+    (site.folder / "rerank_acme.py").write_text(code, encoding="utf-8")
+    site.describe("rerank_acme")
+    known.cache_clear()
+    assert find("acme").models == ("acme/reranker-*",)
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"quantization": "4bit"}, "needs bitsandbytes: pip install"),
+        ({"peft_path": "nowhere"}, "peft_path needs peft: pip install|cannot be added"),
+        ({"quantization": "2bit"}, "quantization"),
+        ({"recipe": 5}, "recipe"),
+        ({"cutoff_layers": [1]}, "'cutoff_layers' is unknown"),
+    ],
+)
+def test_an_option_that_cannot_be_used(causal: Callable[..., Path], option: dict[str, Any], message: str) -> None:
+    with pytest.raises((InvalidOptionsError, ModelLoadError), match=message):
+        Reranker(causal(), backend="llm-pointwise", **option)
+
+
+def test_without_the_distribution_the_error_says_what_to_install() -> None:
+    from rerank.registry import Registry
+
+    for name in ("t5", "llm-pointwise", "llm-layerwise", "llm-lightweight"):
+        with pytest.raises(BackendNotFoundError, match="pip install rerank-llm"):
+            Reranker(name, registry=Registry())
+
+
+def test_describing_the_backends_imports_neither_torch_nor_transformers() -> None:
+    code = (
+        "import sys, rerank\nfor b in rerank.installed().backends.values(): b.claim(rerank.ModelRef('x/y', "
+        "local_files_only=True)) if b.name == 'never' else b.name\nprint({'torch', 'transformers'} & {*sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_the_vocabulary_is_that_of_the_tokenizer(causal: Callable[..., Path]) -> None:
+    assert vocabulary(causal()) > 300

@@ -1,0 +1,106 @@
+"""Models without a causal mask, and models that reason first, equal a plain computation."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from language_models import SHAPE, save_chat_tokenizer, vocabulary
+from safetensors.torch import save_file
+
+from rerank import Reranker
+from rerank.testing.contract import DOCUMENTS, QUERY, BackendContract
+
+TEXTS = [*DOCUMENTS, "", "A nurse bee feeds larvae. " * 12]
+
+
+def scores(ranked: Any) -> list[float]:
+    return [result.score for result in sorted(ranked, key=lambda result: result.index)]
+
+
+@pytest.fixture(scope="module")
+def nemotron(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Llama with a score head, as NVIDIA publishes it."""
+    folder = tmp_path_factory.mktemp("nemotron")
+    save_chat_tokenizer(folder)
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(**{**SHAPE, "vocab_size": vocabulary(folder)})
+    tensors = {f"model.{name}": tensor for name, tensor in transformers.LlamaModel(config).state_dict().items()}
+    tensors["score.weight"] = torch.randn(1, SHAPE["hidden_size"])
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / "model.safetensors")
+    own = {
+        **config.to_dict(),
+        "architectures": ["LlamaBidirectionalForSequenceClassification"],
+        "model_type": "llama_bidirec",
+        "pooling": "avg",
+        "temperature": 0.5,
+    }
+    (folder / "config.json").write_text(json.dumps(own), encoding="utf-8")
+    return folder
+
+
+@torch.no_grad()
+def bidirectional(folder: Path, query: str, document: str) -> float:
+    """One row through transformers' eager attention with a mask that hides nothing."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    raw = {
+        key: value for key, value in raw.items() if key not in ("model_type", "pooling", "temperature", "architectures")
+    }
+    model = transformers.LlamaModel(transformers.LlamaConfig(**raw, attn_implementation="eager")).eval()
+    from safetensors.torch import load_file
+
+    tensors = load_file(folder / "model.safetensors")
+    model.load_state_dict({n.removeprefix("model."): t for n, t in tensors.items() if n.startswith("model.")})
+    ids = [1, *tokenizer(f"question:{query} \n \n passage:{document}", add_special_tokens=False)["input_ids"]]
+    seen = torch.zeros(1, 1, len(ids), len(ids))
+    hidden = model(input_ids=torch.tensor([ids]), attention_mask=seen).last_hidden_state[0]
+    return float(tensors["score.weight"][0] @ hidden.mean(dim=0)) / 0.5
+
+
+def test_a_model_that_reads_both_ways(nemotron: Path) -> None:
+    with Reranker(nemotron, backend="llm-pointwise", recipe="nemotron") as reranker:
+        ranked = reranker.rank(QUERY, TEXTS)
+    assert scores(ranked) == pytest.approx([bidirectional(nemotron, QUERY, text) for text in TEXTS], abs=1e-4)
+    assert ranked.scale == "logit"
+
+
+def test_a_chain_of_thought_and_then_a_verdict(causal: Callable[..., Path]) -> None:
+    folder = causal("qwen2")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    network = transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
+    with Reranker(folder, backend="llm-pointwise", recipe="rank1", max_new_tokens=12) as reranker:
+        ranked = reranker.rank(QUERY, DOCUMENTS)
+    true, false = (tokenizer(text, add_special_tokens=False)["input_ids"][0] for text in (" true", " false"))
+    unfinished = 0
+    for text, score in zip(DOCUMENTS, scores(ranked)):
+        prompt = (
+            "Determine if the following passage is relevant to the query. Answer only with 'true' or 'false'.\n"
+            f"Query: {QUERY}\nPassage: {text}\n<think>"
+        )
+        ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+        chain: list[int] = []
+        with torch.no_grad():
+            while len(chain) < 12 and "</think>" not in tokenizer.decode(chain):
+                chain.append(int(network(torch.tensor([ids + chain])).logits[0, -1].argmax()))
+                if chain[-1] == tokenizer.eos_token_id:
+                    break
+            if "</think>" not in tokenizer.decode(chain):
+                unfinished += 1
+                chain += tokenizer("</think>", add_special_tokens=False)["input_ids"]
+            last = network(torch.tensor([ids + chain])).logits[0, -1]
+        assert score == pytest.approx(float(last[true] - last[false]), abs=1e-4)
+    assert ranked.diagnostics["unfinished"] == unfinished
+    assert ranked.diagnostics["generated_tokens"] > 0
+
+
+class TestContract(BackendContract):
+    @pytest.fixture
+    def reranker(self, nemotron: Path) -> Any:
+        with Reranker(nemotron, backend="llm-pointwise", recipe="nemotron") as reranker:
+            yield reranker
