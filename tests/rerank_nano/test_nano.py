@@ -163,7 +163,7 @@ from tokenizers import Tokenizer, models
 
 Tokenizer(models.WordLevel({"word": 0}, "word")).encode_batch(["word"] * 50)  # starts the library's own threads
 before = len(os.listdir("/proc/self/task"))
-Reranker().rank("word", [f"some words, {n}" for n in range(200)])
+Reranker().rank("word", [f"some words, {n}" for n in range(200)], progress=False)
 print(len(os.listdir("/proc/self/task")) - before - available_cores())
 """
 
