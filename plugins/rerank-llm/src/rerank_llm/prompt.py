@@ -116,7 +116,10 @@ class Prompt:
                 else:
                     cuts = [(0, min(budget, len(parts.document)))]
                     truncated += budget < len(parts.document)
-                windows = [[*parts.head, *parts.document[start:end], *tail_ids] for start, end in cuts]
+                windows = [
+                    [*parts.head, *parts.document[start:end], *(parts.tail if end == len(parts.document) else tail_ids)]
+                    for start, end in cuts
+                ]
             rows += [[*before, *window, *after] for window in windows]
             owners += [owner] * len(windows)
         pairs = PairRows(rows, len(before), owners, truncated, truncated_query)

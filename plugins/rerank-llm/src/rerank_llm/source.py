@@ -69,6 +69,9 @@ def _choose(model: ModelRef, options: LlmOptions, default: str) -> Source:
                 named.name,
                 named.name,
             )
+        if named is not None:
+            published = ("temperature", "shift", "ids", "vocabulary", "max_length")
+            carried = carried.model_copy(update={field: getattr(named, field) for field in published})
         return Source(carried, "the checkpoint itself (modules.json and its chat template)")
     if named is not None:
         return Source(named, f"the name {model.name}")

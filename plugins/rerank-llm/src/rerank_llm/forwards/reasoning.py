@@ -6,6 +6,7 @@ orionw/rank1, ``rank1.py``: an unfinished chain is closed and asked for its verd
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import Any, Final
 
 import torch
@@ -40,6 +41,8 @@ class ReasoningForward:
         self.network = load_language_model("AutoModelForCausalLM", model, options, device)
         self._tokenizer = tokens.tokenizer
         self._verdicts = list(verdicts)
+        stops = self.network.generation_config.eos_token_id
+        self._stops = set(stops if isinstance(stops, list) else [stops])
         self._end = self._tokenizer.encode(END, add_special_tokens=False).ids
 
     def __call__(self, batch: Batch) -> Sequence[torch.Tensor]:
@@ -58,6 +61,7 @@ class ReasoningForward:
         ]
 
     def _judge(self, prompt: list[int], chain: list[int]) -> torch.Tensor:
+        chain = list(takewhile(lambda i: i not in self._stops, chain))
         ended = self._find_end(chain)
         kept = chain if ended is None else chain[:ended]
         ids = torch.tensor([[*prompt, *kept, *([] if ended is not None else self._end)]], device=self.network.device)

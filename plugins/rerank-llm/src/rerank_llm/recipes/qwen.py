@@ -1,4 +1,4 @@
-"""Qwen's rerankers: Qwen3-Reranker, and Qwen3-VL-Reranker with text."""
+"""Qwen's rerankers: Qwen3-Reranker, and the prompt of Qwen3-VL-Reranker for text."""
 
 from __future__ import annotations
 
@@ -40,7 +40,6 @@ RECIPES: Final = (
         ),
         instruction="Given a search query, retrieve relevant candidates that answer the query.",
         max_length=8192,
-        models=("Qwen/Qwen3-VL-Reranker-*",),
         **_VERDICTS,
     ),
 )

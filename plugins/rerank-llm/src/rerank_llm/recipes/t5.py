@@ -15,6 +15,11 @@ _MONO: Final[dict[str, Any]] = {
 _PYGAGGLE: Final = "castorini/pygaggle, pygaggle/model/tokenize.py; terrierteam/pyterrier_t5 for where it cuts"
 _RERANKERS: Final = "AnswerDotAI rerankers 0.10.0, models/t5ranker.py"
 
+
+def _names(base: str, *ends: str) -> tuple[str, ...]:
+    return tuple(f"{base}-{end}" for end in ends)
+
+
 RECIPES: Final = (
     Recipe(
         name="monot5",
@@ -31,7 +36,9 @@ RECIPES: Final = (
         source=_RERANKERS,
         true="▁yes",
         false="▁no",
-        models=("unicamp-dl/mt5-base-*",),
+        models=_names(
+            "unicamp-dl/mt5-base", "en-msmarco", "en-pt-msmarco-v1", "en-pt-msmarco-v2", "mmarco-v1", "mmarco-v2"
+        ),
         **_MONO,
     ),
     Recipe(
@@ -47,7 +54,15 @@ RECIPES: Final = (
         source=_RERANKERS,
         true="▁sim",
         false="▁não",
-        models=("unicamp-dl/ptt5-base-*",),
+        models=_names(
+            "unicamp-dl/ptt5-base",
+            "pt-msmarco-10k-v1",
+            "pt-msmarco-10k-v2",
+            "pt-msmarco-100k-v1",
+            "pt-msmarco-100k-v2",
+            "en-pt-msmarco-10k-v1",
+            "en-pt-msmarco-100k-v2",
+        ),
         **_MONO,
     ),
     Recipe(
