@@ -18,6 +18,7 @@ from chat import Chat, chatting
 from loopback import Hit, Loopback, Response
 
 from rerank import ProviderError, RerankError
+from rerank_http.caller import Call
 from rerank_http.loop_thread import LoopThread
 
 
@@ -106,6 +107,25 @@ def test_closing_amid_many_calls_ends_every_one_typed(server: Loopback) -> None:
     for future in futures:
         with pytest.raises(ProviderError, match="was closed during"):
             future.result(5)
+
+
+def test_closing_ends_work_that_loses_a_cancellation(server: Loopback) -> None:
+    """As anyio does before Python 3.11, if it is just opening a connection."""
+    started = threading.Event()
+
+    async def stubborn() -> None:
+        try:
+            started.set()
+            await asyncio.sleep(30)
+        except asyncio.CancelledError:
+            await asyncio.sleep(30)
+
+    chat = Chat(server.url, deadline=60)
+    future = chat.portal.submit(lambda service: service.caller.within_deadline(stubborn(), Call(service.options)))
+    assert started.wait(5)
+    chat.portal.close()
+    with pytest.raises(ProviderError, match="was closed during"):
+        future.result(5)
 
 
 def test_what_was_cancelled_before_close_logs_nothing(server: Loopback, caplog: pytest.LogCaptureFixture) -> None:

@@ -238,9 +238,12 @@ class Caller:
     async def aclose(self) -> None:
         """Cancel pending requests, and close every connection and the cache."""
         self._closing = True
-        for task in self._under_way:
-            task.cancel()
-        await asyncio.gather(*self._under_way, return_exceptions=True)
+        tasks = set(self._under_way)
+        while tasks:  # before Python 3.11, a task that is just opening a connection can lose a cancellation
+            for task in tasks:
+                task.cancel()
+            ended, tasks = await asyncio.wait(tasks, timeout=0.1)
+            await asyncio.gather(*ended, return_exceptions=True)
         await self.client.aclose()
         self.cache.close()
 
