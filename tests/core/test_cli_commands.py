@@ -115,6 +115,13 @@ def test_explain_shows_every_backends_claim_and_why(site: Site, run: Callable[..
     assert explained["claims"][0]["backend"] == "good"
 
 
+def test_explain_takes_the_options_of_the_backend(run: Callable[..., Any]) -> None:
+    explained = json.loads(run("explain", "good", "-o", "batch_size=8", "-o", "lang=fr", "--json").out)
+    assert explained["options"] == {"batch_size": 8}
+    ran = run("explain", "good", "--option", "batchsize=8")
+    assert (ran.code, "did you mean 'batch_size'" in ran.err) == (2, True)
+
+
 def test_explain_a_model_that_nobody_runs(run: Callable[..., Any], tmp_path: Path) -> None:
     ran = run("explain", str(tmp_path))
     assert ran.code == 1

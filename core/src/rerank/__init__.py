@@ -47,6 +47,7 @@ from rerank.tokens import (
     query_limit,
     read_tokenizer_config,
     reads_segments,
+    special_token,
 )
 
 __version__ = "0.1.0"
@@ -107,4 +108,5 @@ __all__ = [
     "read_tokenizer_config",
     "reads_segments",
     "sigmoid",
+    "special_token",
 ]

@@ -80,7 +80,7 @@ class Backend:
     notes: Callable[[], Iterable[str]] | None = None
     devices: Callable[[], Mapping[str, str]] | None = None
     caches: Callable[[], Mapping[str, Path]] | None = None
-    describe: Callable[[ModelRef, Mapping[str, Any]], Iterable[str]] | None = None
+    describe: Callable[[ModelRef, Any], Iterable[str]] | None = None
 
     def read_notes(self) -> list[str]:
         """What ``notes`` returns, or why it failed."""

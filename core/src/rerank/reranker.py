@@ -177,7 +177,7 @@ class Reranker:
         """The scores of ``(query, document)`` pairs, in their order; pairs with the same query are scored together.
 
         Returns:
-            One score per pair. Of a model that is asked for the scores of several layers, such lists by layer.
+            One score per pair; with a list of ``cutoff_layers``, such lists by layer.
 
         Raises:
             ScoringError: The model only orders documents.
@@ -192,9 +192,9 @@ class Reranker:
             positions = list(texts)
             scored |= {positions[result.index or 0]: result for result in results}
         ordered = [scored[position] for position in range(len(scored))]
-        layers: Mapping[str, float] = ordered[0].details.get("layers", {}) if ordered else {}
-        if len(layers) > 1:
-            return {int(layer): [result.details["layers"][layer] for result in ordered] for layer in layers}
+        layers = options.get("cutoff_layers")
+        if isinstance(layers, Sequence):
+            return {layer: [result.details["layers"][str(layer)] for result in ordered] for layer in sorted(layers)}
         return [self._score_of(result) for result in ordered]
 
     def _score_of(self, result: Result) -> float:

@@ -170,6 +170,18 @@ def read_tokenizer_config(model: ModelRef) -> Mapping[str, Any]:
     return {**own, **({} if longest is None else {"model_max_length": longest})}
 
 
+def special_token(tokenizer_config: Mapping[str, Any], role: str) -> str | None:
+    """The text of a special token, by its role (``bos``, ``eos``, ``pad`` …); None if the tokenizer states none.
+
+    Args:
+        tokenizer_config: The checkpoint's ``tokenizer_config.json``.
+        role: The token's role.
+    """
+    stated = tokenizer_config.get(f"{role}_token")
+    text = stated.get("content") if isinstance(stated, Mapping) else stated
+    return text if isinstance(text, str) else None
+
+
 def reads_segments(tokenizer_config: Mapping[str, Any]) -> bool:
     """Whether a checkpoint's model reads segment ids, by its ``tokenizer_config.json``."""
     return "token_type_ids" in (tokenizer_config.get("model_input_names") or ("token_type_ids",))
@@ -186,10 +198,9 @@ def find_pad_id(tokens: Tokens, config: Mapping[str, Any], tokenizer_config: Map
         config: The checkpoint's ``config.json``.
         tokenizer_config: Its ``tokenizer_config.json``.
     """
-    named = tokenizer_config.get("pad_token")
-    name = named.get("content") if isinstance(named, Mapping) else named
+    named = special_token(tokenizer_config, "pad")
     candidates = [config.get("pad_token_id"), tokens.pad_id]
-    candidates += [tokens.find(token) for token in (name, *_PAD_TOKENS) if isinstance(token, str)]
+    candidates += [tokens.find(token) for token in (named, *_PAD_TOKENS) if token is not None]
     return next((value for value in candidates if isinstance(value, int) and value >= 0), 0)
 
 

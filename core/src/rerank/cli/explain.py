@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import click
 
 from rerank.backend import Backend
 from rerank.cli import echo_json
-from rerank.cli.source import source_options
+from rerank.cli.source import backend_options, read_options, source_options
 from rerank.errors import RerankError
 from rerank.model_ref import ModelRef
+from rerank.model_source import SOURCE_ARGUMENTS
+from rerank.options import Options, parse_options
 from rerank.registry import installed
 from rerank.resolution import explain, select
 
 
-def _describe(backend: Backend, model: ModelRef, options: Mapping[str, Any]) -> list[str]:
+def _describe(backend: Backend, model: ModelRef, options: Options) -> list[str]:
     """What the backend says about the model, or why it cannot."""
     try:
         return [*backend.describe(model, options)] if backend.describe else []
@@ -27,14 +28,21 @@ def _describe(backend: Backend, model: ModelRef, options: Mapping[str, Any]) -> 
 @click.command("explain")
 @click.argument("model")
 @source_options
+@backend_options
 @click.option("--json", "as_json", is_flag=True, help="As JSON.")
-def command(model: str, as_json: bool, **source: Any) -> None:
+def command(model: str, pairs: tuple[str, ...], as_json: bool, **source: Any) -> None:
     """Show which backend would run MODEL, every backend's claim with its reason, and how the model is prompted.
 
     MODEL is a hub name, a folder, or a short name. Nothing is loaded; the hub is asked for file names and config.json
-    only if a backend needs them to decide.
+    only if a backend needs them to decide, and for small files if it shows a prompt.
+
+    \b
+      rerank explain BAAI/bge-reranker-v2-m3
+      rerank explain Qwen/Qwen3-Reranker-0.6B --option instruction="Find recipes."
     """
     registry = installed()
+    given = read_options(pairs)
+    source |= {name: given.pop(name) for name in SOURCE_ARGUMENTS if name in given}
     asked = ModelRef(model, **source)
     chosen, problem = None, None
     try:
@@ -45,14 +53,15 @@ def command(model: str, as_json: bool, **source: Any) -> None:
         {"backend": claim.backend.name, "confidence": claim.confidence.name.lower(), "reason": claim.reason}
         for claim in explain(registry, found, only=chosen if found.alias else None)
     ]
-    described = _describe(chosen, found, defaults) if chosen else []
+    options = {**defaults, **given}
+    described = _describe(chosen, found, parse_options(chosen.options, options, chosen.name)) if chosen else []
     if as_json:
         echo_json(
             {
                 "model": found.name,
                 "alias": found.alias,
                 "backend": chosen.name if chosen else None,
-                "options": dict(defaults),
+                "options": options,
                 "claims": claims,
                 "description": described,
                 "error": str(problem) if problem else None,

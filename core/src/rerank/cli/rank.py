@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from typing import Any, Final
@@ -10,8 +9,8 @@ from typing import Any, Final
 import click
 
 from rerank.cli.inputs import FORMATS, read_documents
-from rerank.cli.source import TEXT_ARGUMENTS, source_options
-from rerank.errors import InvalidInputError, InvalidOptionsError
+from rerank.cli.source import backend_options, read_options, source_options
+from rerank.errors import InvalidInputError
 from rerank.reranker import Reranker
 from rerank.results import RankedResults, Result
 
@@ -56,8 +55,6 @@ def _word(value: str | int) -> str:
     return "_".join(str(value).split()) or "_"
 
 
-_PYTHON_WORDS: Final = {"True": True, "False": False, "None": None}
-
 OUTPUTS: Final[dict[str, Callable[[RankedResults, str], str]]] = {
     "table": as_table,
     "json": as_json,
@@ -73,7 +70,7 @@ OUTPUTS: Final[dict[str, Callable[[RankedResults, str], str]]] = {
 @click.option("-m", "--model", help="Hub name, folder or short name; the embedded model by default.")
 @source_options
 @click.option("-k", "--top-k", type=int, help="How many of the best results to keep; all by default.")
-@click.option("-o", "--option", "pairs", multiple=True, metavar="K=V", help="An option of the backend; repeatable.")
+@backend_options
 @click.option("-f", "--format", "output", type=click.Choice(list(OUTPUTS)), default="table", show_default=True)
 @click.option(
     "--input-format",
@@ -110,7 +107,7 @@ def command(
         click.echo(f"skipped: {problem}", err=True)
     if bad_lines:
         click.echo(f"skipped {len(bad_lines)} bad lines, kept {len(documents)}", err=True)
-    with Reranker(model, **{**source, **dict(map(_option, pairs))}) as reranker:
+    with Reranker(model, **{**source, **read_options(pairs)}) as reranker:
         ranked = reranker.rank(query, documents, top_k=top_k)
     try:
         text = OUTPUTS[output](ranked, query_id)
@@ -118,21 +115,3 @@ def command(
         raise InvalidInputError(f"a document's metadata cannot be written as {output}: {error}; fix it") from error
     if text:
         click.echo(text)
-
-
-def _option(pair: str) -> tuple[str, Any]:
-    """``k=v`` with ``v`` read as JSON if it is, else as text."""
-    name, equals, value = pair.partition("=")
-    if not equals or not name:
-        raise InvalidOptionsError(f"--option {pair!r} is not k=v: write, for example, --option batch_size=8")
-    name = name.replace("-", "_")
-    if name in ("self", "model", "backend", "registry"):
-        raise InvalidOptionsError(f"--option {pair!r} is not an option of a backend: use --model and --backend")
-    if name in TEXT_ARGUMENTS:
-        return name, value
-    if value in _PYTHON_WORDS:
-        return name, _PYTHON_WORDS[value]
-    try:
-        return name, json.loads(value)
-    except (ValueError, RecursionError):
-        return name, value
