@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hub_server import Hub
 
-NAMES = ("BAAI/bge-reranker-v2-m3",)
+MODELS = {
+    "BAAI/bge-reranker-v2-m3": ("BertForSequenceClassification", {"num_labels": 1}),
+    "Qwen/Qwen3-Reranker-0.6B": ("Qwen3ForCausalLM", {"head_dim": 16, "num_key_value_heads": 2}),
+}
 TOKENIZER = Path(__file__).parents[2] / "plugins" / "rerank-nano" / "src" / "rerank_nano" / "model" / "tokenizer.json"
 
 
 @pytest.fixture(scope="session")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """The files of a one-layer BERT cross-encoder with untrained weights."""
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, bytes]]:
+    """The files of each model, by its name: one layer with untrained weights, and a tokenizer of BERT's kind."""
+    return {name: save(tmp_path_factory.mktemp("checkpoint"), *kind) for name, kind in MODELS.items()}
+
+
+def save(folder: Path, architecture: str, own: dict[str, Any]) -> dict[str, bytes]:
     torch = pytest.importorskip("torch")
     transformers = pytest.importorskip("transformers")
     torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("checkpoint")
-    config = transformers.BertConfig(
-        hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, num_labels=1
-    )
-    transformers.BertForSequenceClassification(config).save_pretrained(folder)
+    network = getattr(transformers, architecture)
+    shape = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    network(network.config_class(**shape, **own, vocab_size=30_522)).save_pretrained(folder)
     (folder / "tokenizer.json").write_bytes(TOKENIZER.read_bytes())
     (folder / "tokenizer_config.json").write_text(
         json.dumps({"tokenizer_class": "BertTokenizerFast", "model_max_length": 512, "pad_token": "[PAD]"})
@@ -31,8 +37,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 
 
 @pytest.fixture
-def published(hub: Hub, checkpoint: dict[str, bytes]) -> Hub:
+def published(hub: Hub, checkpoints: dict[str, dict[str, bytes]]) -> Hub:
     """The hub with every name that the documentation loads."""
-    for name in NAMES:
-        hub.add(name, checkpoint)
+    for name, files in checkpoints.items():
+        hub.add(name, files)
     return hub
