@@ -15,11 +15,12 @@ from click.testing import CliRunner
 from fake_plugins import Site
 from language_models import save_causal, vocabulary
 
-from rerank import BackendNotFoundError, InvalidOptionsError, ModelLoadError, ModelRef, Reranker, installed
+from rerank import BackendNotFoundError, Confidence, InvalidOptionsError, ModelLoadError, ModelRef, Reranker, installed
 from rerank.cli import cli
 from rerank.resolution import select
 from rerank.testing.contract import DOCUMENTS, QUERY
 from rerank_llm import hookspecs
+from rerank_llm.backend import claim_causal
 from rerank_llm.recipes import OWN, find, known, trained
 
 KNOWN = {
@@ -37,6 +38,7 @@ KNOWN = {
     "BAAI/bge-reranker-v2.5-gemma2-lightweight": "bge-lightweight",
     "BAAI/Matroyshka-ReRanker-beir": "bge-lightweight",
     "Qwen/Qwen3-Reranker-8B": "qwen3",
+    "Qwen/Qwen3-VL-Reranker-2B": "qwen3-vl",
     "mixedbread-ai/mxbai-rerank-base-v2": "mxbai-v2-base",
     "mixedbread-ai/mxbai-rerank-large-v2": "mxbai-v2",
     "ContextualAI/ctxl-rerank-v2-instruct-multilingual-1b": "ctxl-v2",
@@ -54,7 +56,7 @@ def run(*arguments: str) -> Any:
 
 @pytest.mark.parametrize("name", KNOWN)
 def test_a_name_that_is_known_is_claimed_without_its_files(name: str) -> None:
-    recipe = trained(name)
+    recipe = trained(ModelRef(name))
     assert recipe is not None
     assert recipe.name == KNOWN[name]
     other = "t5" if recipe.is_encoder_decoder else "llm-pointwise"
@@ -64,7 +66,7 @@ def test_a_name_that_is_known_is_claimed_without_its_files(name: str) -> None:
 
 @pytest.mark.parametrize("name", UNKNOWN)
 def test_a_name_that_is_not_known(name: str) -> None:
-    assert trained(name) is None
+    assert trained(ModelRef(name)) is None
 
 
 def test_every_recipe_states_its_source_and_is_found_by_its_name() -> None:
@@ -99,10 +101,51 @@ def test_explain_shows_recipe_origin_and_prompt(causal: Callable[..., Path]) -> 
     assert shown.exit_code == 0, shown.output
     assert "recipe: yes-no, from the backend's default" in shown.output
     assert "score: logit('Yes') − logit('No') at the last position" in shown.output
-    assert "  Query: what is a panda?\n  Does the passage answer" in shown.output
-    assert "  <|im_start|>user" in shown.output
+    prompt = shown.output.partition("one by one:\n")[2]
+    assert json.loads(prompt) == (
+        "<|im_start|>user\nPassage: The giant panda is a bear of China.\nQuery: what is a panda?\n"
+        "Does the passage answer the query? Answer 'Yes' or 'No'<|im_end|>\n<|im_start|>assistant\n"
+    )
     as_json = json.loads(run(str(folder), "--json").output)
     assert as_json["description"][0].startswith("recipe: yes-no")
+
+
+def test_explain_takes_the_options_of_the_backend(causal: Callable[..., Path]) -> None:
+    folder = str(causal())
+    options = ["-o", "recipe=bge-gemma", "-o", "instruction=Judge.", "-o", "max_length=99"]
+    shown = run(folder, "-b", "llm-pointwise", *options)
+    assert "limit: 99 tokens, which bound the passage" in shown.output
+    pieces = [json.loads(line) for line in shown.output.partition("one by one:\n")[2].splitlines()]
+    assert pieces == ["A: what is a panda?", "\n", "B: The giant panda is a bear of China.", "\n", "Judge."]
+    assert "recipe: yes-no" in run(folder, "-o", "local_files_only=true").output
+    assert "did you mean 'recipe'" in str(run(folder, "-o", "recipes=qwen3").exception)
+
+
+def test_explain_shows_the_tokens_at_both_ends(t5: Path) -> None:
+    pieces = run(str(t5)).output.partition("one by one:\n")[2].splitlines()
+    assert [json.loads(piece) for piece in pieces][1:] == [" Relevant:", "</s>"]
+
+
+@pytest.mark.parametrize(
+    "folder", ["Qwen3-Reranker-0.6B", "models--Qwen--Qwen3-Reranker-0.6B/snapshots/0a1b2c", "Qwen3-Reranker-0.6B/"]
+)
+def test_a_folder_is_known_by_the_name_that_the_hub_gave_it(tmp_path: Path, folder: str) -> None:
+    save_causal(tmp_path / folder)
+    assert "recipe: qwen3, from the name" in run(str(tmp_path / folder)).output
+
+
+def test_a_folder_with_another_head_is_not_claimed_by_its_name(tmp_path: Path) -> None:
+    folder = save_causal(tmp_path / "Qwen3-Reranker-0.6B-seq-cls")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config["architectures"] = ["Qwen2ForSequenceClassification"]
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    assert claim_causal(ModelRef(str(folder))).confidence == Confidence.NONE
+
+
+def test_a_default_recipe_is_warned_about(causal: Callable[..., Path], caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING), Reranker(causal()):
+        assert "neither" in caplog.text
+        assert "it is prompted as 'yes-no'; recipe= sets another" in caplog.text
 
 
 def save_carried(folder: Path, template: str) -> Path:
@@ -127,10 +170,42 @@ def test_a_recipe_that_differs_from_the_carried_one_is_warned_about(
     assert "from the checkpoint itself" in run("zeroentropy/zerank-9").output
 
 
-@pytest.mark.parametrize("template", ["{{ raise_exception('no') }}", "{{ messages[0].content }}"])
+PAIR = "{{% for m in messages %}}{{{{ m.role }}}}: {{{{ m.content{} }}}}\n{{% endfor %}}"
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ raise_exception('no') }}",
+        "{{ messages[0].content }}",
+        "{{ messages[0].content }}{{ messages[1].content }}{{ messages[1].content }}",
+        *(PAIR.format(change) for change in (" | tojson", " | length", " | upper", "[:100]", " | replace('&', 'and')")),
+    ],
+)
 def test_a_chat_template_that_is_of_no_use(tmp_path: Path, template: str) -> None:
     folder = save_carried(tmp_path / "model", template)
     with pytest.raises(ModelLoadError, match=r"the chat template of .* give recipe="):
+        Reranker(folder)
+
+
+@pytest.mark.parametrize("change", [" | trim", ".strip()"])
+def test_a_chat_template_that_strips_texts(tmp_path: Path, change: str) -> None:
+    folder = save_carried(tmp_path / "model", PAIR.format(change))
+    with Reranker(folder) as reranker:
+        padded = reranker.score(f"\n{QUERY} ", f" {DOCUMENTS[0]}\n\n")
+        assert padded == pytest.approx(reranker.score(QUERY, DOCUMENTS[0]), abs=1e-5)
+    kept = save_carried(tmp_path / "kept", PAIR.format(""))
+    with Reranker(kept) as reranker:
+        padded = reranker.score(f"\n{QUERY} ", f" {DOCUMENTS[0]}\n\n")
+        assert padded != pytest.approx(reranker.score(QUERY, DOCUMENTS[0]), abs=1e-4)
+
+
+def test_a_chat_template_that_shows_the_turn_twice(tmp_path: Path) -> None:
+    folder = save_causal(tmp_path / "model")
+    config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    config["chat_template"] = "{{ messages[0].content }} {{ messages[0].content }}"
+    (folder / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
+    with pytest.raises(ModelLoadError, match="does not show turn once each: give recipe="):
         Reranker(folder)
 
 
@@ -148,7 +223,7 @@ def test_a_plugin_adds_a_recipe(site: Site) -> None:
     (site.folder / "rerank_acme.py").write_text(REGISTERS.format(name="acme"), encoding="utf-8")
     site.describe("rerank_acme")
     known.cache_clear()
-    recipe = trained("acme/reranker")
+    recipe = trained(ModelRef("acme/reranker"))
     assert recipe is not None
     assert recipe.name == "acme"
 
@@ -178,6 +253,13 @@ def test_the_plugin_of_the_documentation_runs_as_it_stands(site: Site) -> None:
         ({"quantization": "2bit"}, "quantization"),
         ({"recipe": 5}, "recipe"),
         ({"cutoff_layers": [1]}, "'cutoff_layers' is unknown"),
+        ({"token_true": 1}, "1 is no text: quote the token"),
+        ({"token_true": True}, "True is no text"),
+        ({"inputs_template": "{query}"}, "the recipe cannot be used .*must contain {query} and {document}"),
+        ({"recipe": "query-likelihood", "token_true": "1"}, "so token_true has no effect: leave it out"),
+        ({"recipe": {"name": "x", "pieces": "{query} {document}", "true": -1}}, "true"),
+        ({"recipe": {"name": "x", "pieces": "{query} {document}", "true": True}}, "true"),
+        ({"recipe": {"name": "x", "kind": "reasoning", "pieces": "{query} {document}", "true": "1"}}, "false must be"),
     ],
 )
 def test_an_option_that_cannot_be_used(causal: Callable[..., Path], option: dict[str, Any], message: str) -> None:
@@ -204,3 +286,20 @@ def test_describing_the_backends_imports_neither_torch_nor_transformers() -> Non
 
 def test_the_vocabulary_is_that_of_the_tokenizer(causal: Callable[..., Path]) -> None:
     assert vocabulary(causal()) > 300
+
+
+@pytest.mark.parametrize(
+    ("recipe", "option", "message"),
+    [
+        ("query-likelihood", {"prefix_reuse": True}, "cannot reuse a prefix: leave prefix_reuse out"),
+        ("qwen3", {"max_new_tokens": 5}, "writes nothing: leave max_new_tokens out"),
+    ],
+)
+def test_an_option_without_effect(
+    causal: Callable[..., Path], recipe: str, option: dict[str, Any], message: str
+) -> None:
+    with (
+        Reranker(causal(), backend="llm-pointwise", recipe=recipe) as reranker,
+        pytest.raises(InvalidOptionsError, match=message),
+    ):
+        reranker.rank(QUERY, DOCUMENTS, **option)

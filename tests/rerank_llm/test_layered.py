@@ -173,10 +173,14 @@ def test_several_cutoffs_in_one_call(minicpm: Path) -> None:
     pairs = [(QUERY, text) for text in DOCUMENTS]
     with Reranker(minicpm) as reranker:
         both = reranker.score_pairs(pairs, cutoff_layers=[4, 2])
-        assert {*both} == {2, 4}
+        assert list(both) == [2, 4]
         for layer in (2, 4):
-            assert both[layer] == pytest.approx(reranker.score_pairs(pairs, cutoff_layers=[layer]), abs=1e-5)
+            assert both[layer] == pytest.approx(reranker.score_pairs(pairs, cutoff_layers=layer), abs=1e-5)
+            assert reranker.score_pairs(pairs, cutoff_layers=[layer])[layer] == pytest.approx(both[layer], abs=1e-5)
         assert isinstance(reranker.score_pairs(pairs), list)
+        assert reranker.score_pairs([], cutoff_layers=[4, 2]) == {2: [], 4: []}
+    with Reranker(minicpm, cutoff_layers=[4, 2]) as reranker:
+        assert reranker.score_pairs(pairs) == pytest.approx(both[4], abs=1e-5)
 
 
 @pytest.mark.parametrize("cutoff", [1, 6, -1])
@@ -327,6 +331,29 @@ def test_compression_is_that_of_a_slow_obvious_loop(ratio: int) -> None:
         expected = plain_compress(hidden[n, :length], int(query_lens[n]), task_len, ratio)
         assert int(kept[n].sum()) == len(expected)
         torch.testing.assert_close(means[n, : len(expected)], expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"compress_layers": [9], "compress_ratio": 2}, "compress_layers has 9, .* before the layers 1 to 4"),
+        ({"compress_layers": [4], "compress_ratio": 2, "cutoff_layers": [3]}, "compress_ratio=2 has no effect"),
+        ({"compress_layers": [], "compress_ratio": 2}, "compress_ratio=2 has no effect"),
+        ({"compress_layers": [0], "compress_ratio": 2}, "compress_ratio=2 has no effect"),
+    ],
+)
+def test_compression_without_effect(gemma: Path, options: dict[str, Any], message: str) -> None:
+    with Reranker(gemma) as reranker, pytest.raises(InvalidOptionsError, match=message):
+        reranker.score(QUERY, DOCUMENTS[0], **options)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [{"peft_path": "x"}, {"quantization": "4bit"}, {"attn_implementation": "sdpa"}, {"model_kwargs": {"a": 1}}],
+)
+def test_an_option_without_effect(minicpm: Path, option: dict[str, Any]) -> None:
+    with pytest.raises(InvalidOptionsError, match=f"{next(iter(option))} has no effect: leave it out"):
+        Reranker(minicpm, **option)
 
 
 def test_a_model_of_another_kind(gemma: Path, tmp_path: Path) -> None:

@@ -99,6 +99,49 @@ def test_a_chain_of_thought_and_then_a_verdict(causal: Callable[..., Path]) -> N
     assert ranked.diagnostics["generated_tokens"] > 0
 
 
+@pytest.fixture(scope="module")
+def vision(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Qwen3-VL, whose published checkpoints have a tower for images beside the language model."""
+    if not hasattr(transformers, "Qwen3VLConfig"):
+        pytest.skip(f"transformers {transformers.__version__} has no Qwen3VL")
+    folder = tmp_path_factory.mktemp("vision") / "Qwen3-VL-Reranker-tiny"
+    folder.mkdir()
+    save_chat_tokenizer(folder)
+    torch.manual_seed(0)
+    text = {**SHAPE, "vocab_size": vocabulary(folder), "rope_parameters": ROPE, "tie_word_embeddings": True}
+    tower = {"depth": 1, "hidden_size": 16, "intermediate_size": 16, "num_heads": 2, "out_hidden_size": 32}
+    config = transformers.Qwen3VLConfig(
+        text_config=text,
+        vision_config={**tower, "deepstack_visual_indexes": [0]},
+        tie_word_embeddings=True,
+        **{f"{name}_token_id": n for n, name in enumerate(("image", "video", "vision_start", "vision_end"), 590)},
+    )
+    transformers.Qwen3VLForConditionalGeneration(config).eval().save_pretrained(folder)
+    return folder
+
+
+ROPE = {"rope_type": "default", "rope_theta": 10_000.0, "mrope_section": [2, 1, 1]}
+
+
+def test_a_model_that_also_reads_images(vision: Path) -> None:
+    tokenizer = transformers.AutoTokenizer.from_pretrained(vision)
+    network = transformers.Qwen3VLForConditionalGeneration.from_pretrained(vision).eval()
+    yes, no = (tokenizer(text, add_special_tokens=False)["input_ids"][0] for text in ("yes", "no"))
+    with Reranker(vision) as reranker:
+        assert reranker.backend == "llm-pointwise"
+        found = scores(reranker.rank(QUERY, TEXTS))
+    for text, score in zip(TEXTS, found):
+        prompt = (
+            "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the Instruct "
+            'provided. Note that the answer can only be "yes" or "no".<|im_end|>\n<|im_start|>user\n<Instruct>: Given a '
+            "search query, retrieve relevant candidates that answer the query."
+            f"<Query>:{QUERY}\n<Document>:{text or 'NULL'}<|im_end|>\n<|im_start|>assistant\n"
+        )
+        with torch.no_grad():
+            last = network(**tokenizer(prompt, add_special_tokens=False, return_tensors="pt")).logits[0, -1]
+        assert score == pytest.approx(float(last[yes] - last[no]), abs=1e-4)
+
+
 class TestContract(BackendContract):
     @pytest.fixture
     def reranker(self, nemotron: Path) -> Any:

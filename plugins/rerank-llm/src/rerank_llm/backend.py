@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from rerank import Alias, Backend, Claim, Confidence, InvalidOptionsError, ModelRef, Registry, Scorer, hookimpl
+from rerank import (
+    Alias,
+    Backend,
+    Claim,
+    Confidence,
+    InvalidOptionsError,
+    ModelRef,
+    Options,
+    Registry,
+    Scorer,
+    hookimpl,
+    read_tokenizer_config,
+    special_token,
+)
 from rerank_llm import hookspecs
 from rerank_llm.options import CausalOptions, LayerwiseOptions, LightweightOptions, LlmOptions
 from rerank_llm.recipe import Kind, fill
@@ -60,17 +74,29 @@ def load(model: ModelRef, options: LlmOptions, *, default: str) -> Scorer:
     return scorers[recipe.kind](model, options, recipe)
 
 
-def describe(model: ModelRef, given: Mapping[str, Any], *, default: str) -> Iterator[str]:
-    """The recipe, where it comes from, and the literal prompt for a sample pair."""
-    source = choose_recipe(model, LlmOptions(recipe=given.get("recipe")), default)
+def describe(model: ModelRef, options: Options, *, default: str) -> Iterator[str]:
+    """The recipe, where it comes from, and the literal prompt for a sample pair, in its pieces."""
+    assert isinstance(options, LlmOptions)
+    source = choose_recipe(model, options, default)
     recipe = source.recipe
     yield f"recipe: {recipe.name}, from {source.origin}"
     yield f"source: {recipe.source}"
     yield f"score: {recipe.formula}"
-    yield f"at most {recipe.max_length} tokens; the prompt for a sample pair:"
-    texts = {"query": "what is a panda?", "document": "The giant panda is a bear of China."}
-    prompt = "".join(fill(piece, {**texts, "instruction": recipe.instruction}) for piece in recipe.pieces)
-    yield from (f"  {line}" for line in prompt.splitlines())
+    counted = {"prompt": "the prompt", "texts": "query and document", "passage": "the passage"}[recipe.counts]
+    yield f"limit: {options.max_length or recipe.max_length} tokens, which bound {counted}"
+    yield "the prompt for a sample pair, in the pieces that are tokenised one by one:"
+    texts = {
+        "query": "what is a panda?",
+        "document": "The giant panda is a bear of China.",
+        "instruction": options.instruction or recipe.instruction,
+    }
+    special = read_tokenizer_config(model)
+    if recipe.begins and (begin := special_token(special, "bos")):
+        yield f"  {json.dumps(begin, ensure_ascii=False)}"
+    for piece in recipe.choose_pieces(options.instruction):
+        yield f"  {json.dumps(fill(piece, texts), ensure_ascii=False)}"
+    if recipe.ends and (end := special_token(special, "eos")):
+        yield f"  {json.dumps(end, ensure_ascii=False)}"
 
 
 def claim_t5(model: ModelRef) -> Claim:
@@ -85,11 +111,14 @@ def claim_t5(model: ModelRef) -> Claim:
 
 def claim_causal(model: ModelRef) -> Claim:
     """Claim causal language models with a recipe; any other only as possible, without training."""
-    if named := _claim_by_name(model, _FITTING["causal"]):
+    named = _claim_by_name(model, _FITTING["causal"])
+    if named is not None and not model.is_local:
         return named
     head = next((name for name in _architectures(model) if name.endswith("ForCausalLM")), None)
     if any(module.kind == "LogitScore" for module in read_modules(model)):
         return Claim(Confidence.CERTAIN, "the checkpoint carries its recipe: a LogitScore module")
+    if named is not None:
+        return named
     if head is None:
         return Claim(Confidence.NONE, "no causal language model")
     return Claim(Confidence.LIKELY, f"{head}, and no recipe is known for its name: it is asked without training")
@@ -106,10 +135,14 @@ def claim_layered(model: ModelRef, *, kind: Kind, prefix: str) -> Claim:
 
 
 def _claim_by_name(model: ModelRef, kinds: tuple[Kind, ...]) -> Claim | None:
-    recipe = trained(model.name)
+    recipe = trained(model)
     if recipe is None or recipe.kind not in kinds:
         return None
-    return Claim(Confidence.CERTAIN, f"the recipe {recipe.name} is known for its name")
+    reason = f"the recipe {recipe.name} is known for its name"
+    if not model.is_local:
+        return Claim(Confidence.CERTAIN, reason)
+    converted = any(name.endswith("ForSequenceClassification") for name in _architectures(model))
+    return None if converted and recipe.kind != "bidirectional" else Claim(Confidence.LIKELY, reason)
 
 
 def _architectures(model: ModelRef) -> list[str]:

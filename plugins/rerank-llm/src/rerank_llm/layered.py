@@ -103,4 +103,16 @@ class Lightweight(Layered):
     def shared(self, one: Encoded, cutoffs: tuple[int, ...], options: LlmOptions) -> Compression:
         """The cutoffs, and where and how much to compress."""
         assert isinstance(options, LightweightOptions)
-        return Compression(cutoffs, options.compress_layers, options.compress_ratio, one.task_len)
+        layers, ratio = options.compress_layers, options.compress_ratio
+        depth = int(self.model.config["num_hidden_layers"])
+        if ratio > 1 and (wrong := [layer for layer in layers if not 0 <= layer < depth]):
+            raise InvalidOptionsError(
+                f"compress_layers has {wrong[0]}, and this model can compress before the layers 1 to {depth - 1}: "
+                "choose among them"
+            )
+        if ratio > 1 and not any(0 < layer < cutoffs[-1] for layer in layers):
+            raise InvalidOptionsError(
+                f"compress_ratio={ratio} has no effect: no layer of compress_layers is before the last cutoff, "
+                f"{cutoffs[-1]}; add one, or leave compress_ratio out"
+            )
+        return Compression(cutoffs, layers, ratio, one.task_len)

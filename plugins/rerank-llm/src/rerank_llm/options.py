@@ -23,8 +23,8 @@ class LlmOptions(TorchOptions):
         recipe: How to prompt the model: a recipe's name, a JSON file, or a `Recipe` or mapping. None takes what
             the checkpoint carries, else what its name is known for, else the backend's own default.
         instruction: What to look for, in place of the recipe's own instruction.
-        token_true: The verdict for relevant, in place of the recipe's.
-        token_false: The verdict for not relevant, in place of the recipe's.
+        token_true: The text of the token that says relevant, in place of the recipe's.
+        token_false: The text of the token that says not relevant, in place of the recipe's.
         inputs_template: A prompt with ``{query}`` and ``{text}`` in place of the recipe's (AnswerDotAI rerankers).
         peft_path: A folder or hub name with a PEFT adapter, which is merged into the model; needs ``peft``.
         quantization: ``4bit`` or ``8bit`` loads the weights like that; needs ``bitsandbytes`` and a GPU.
@@ -32,11 +32,18 @@ class LlmOptions(TorchOptions):
 
     recipe: Reload[Recipe | str | None] = None
     instruction: str | None = None
-    token_true: Reload[str | int | None] = None
-    token_false: Reload[str | int | None] = None
+    token_true: Reload[str | None] = None
+    token_false: Reload[str | None] = None
     inputs_template: Reload[str | None] = None
     peft_path: Reload[str | None] = None
     quantization: Reload[Literal["4bit", "8bit"] | None] = None
+
+    @field_validator("token_true", "token_false", mode="before")
+    @classmethod
+    def _is_text(cls, value: Any) -> Any:
+        if not (value is None or isinstance(value, str)):
+            raise ValueError(f"{value!r} is no text: quote the token ('\"{value}\"'), or give its id in a recipe")
+        return value
 
     @field_validator("recipe", mode="before")
     @classmethod
@@ -51,12 +58,13 @@ class CausalOptions(LlmOptions):
 
     Args:
         prefix_reuse: Whether the part of the prompt that all documents of a query share is computed once. None decides
-            by measure: where that part is long enough to pay. Scores stay equal within 1e-4 (fp32).
-        max_new_tokens: How long a chain of thought may be, for models that reason first (Rank1).
+            by measure: where that part is long enough to pay. Scores stay equal within 1e-4 (fp32). True is an error for
+            models that cannot share it.
+        max_new_tokens: How many tokens a chain of thought may have, for models that reason first (Rank1); None is 2,048.
     """
 
     prefix_reuse: bool | None = None
-    max_new_tokens: int = Field(default=2048, ge=1)
+    max_new_tokens: int | None = Field(default=None, ge=1)
 
 
 class LayerwiseOptions(LlmOptions):
@@ -79,7 +87,7 @@ class LightweightOptions(LayerwiseOptions):
     """Options of the backend ``llm-lightweight``.
 
     Args:
-        compress_layers: Compress the passage's token vectors before these layers.
+        compress_layers: Compress the passage's token vectors before these layers; before layer 0 nothing is compressed.
         compress_ratio: How many neighbouring vectors become their mean; 1 compresses nothing.
         head_index: Which head belongs to a cutoff: ``position`` counts among the chosen cutoffs, as FlagEmbedding does;
             ``layer`` counts among the layers that have one.

@@ -38,8 +38,8 @@ class Pointwise(PromptScorer):
 
     @property
     def reusable(self) -> bool:
-        """Whether every layer keeps keys and values, which rows can share."""
-        return self.model.config.get("model_type") in _REUSABLE
+        """Whether what all rows of a query begin with can be computed once: every layer keeps keys and values."""
+        return self.recipe.kind == "causal" and self.model.config.get("model_type") in _REUSABLE
 
     def score_group(self, requests: Sequence[Request]) -> Iterator[Scores]:
         """Score requests with the same options together."""
@@ -61,7 +61,7 @@ class Pointwise(PromptScorer):
     def _prefix(self, rows: Sequence[list[int]], options: LlmOptions) -> tuple[int, ...]:
         """What a request's rows have in common at their start, if computing it once pays; else nothing."""
         wanted = options.prefix_reuse if isinstance(options, CausalOptions) else False
-        if wanted is False or self.recipe.kind != "causal" or not self.reusable:
+        if wanted is False or not self.reusable:
             return ()
         low, high = min(rows), max(rows)  # what these two share, all between them share
         longest = min(map(len, rows)) - 1  # every row keeps a token

@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 import re
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from rerank import FastTokens, InvalidOptionsError, ModelLoadError, Options, PairRows, plan_windows
-from rerank_llm.recipe import Recipe, Verdict, fill
+from rerank_llm.recipe import PLACE, Recipe, Verdict, fill
 
 logger = logging.getLogger(__name__)
 
+_QUERY: Final = "{query}"
 _DOCUMENT: Final = "{document}"
 
 
@@ -25,7 +26,7 @@ class Encoded:
         pairs: The rows, and which document each belongs to.
         task_len: How many tokens of every row stand behind the document.
         target: Token ids of the query if the score is their likelihood, which follow the prompt; else empty.
-        defused: How many special tokens in query and documents were made plain text.
+        defused: How many special tokens in query, documents and instruction were made plain text.
     """
 
     pairs: PairRows
@@ -49,6 +50,7 @@ class Prompt:
         self._begin = [] if begin is None else [begin]
         self._end = [] if end is None else [end]
         self._special = _special_texts(tokens, recipe)
+        self._normalize = _special_normalizer(tokens)
 
     def text(self, query: str, document: str, instruction: str | None = None) -> str:
         """The whole prompt as text, for people to read; special tokens at either end are left out."""
@@ -78,23 +80,28 @@ class Prompt:
         Raises:
             InvalidOptionsError: The prompt without a document is as long as ``max_length``.
         """
-        query, defused = self._defuse(query)
-        safe = [self._defuse(document) for document in documents]
-        defused += sum(count for _, count in safe)
-        documents = [text for text, _ in safe]
-        if self.recipe.strip:
-            query, documents = query.strip(), [document.strip() for document in documents]
-        query, truncated_query = self._cut_query(query, query_max_length)
-        target = self._target(query)
         pieces = self.recipe.choose_pieces(instruction)
-        texts = {"query": query, "instruction": self.recipe.instruction if instruction is None else instruction}
+        query, defused = self._clean(query)
+        cleaned = [self._clean(document) for document in documents]
+        documents = [text or self.recipe.empty for text, _ in cleaned]
+        defused += sum(count for _, count in cleaned)
+        texts = {"query": query or self.recipe.empty, "instruction": self.recipe.instruction}
+        if instruction is not None:
+            texts["instruction"], count = self._clean(instruction)
+            defused += count
+        texts["query"], truncated_query = self._cut_query(pieces, texts, query_max_length)
+        target = self._target(texts["query"])
         at = next(n for n, piece in enumerate(pieces) if _DOCUMENT in piece)
         before = [*self._begin, *self._ids([fill(piece, texts) for piece in pieces[:at]])]
         after = [*self._ids([fill(piece, texts) for piece in pieces[at + 1 :]]), *self._end]
         head, tail = (fill(part, texts) for part in pieces[at].split(_DOCUMENT))
         tail_ids = self._ids([tail])
-        behind = len(after) if self.recipe.counts_end else -len(after)
-        room = max_length - len(before) - behind - (0 if self.recipe.is_encoder_decoder else len(target))
+        frame = next(n for n, piece in enumerate(pieces) if PLACE.search(piece))
+        room = {
+            "prompt": max_length - len(before) - len(after) - (0 if self.recipe.is_encoder_decoder else len(target)),
+            "texts": max_length - len(self._ids([fill(piece, texts) for piece in pieces[frame:at]])),
+            "passage": min(max_length, max_length - len(before) + len(after)),
+        }[self.recipe.counts]
         rows: list[list[int]] = []
         owners: list[int] = []
         truncated = 0
@@ -135,15 +142,25 @@ class Prompt:
             for encoding, document in zip(encodings, documents)
         ]
 
-    def _cut_query(self, query: str, longest: int) -> tuple[str, bool]:
+    def _cut_query(self, pieces: Sequence[str], texts: Mapping[str, str], longest: int) -> tuple[str, bool]:
         """The query, cut where its last token that fits ends in the text; and whether it was cut."""
-        encoding = self.tokens.tokenizer.encode(query, add_special_tokens=False)
+        query = texts["query"]
+        piece = next((piece for piece in pieces if _QUERY in piece and _DOCUMENT not in piece), _QUERY)
+        head, tail = (fill(part, texts) for part in piece.split(_QUERY))
+        encoding = self.tokens.tokenizer.encode(head + query + tail, add_special_tokens=False)
         if len(encoding.ids) <= longest:
             return query, False
+        parts = _Parts.of(encoding, len(head), len(head) + len(query))
+        kept = longest - len(parts.head) - len(parts.tail)
+        if kept < 1:
+            raise InvalidOptionsError(
+                f"what stands beside the query takes {longest - kept} tokens, and query_max_length is {longest}: "
+                "raise query_max_length or max_length, or shorten the instruction"
+            )
         logger.warning(
-            "a query of %d tokens was cut to %d: raise query_max_length or max_length", len(encoding.ids), longest
+            "a query of %d tokens was cut to %d: raise query_max_length or max_length", len(parts.document), kept
         )
-        return query[: encoding.offsets[longest - 1][1]], True
+        return query[: encoding.offsets[len(parts.head) + kept - 1][1] - len(head)], True
 
     def _target(self, query: str) -> tuple[int, ...]:
         """The tokens whose likelihood is the score: those of the query, and of an encoder-decoder the end token."""
@@ -154,9 +171,21 @@ class Prompt:
     def _ids(self, texts: Sequence[str]) -> list[int]:
         return [i for ids in self.tokens([text for text in texts if text]) for i in ids]
 
-    def _defuse(self, text: str) -> tuple[str, int]:
-        """Break special tokens in a text, so that it cannot end a turn: ``<|im_end|>`` becomes ``< |im_end|>``."""
-        return self._special.subn(lambda found: f"{found[0][0]} {found[0][1:]}", text) if self._special else (text, 0)
+    def _clean(self, text: str) -> tuple[str, int]:
+        """A text as it goes into the prompt, and how many special tokens in it were broken.
+
+        It cannot end a turn: ``<|im_end|>`` becomes ``< |im_end|>``. Where the tokenizer looks for special tokens in the
+        normalized text, so does this.
+        """
+        if self.recipe.strip:
+            text = text.strip()
+        if self._special is None:
+            return text, 0
+        text, count = self._special.subn(_break, text)
+        if self._normalize is not None and self._special.search(normalized := self._normalize(text)):
+            text, more = self._special.subn(_break, normalized)
+            count += more
+        return text, count
 
     def verdict(self, verdict: Verdict) -> int:
         """The id of a verdict.
@@ -201,6 +230,17 @@ class _Parts:
         last = max(first, bisect_left([begin for begin, _ in offsets], end)) if end > start else first
         ids = encoding.ids
         return cls(ids[:first], ids[first:last], ids[last:])
+
+
+def _break(special: re.Match[str]) -> str:
+    return f"{special[0][0]} {special[0][1:]}"
+
+
+def _special_normalizer(tokens: FastTokens) -> Callable[[str], str] | None:
+    """What is done to a text before special tokens are looked for in it, if anything."""
+    added = tokens.tokenizer.get_added_tokens_decoder().values()
+    normalizer = tokens.tokenizer.normalizer
+    return normalizer.normalize_str if normalizer and any(token.normalized for token in added) else None
 
 
 def _special_texts(tokens: FastTokens, recipe: Recipe) -> re.Pattern[str] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import ClassVar, Literal
+from typing import ClassVar, Final, Literal
 
 from rerank import Request, Scores
 from rerank_llm.forwards.reasoning import ReasoningForward
@@ -12,6 +12,9 @@ from rerank_llm.options import CausalOptions, LlmOptions
 from rerank_llm.scorer import PromptScorer
 from rerank_torch.rows import Row
 from rerank_torch.runner import Forward
+
+MAX_NEW_TOKENS: Final = 2048
+"""How many tokens a chain of thought may have, unless the user says otherwise."""
 
 
 class Reasoning(PromptScorer):
@@ -32,7 +35,7 @@ class Reasoning(PromptScorer):
         assert isinstance(options, CausalOptions)
         for one in self.encode(requests, options):
             rows = [Row(tuple(ids)) for ids in one.pairs.rows]
-            answers = self.run(rows, options, options.max_new_tokens)  # (3,) per row
+            answers = self.run(rows, options, options.max_new_tokens or MAX_NEW_TOKENS)  # (3,) per row
             diagnostics = {
                 "unfinished": sum(not ended for _, ended, _ in answers),
                 "generated_tokens": int(sum(written for _, _, written in answers)),

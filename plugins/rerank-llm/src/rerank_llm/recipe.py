@@ -6,17 +6,18 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from rerank import InvalidOptionsError, sigmoid
 
 Kind = Literal["causal", "likelihood", "reasoning", "bidirectional", "t5", "t5-likelihood", "layerwise", "lightweight"]
-Verdict = str | int
+Verdict = str | Annotated[int, Field(strict=True, ge=0)]
+Counts = Literal["prompt", "texts", "passage"]
 
-PLACES: Final = ("query", "document", "instruction")
-_PLACE: Final = re.compile(r"\{(query|document|instruction)\}")
+PLACE: Final = re.compile(r"\{(query|document|instruction)\}")
+"""Where a text goes in a piece of a prompt."""
 
 
 class Recipe(BaseModel):
@@ -38,14 +39,18 @@ class Recipe(BaseModel):
         instruction: The default instruction.
         true: The verdict for relevant: the text of one token, or its id.
         false: The verdict for not relevant; None means that the score is the logit of ``true`` alone.
-        begins: Whether the tokenizer's beginning-of-sequence token comes first, if it has one.
+        begins: Whether the tokenizer's beginning-of-sequence token comes first, if it has one; None leaves that to the
+            tokenizer, as for any text.
         ends: Whether the tokenizer's end-of-sequence token comes last.
-        max_length: Maximum token count of the whole prompt.
-        counts_end: Whether ``max_length`` counts the pieces after the document's. FlagEmbedding does not, and allows as
-            many tokens more for the document.
-        query_max_length: Maximum token count of the query; None is three quarters of ``max_length``.
+        max_length: Maximum token count of what ``counts`` names.
+        counts: What ``max_length`` bounds. ``prompt`` is the whole prompt; ``texts`` is from the first piece with a text
+            to the document's, so that the frame comes on top (mxbai-rerank); ``passage`` is the document's piece, while
+            the prompt up to its end may be longer by as many tokens as follow it (FlagEmbedding).
+        query_max_length: Maximum token count of the query, with its piece if it has one of its own; None is three
+            quarters of ``max_length``.
         chat: Whether the pieces are one user turn, which the checkpoint's chat template frames if it has one.
-        strip: Whether white space around query and document is removed.
+        strip: Whether white space around query, document and instruction is removed.
+        empty: What stands for an empty query or document.
         temperature: What the score is divided by before the sigmoid of ``normalize=True``.
         shift: What is subtracted from the score before that division.
         ids: Published ids of verdicts, by their text.
@@ -63,13 +68,14 @@ class Recipe(BaseModel):
     instruction: str = ""
     true: Verdict = ""
     false: Verdict | None = None
-    begins: bool = False
+    begins: bool | None = False
     ends: bool = False
     max_length: int = Field(default=512, ge=8)
-    counts_end: bool = True
+    counts: Counts = "prompt"
     query_max_length: int | None = Field(default=None, ge=1)
     chat: bool = False
     strip: bool = False
+    empty: str = ""
     temperature: float = Field(default=1.0, gt=0)
     shift: float = 0.0
     ids: dict[str, int] = Field(default_factory=dict)
@@ -84,7 +90,7 @@ class Recipe(BaseModel):
     @model_validator(mode="after")
     def _has_its_places(self) -> Recipe:
         for pieces in {self.pieces, self.instructed or self.pieces}:
-            found = _PLACE.findall("".join(pieces))
+            found = PLACE.findall("".join(pieces))
             wanted = ("document",) if self.is_likelihood else ("query", "document")
             if any(found.count(place) != 1 for place in wanted) or (self.is_likelihood and "query" in found):
                 raise ValueError(
@@ -92,8 +98,10 @@ class Recipe(BaseModel):
                 )
         if self.instructed is not None and "{instruction}" not in "".join(self.instructed):
             raise ValueError("instructed must contain {instruction}")
-        if self.kind in ("causal", "reasoning", "t5") and self.true == "":
+        if self.has_verdicts and self.true == "":
             raise ValueError("true must be the text or id of the token that says relevant")
+        if self.kind == "reasoning" and self.false is None:
+            raise ValueError("false must be the text or id of the token that says not relevant")
         return self
 
     @property
@@ -105,6 +113,11 @@ class Recipe(BaseModel):
     def is_encoder_decoder(self) -> bool:
         """Whether the model has an encoder that reads the prompt and a decoder that answers."""
         return self.kind in ("t5", "t5-likelihood")
+
+    @property
+    def has_verdicts(self) -> bool:
+        """Whether the score is read from tokens."""
+        return self.kind in ("causal", "reasoning", "t5")
 
     @property
     def verdicts(self) -> tuple[Verdict, ...]:
@@ -124,9 +137,15 @@ class Recipe(BaseModel):
         no = "" if self.false is None else f" − logit({self.false!r})"
         return f"logit({self.true!r}){no} at the {where} position"
 
-    def knows(self, model: str) -> bool:
-        """Whether a model's name on the hub is one of this recipe's."""
-        return any(model.startswith(own[:-1]) if own.endswith("*") else model == own for own in self.models)
+    def knows(self, model: str, *, without_owner: bool = False) -> bool:
+        """Whether a model's name on the hub is one of this recipe's.
+
+        Args:
+            model: The name, such as ``Qwen/Qwen3-Reranker-0.6B``.
+            without_owner: Whether it lacks the owner and the slash.
+        """
+        names = [name.rpartition("/")[2] for name in self.models] if without_owner else self.models
+        return any(model.startswith(name[:-1]) if name.endswith("*") else model == name for name in names)
 
     def choose_pieces(self, instruction: str | None) -> tuple[str, ...]:
         """The pieces for an instruction that the user gives, or for None.
@@ -152,7 +171,7 @@ class Recipe(BaseModel):
 
 def fill(template: str, texts: Mapping[str, str]) -> str:
     """Put texts into their places, all at once: a text that contains ``{query}`` stays as it is."""
-    return _PLACE.sub(lambda place: texts[place[1]], template)
+    return PLACE.sub(lambda place: texts[place[1]], template)
 
 
 def read_recipe(given: Mapping[str, Any] | str | Path) -> Recipe:

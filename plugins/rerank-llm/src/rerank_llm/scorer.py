@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from rerank import (
     FastTokens,
     GroupScorer,
+    InvalidOptionsError,
     ModelLoadError,
     ModelRef,
     Options,
@@ -24,8 +25,9 @@ from rerank import (
     find_pad_id,
     query_limit,
     read_tokenizer_config,
+    special_token,
 )
-from rerank_llm.options import LlmOptions
+from rerank_llm.options import CausalOptions, LlmOptions
 from rerank_llm.prompt import Encoded, Prompt
 from rerank_llm.recipe import Recipe
 from rerank_torch.loading import load_config
@@ -61,22 +63,33 @@ class PromptScorer(GroupScorer):
         tokenizer_config = {**read_tokenizer_config(model), **options.tokenizer_kwargs}
         pad_id = find_pad_id(tokens, config, tokenizer_config)
         begin, end = (_special_id(tokens, config, tokenizer_config, name) for name in ("bos", "eos"))
+        begins = recipe.begins if recipe.begins is not None else tokens.join("")[0][:1] == [begin]
         self.prompt = Prompt(
             recipe,
             tokens,
-            begin=begin if recipe.begins and begin != pad_id else None,
+            begin=begin if begins and begin != pad_id else None,
             end=end if recipe.ends else None,
         )
         self.limits = TokenLimits.read({} if recipe.is_encoder_decoder else config, {}, pad_id)
         self._max_length(options)
         self.runner = Runner(self.starting(options), options, Padding(pad_id, self.side))
 
+    @property
+    def reusable(self) -> bool:
+        """Whether what all rows of a query begin with can be computed once."""
+        return False
+
     @abstractmethod
     def starting(self, options: LlmOptions) -> Callable[[str], Forward]:
         """What starts the model on a device, by its name; pickles, for several devices."""
 
     def encode(self, requests: Iterable[Request], options: LlmOptions) -> list[Encoded]:
-        """The rows of each request."""
+        """The rows of each request.
+
+        Raises:
+            InvalidOptionsError: A limit does not fit the model or the prompt, or the model has no use for an option.
+        """
+        self._check_used(options)
         max_length = self._max_length(options)
         limit = query_limit(options.query_max_length or self.recipe.query_max_length, max_length)
         return [
@@ -90,6 +103,18 @@ class PromptScorer(GroupScorer):
             )
             for request in requests
         ]
+
+    def _check_used(self, options: LlmOptions) -> None:
+        if not isinstance(options, CausalOptions):
+            return
+        if options.prefix_reuse and not self.reusable:
+            raise InvalidOptionsError(
+                f"{self.model.name} with recipe {self.recipe.name!r} cannot reuse a prefix: leave prefix_reuse out"
+            )
+        if options.max_new_tokens is not None and self.recipe.kind != "reasoning":
+            raise InvalidOptionsError(
+                f"{self.model.name} with recipe {self.recipe.name!r} writes nothing: leave max_new_tokens out"
+            )
 
     def _max_length(self, options: LlmOptions) -> int:
         """Token count per row: what the user sets, else the recipe's within what the model has positions for."""
@@ -136,9 +161,8 @@ def _special_id(
     tokens: FastTokens, config: Mapping[str, Any], tokenizer_config: Mapping[str, Any], name: str
 ) -> int | None:
     """The id of the ``bos`` or ``eos`` token: the tokenizer's, else the model's."""
-    stated = tokenizer_config.get(f"{name}_token")
-    text = stated.get("content") if isinstance(stated, Mapping) else stated
-    if isinstance(text, str) and (found := tokens.find(text)) is not None:
+    text = special_token(tokenizer_config, name)
+    if text is not None and (found := tokens.find(text)) is not None:
         return found
     by_model = config.get(f"{name}_token_id")
     return by_model[0] if isinstance(by_model, list) else by_model

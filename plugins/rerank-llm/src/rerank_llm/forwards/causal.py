@@ -17,7 +17,7 @@ from rerank_llm.options import LlmOptions
 from rerank_torch.rows import Batch
 
 _ARGUMENTS: Final = signature(LlamaForCausalLM.forward).parameters
-_LOGITS_TO_KEEP: Final = "logits_to_keep" if "logits_to_keep" in _ARGUMENTS else "num_logits_to_keep"
+LOGITS_TO_KEEP: Final = "logits_to_keep" if "logits_to_keep" in _ARGUMENTS else "num_logits_to_keep"
 _CACHE: Final = "cache" if "cache" in _ARGUMENTS else "past_key_values"
 """What this transformers calls two arguments of every causal model."""
 
@@ -85,7 +85,7 @@ class LikelihoodForward:
         if batch.mask is not None:
             positions = (batch.mask.cumsum(dim=1) - 1).clamp(min=0)  # (rows, tokens)
             inputs = {"attention_mask": batch.mask, "position_ids": positions}
-        keep = {_LOGITS_TO_KEEP: target_len + 1}
+        keep = {LOGITS_TO_KEEP: target_len + 1}
         logits = self.network(input_ids=batch.ids, use_cache=False, **inputs, **keep).logits
         predicted = logits[:, :-1].float().log_softmax(dim=-1)  # (rows, target, vocabulary)
         target = batch.ids[:, -target_len:, None]  # (rows, target, 1)

@@ -15,6 +15,8 @@ from rerank_torch.loading import load_config, load_model
 def load_language_model(kind: str, model: ModelRef, options: LlmOptions, device: str) -> Any:
     """A language model with its head, on its device and ready to run.
 
+    Of a model that also reads images (Qwen3-VL), the part that reads text is kept.
+
     Args:
         kind: The class of transformers that loads it, such as ``AutoModelForCausalLM``.
         model: Where the checkpoint is.
@@ -30,7 +32,10 @@ def load_language_model(kind: str, model: ModelRef, options: LlmOptions, device:
         options = options.model_copy(update={"model_kwargs": kwargs})
     if options.attn_implementation is None and getattr(load_config(model, options), "attn_logit_softcapping", None):
         options = options.model_copy(update={"attn_implementation": "eager"})  # sdpa would leave out the cap
-    network = load_model(kind, model, options, device)
+    reads_images = kind == "AutoModelForCausalLM" and "vision_config" in model.config
+    network = load_model("AutoModelForImageTextToText" if reads_images else kind, model, options, device)
+    if reads_images and hasattr(network.model, "visual"):
+        network.model.visual = None
     return network if options.peft_path is None else _with_adapter(network, options.peft_path, model)
 
 

@@ -10,7 +10,7 @@ import torch
 import transformers
 from torch import nn
 
-from rerank import ModelLoadError, ModelRef
+from rerank import InvalidOptionsError, ModelLoadError, ModelRef
 from rerank_llm.options import LlmOptions
 from rerank_torch.device import choose_dtype
 from rerank_torch.loading import iterate_weights
@@ -126,7 +126,13 @@ def load_native(
 
     Raises:
         ModelLoadError: Weights are missing, of another shape or damaged.
+        InvalidOptionsError: An option has no effect on such a network.
     """
+    for name in ("peft_path", "quantization", "attn_implementation", "model_kwargs"):
+        if getattr(options, name):
+            raise InvalidOptionsError(
+                f"{model.name} is built here, from transformers' own blocks, so {name} has no effect: leave it out"
+            )
     dtype = choose_dtype(options, device)
     tensors = {
         rename(name): tensor if dtype == "auto" else tensor.to(dtype)

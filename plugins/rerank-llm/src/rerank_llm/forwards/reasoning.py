@@ -13,6 +13,7 @@ import torch
 from transformers import StoppingCriteria, StoppingCriteriaList
 
 from rerank import FastTokens, ModelRef
+from rerank_llm.forwards.causal import LOGITS_TO_KEEP
 from rerank_llm.forwards.loading import load_language_model
 from rerank_llm.options import LlmOptions
 from rerank_torch.rows import Batch
@@ -65,7 +66,8 @@ class ReasoningForward:
         ended = self._find_end(chain)
         kept = chain if ended is None else chain[:ended]
         ids = torch.tensor([[*prompt, *kept, *([] if ended is not None else self._end)]], device=self.network.device)
-        logits = self.network(input_ids=ids, use_cache=False).logits[0, -1, self._verdicts].float()  # (2,)
+        output = self.network(input_ids=ids, use_cache=False, **{LOGITS_TO_KEEP: 1}).logits  # (1, 1, vocabulary)
+        logits = output[0, -1, self._verdicts].float()  # (2,)
         return torch.stack(
             [logits[0] - logits[1], torch.tensor(float(ended is not None)), torch.tensor(len(kept) * 1.0)]
         )

@@ -5,9 +5,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
 from typing import Final
 
-from rerank import InvalidOptionsError, PluginError, installed
+from rerank import InvalidOptionsError, ModelRef, PluginError, installed
 from rerank_llm.recipe import Recipe
 from rerank_llm.recipes import bge, contextual, mixedbread, nvidia, qwen, rank1, t5, zero_shot, zeroentropy
 
@@ -53,6 +54,17 @@ def find(name: str) -> Recipe:
     raise InvalidOptionsError(f"there is no recipe {name!r}: {hint}")
 
 
-def trained(model: str) -> Recipe | None:
-    """The recipe that a model of this name on the hub was trained with, if it is known."""
-    return next((recipe for recipe in known().values() if recipe.knows(model)), None)
+def trained(model: ModelRef) -> Recipe | None:
+    """The recipe that a model was trained with, if its name is known.
+
+    A folder on this machine is known by the hub's name in the hub's cache (``models--Qwen--Qwen3-Reranker-0.6B``), else by
+    its own name, which a download usually keeps from the hub.
+    """
+    if not model.is_local:
+        return next((recipe for recipe in known().values() if recipe.knows(model.name)), None)
+    folder = Path(model.name).expanduser().resolve()
+    cached = next((part for part in reversed(folder.parts) if part.startswith("models--")), None)
+    if cached is not None:
+        name = cached.removeprefix("models--").replace("--", "/", 1)
+        return next((recipe for recipe in known().values() if recipe.knows(name)), None)
+    return next((recipe for recipe in known().values() if recipe.knows(folder.name, without_owner=True)), None)

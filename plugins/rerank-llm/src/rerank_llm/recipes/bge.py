@@ -17,7 +17,7 @@ _LAYOUT: Final[dict[str, Any]] = {
     "source": "FlagEmbedding 1.4.2, inference/reranker/decoder_only",
     "pieces": ("A: {query}", "\n", "B: {document}", "\n", "{instruction}"),
     "begins": True,
-    "counts_end": False,
+    "counts": "passage",
     "max_length": 1024,
 }
 

@@ -23,6 +23,7 @@ _RECIPE: Final[dict[str, Any]] = {
     "true": "1",
     "false": "0",
     "max_length": 8192,
+    "counts": "texts",
 }
 
 RECIPES: Final = (

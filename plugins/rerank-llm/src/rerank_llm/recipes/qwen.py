@@ -39,7 +39,9 @@ RECIPES: Final = (
             "<|im_end|>\n<|im_start|>assistant\n",
         ),
         instruction="Given a search query, retrieve relevant candidates that answer the query.",
+        empty="NULL",
         max_length=8192,
+        models=("Qwen/Qwen3-VL-Reranker-*",),
         **_VERDICTS,
     ),
 )

@@ -17,6 +17,7 @@ RECIPES: Final = (
             "Determine if the following passage is relevant to the query. Answer only with 'true' or 'false'.\n"
             + _TEXTS,
         ),
+        begins=None,
         true=" true",
         false=" false",
         max_length=8192,
