@@ -158,11 +158,11 @@ class PromptScorer(GroupScorer):
 
 
 def _special_id(
-    tokens: FastTokens, config: Mapping[str, Any], tokenizer_config: Mapping[str, Any], name: str
+    tokens: FastTokens, config: Mapping[str, Any], tokenizer_config: Mapping[str, Any], role: str
 ) -> int | None:
-    """The id of the ``bos`` or ``eos`` token: the tokenizer's, else the model's."""
-    text = special_token(tokenizer_config, name)
-    if text is not None and (found := tokens.find(text)) is not None:
-        return found
-    by_model = config.get(f"{name}_token_id")
+    """The id of the ``bos`` or ``eos`` token: the tokenizer's, and the model's if the tokenizer says nothing of it."""
+    text = special_token(tokenizer_config, role)
+    if text is not None or f"{role}_token" in tokenizer_config:
+        return None if text is None else tokens.find(text)
+    by_model = config.get(f"{role}_token_id")
     return by_model[0] if isinstance(by_model, list) else by_model

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from inspect import signature
 from typing import Any, Final, TypeVar
 
 import torch
@@ -33,6 +34,7 @@ class LayeredNetwork(nn.Module):
         super().__init__()
         self.decoder, self.config, self.scale = decoder, decoder.config, scale
         width = decoder.config.hidden_size
+        self._by_cache_position = "cache_position" in signature(decoder.layers[0].forward).parameters
         self.heads = nn.ModuleList(nn.Linear(width, 1, bias=False) for _ in range(heads))
 
     def embed(self, ids: torch.Tensor) -> torch.Tensor:
@@ -54,13 +56,15 @@ class LayeredNetwork(nn.Module):
         mask: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """One layer, counted from 0: (rows, tokens, width) → the same."""
+        places = torch.arange(hidden.shape[1], device=hidden.device)  # (tokens,)
         output = self.decoder.layers[number](
             hidden,
             attention_mask=mask,
-            position_ids=torch.arange(hidden.shape[1], device=hidden.device)[None],
+            position_ids=places[None],
             position_embeddings=rotary,
+            **({"cache_position": places} if self._by_cache_position else {}),
         )
-        result: torch.Tensor = output[0] if isinstance(output, tuple) else output
+        result: torch.Tensor = output[0] if isinstance(output, tuple) else output  # a tuple in transformers 4
         return result
 
     def score(self, hidden: torch.Tensor, head: int) -> torch.Tensor:
