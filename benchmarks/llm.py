@@ -19,6 +19,7 @@ import json
 import os
 import sys
 import tempfile
+import threading
 from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
@@ -134,9 +135,11 @@ def flag_embedding(folder: str, packages: Path | None) -> Rank:
     from FlagEmbedding import FlagLLMReranker
 
     model = FlagLLMReranker(folder, use_fp16=False, devices="cpu", max_length=1024, batch_size=FLAG_BATCH)
+    turn = threading.Lock()  # four calls at once need more than 24 GiB
 
     def rank(query: str, documents: list[str]) -> list[float]:
-        return model.compute_score([(query, text) for text in documents])
+        with turn:
+            return model.compute_score([(query, text) for text in documents])
 
     return rank
 
@@ -205,7 +208,7 @@ def main() -> None:
     workload = build_documents(arguments.data, CALLERS * arguments.queries, arguments.documents, TOKENIZER)
     setting = (
         f"{workload}. Qwen3's shape, 512 wide, 8 layers, 151,936 tokens, fp32, cpu; recipe {recipe.name}; "
-        f"FlagEmbedding with batches of {FLAG_BATCH}; torch {metadata.version('torch')}, "
+        f"FlagEmbedding with batches of {FLAG_BATCH}, one caller at a time; torch {metadata.version('torch')}, "
         f"transformers {metadata.version('transformers')}"
     )
     with tempfile.TemporaryDirectory() as folder:
