@@ -17,7 +17,7 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-from turns import CALLERS, Rank, choose_systems, parse_arguments, ranker, report
+from turns import Rank, choose_systems, count_queries, parse_arguments, ranker, report
 from workload import build_checkpoint, build_workload
 
 
@@ -74,7 +74,7 @@ SYSTEMS = {
 def main() -> None:
     arguments = parse_arguments(__doc__, list(SYSTEMS), device={"default": "cpu"})
     os.environ |= {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
-    workload = build_workload(arguments.data, CALLERS * arguments.queries, arguments.documents)
+    workload = build_workload(arguments.data, count_queries(arguments), arguments.documents)
     setting = (
         f"{workload}. MiniLM-L6 shape, fp32, {arguments.device}; torch {version('torch')}, "
         f"transformers {version('transformers')}"

@@ -14,7 +14,7 @@ import json
 from importlib.metadata import version
 from pathlib import Path
 
-from turns import CALLERS, Rank, choose_systems, parse_arguments, ranker, report
+from turns import Rank, choose_systems, count_queries, parse_arguments, ranker, report
 from workload import build_workload
 
 BATCH_TOKENS = 1024
@@ -76,7 +76,7 @@ SYSTEMS = {"rerank-nano": ours, "onnxruntime": bare_loop}
 
 def main() -> None:
     arguments = parse_arguments(__doc__, list(SYSTEMS))
-    workload = build_workload(arguments.data, CALLERS * arguments.queries, arguments.documents)
+    workload = build_workload(arguments.data, count_queries(arguments), arguments.documents)
     setting = f"{workload}. The embedded model; onnxruntime {version('onnxruntime')}, numpy {version('numpy')}"
     systems = choose_systems(SYSTEMS, arguments)
     report("The embedded model beside its session", setting, systems, workload.queries, arguments)

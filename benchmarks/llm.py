@@ -1,7 +1,7 @@
 """A causal language model as reranker beside its peers: the same weights, prompts and texts.
 
-    python benchmarks/llm.py ../shared/data [--recipe bge-gemma] [--flag-packages PATH] [--rounds 5] [--before PATH]
-        [--budgets 512 1024] [--write benchmarks/results/llm.md]
+    python benchmarks/llm.py ../shared/data [--recipe bge-gemma] [--flag-packages PATH] [--rounds 5] [--one-caller]
+        [--before PATH] [--budgets 512 1024] [--write benchmarks/results/llm.md]
 
 The model has Qwen3's shape (hidden size 512, 8 layers, a vocabulary of 151,936) with random weights; the texts are real,
 100 documents per query of 20 to 300 tokens. Every system gives raw scores in fp32, and all must agree. With the recipe
@@ -25,7 +25,7 @@ from functools import partial
 from importlib import metadata
 from pathlib import Path
 
-from turns import CALLERS, Rank, System, choose_systems, parse_arguments, ranker, report
+from turns import Rank, System, choose_systems, count_queries, parse_arguments, ranker, report
 from workload import build_documents
 
 TOKENIZER = "tokenizers/roberta-base/tokenizer.json"
@@ -205,7 +205,7 @@ def main() -> None:
     prompt = "".join(recipe.pieces).replace("{instruction}", recipe.instruction)
     prompt = BEGIN + prompt if recipe.begins else prompt
     packages = arguments.flag_packages and arguments.flag_packages.resolve()
-    workload = build_documents(arguments.data, CALLERS * arguments.queries, arguments.documents, TOKENIZER)
+    workload = build_documents(arguments.data, count_queries(arguments), arguments.documents, TOKENIZER)
     setting = (
         f"{workload}. Qwen3's shape, 512 wide, 8 layers, 151,936 tokens, fp32, cpu; recipe {recipe.name}; "
         f"FlagEmbedding with batches of {FLAG_BATCH}, one caller at a time; torch {metadata.version('torch')}, "

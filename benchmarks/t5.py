@@ -1,6 +1,6 @@
 """T5 as reranker beside AnswerDotAI's T5Ranker: the same weights, prompts and texts.
 
-    python benchmarks/t5.py ../shared/data [--rounds 5] [--before PATH] [--budgets 512 1024]
+    python benchmarks/t5.py ../shared/data [--rounds 5] [--one-caller] [--before PATH] [--budgets 512 1024]
         [--write benchmarks/results/t5.md]
 
 The model has T5-base's shape with random weights and T5's own tokenizer; the texts are real, 100 documents per query of
@@ -17,7 +17,7 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-from turns import CALLERS, Rank, choose_systems, parse_arguments, ranker, report
+from turns import Rank, choose_systems, count_queries, parse_arguments, ranker, report
 from workload import build_documents
 
 TOKENIZER = "tokenizers/t5-small/tokenizer.json"
@@ -81,7 +81,7 @@ SYSTEMS = {"rerank-llm": ours, "rerankers": rerankers}
 def main() -> None:
     arguments = parse_arguments(__doc__, list(SYSTEMS))
     os.environ |= {"TRANSFORMERS_VERBOSITY": "error", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
-    workload = build_documents(arguments.data, CALLERS * arguments.queries, arguments.documents, TOKENIZER)
+    workload = build_documents(arguments.data, count_queries(arguments), arguments.documents, TOKENIZER)
     setting = (
         f"{workload}. T5-base's shape, recipe monot5, fp32, cpu; torch {version('torch')}, "
         f"transformers {version('transformers')}"

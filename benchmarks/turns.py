@@ -37,6 +37,7 @@ Rank = Callable[[str, list[str]], list[float]]
 
 BUSY = 2  # processes
 CALLERS = 4
+WARM = 8  # documents per query before the first turn
 TOLERANCE = 1e-4
 
 SPIN = """
@@ -161,6 +162,9 @@ def parse_arguments(description: str | None, names: Sequence[str], **more: Mappi
     parser.add_argument(
         "--queries", type=int, default=1, help=f"queries per caller; one caller ranks {CALLERS} times as many"
     )
+    parser.add_argument(
+        "--one-caller", action="store_true", help="not also four callers at once, and a quarter of the queries"
+    )
     parser.add_argument("--systems", nargs="+", choices=names, default=names, help="only these")
     parser.add_argument(
         "--before", type=Path, metavar="PATH", help="also ours as it is in this checkout of an earlier commit"
@@ -173,6 +177,11 @@ def parse_arguments(description: str | None, names: Sequence[str], **more: Mappi
     if arguments.before and not (arguments.before / "core/src").is_dir():
         parser.error(f"--before {arguments.before} has no core/src: name a checkout of this repository")
     return arguments
+
+
+def count_queries(arguments: argparse.Namespace) -> int:
+    """How many queries a turn ranks."""
+    return arguments.queries * (1 if arguments.one_caller else CALLERS)
 
 
 def choose_systems(starts: Mapping[str, Callable[..., Rank]], arguments: argparse.Namespace) -> list[System]:
@@ -334,19 +343,22 @@ def start_children(systems: Sequence[System], queries: Sequence[Query], stack: E
             continue
         if failed:
             sys.exit(f"{system.name} does not start:\n{failed.trace}")
+        few = [(query, documents[:WARM]) for query, documents in queries]
         for callers in (1, CALLERS):
-            child.rank(queries[:callers], callers)
+            child.rank(few[:callers], callers)
         children.append(child)
     return children
 
 
-def compare(systems: Sequence[System], queries: Sequence[Query], rounds: int) -> Outcomes:
+def compare(
+    systems: Sequence[System], queries: Sequence[Query], conditions: Sequence[Condition], rounds: int
+) -> Outcomes:
     """Give every system a turn under every condition, in each round."""
     with ExitStack() as stack:
         children = start_children(systems, queries, stack)
-        outcomes: Outcomes = {(condition, child.system): [] for condition in CONDITIONS for child in children}
+        outcomes: Outcomes = {(condition, child.system): [] for condition in conditions for child in children}
         expected = None
-        for round_, condition in product(range(1, rounds + 1), CONDITIONS):
+        for round_, condition in product(range(1, rounds + 1), conditions):
             print(f"Round {round_}. {condition}:", flush=True)
             with busy_processes(condition.busy):
                 for child in children:
@@ -359,6 +371,10 @@ def compare(systems: Sequence[System], queries: Sequence[Query], rounds: int) ->
     return outcomes
 
 
+def largest_difference(scores: list[list[float]], others: list[list[float]]) -> float:
+    return max(abs(a - b) for some, other in zip(scores, others) for a, b in zip(some, other))
+
+
 def check_scores(system: System, scores: list[list[float]], expected: list[list[float]]) -> None:
     """Compare scores with those of the first turn.
 
@@ -367,7 +383,7 @@ def check_scores(system: System, scores: list[list[float]], expected: list[list[
     """
     if list(map(len, scores)) != list(map(len, expected)):
         sys.exit(f"{system.name} does not give one score per document: check what its function returns")
-    difference = max(abs(a - b) for some, others in zip(scores, expected) for a, b in zip(some, others))
+    difference = largest_difference(scores, expected)
     if not difference <= TOLERANCE:
         sys.exit(
             f"scores of {system.name} differ from the first system's by up to {difference:.2g}: compare the two alone"
@@ -385,6 +401,7 @@ def table(outcomes: Outcomes, queries: Sequence[Query]) -> str:
         if (turns := successful(outcome))
     }
     first = next(system for _, system in outcomes)
+    reference = next(turns[0].scores for outcome in outcomes.values() if (turns := successful(outcome)))
 
     columns = [
         "seconds per query",
@@ -395,6 +412,7 @@ def table(outcomes: Outcomes, queries: Sequence[Query]) -> str:
         "throughput relative to one caller",
         "processor seconds per query",
         "peak memory (MiB)",
+        "largest score difference",
     ]
 
     def ratio(key: Key, other: Key) -> str:
@@ -417,10 +435,11 @@ def table(outcomes: Outcomes, queries: Sequence[Query]) -> str:
             ratio((replace(condition, callers=1), system), key),
             f"{statistics.median(turn.cpu_seconds for turn in turns) / len(queries):.3f}",
             f"{max(turn.memory for turn in turns):.0f}",
+            f"{max(largest_difference(turn.scores, reference) for turn in turns):.1g}",
         ]
 
     lines = []
-    for condition in CONDITIONS:
+    for condition in dict.fromkeys(condition for condition, _ in outcomes):
         lines += [
             f"\n## {condition}\n",
             f"| {' | '.join(['system', 'version', *columns])} |",
@@ -449,7 +468,8 @@ def report(
         arguments: From `parse_arguments`.
     """
     load = os.getloadavg()[0]
-    outcomes = compare(systems, queries, arguments.rounds)
+    conditions = [condition for condition in CONDITIONS if condition.callers == 1 or not arguments.one_caller]
+    outcomes = compare(systems, queries, conditions, arguments.rounds)
     machine = f"Python {platform.python_version()}, {platform.machine()}, {os.cpu_count()} cores"
     method = f"one process per system, the systems in turn, medians of {arguments.rounds} rounds"
     text = (
