@@ -166,12 +166,13 @@ def bounds_torch(session: nox.Session) -> None:
 
 @nox.session(tags=["full"])
 def peers(session: nox.Session) -> None:
-    """Compare scores with sentence-transformers' own CrossEncoder on the same folders."""
-    install(session, list(ALL.values()), "sentence-transformers", *TEST_TOOLS)
+    """Compare scores with sentence-transformers' own CrossEncoder and with peft's adapters on the same folders."""
+    install(session, list(ALL.values()), "sentence-transformers", "peft", *TEST_TOOLS)
     run_tests(
         session,
         "python",
         "tests/rerank_crossencoder/test_sentence_transformers.py",
+        "tests/rerank_llm/test_adapters.py",
         "tests/rerank_llm/test_sentence_transformers.py",
     )
 

@@ -107,6 +107,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("Llama", {}),
     "gemma": ("Gemma", {}),
     "gemma2": ("Gemma2", {"sliding_window": WINDOW, "final_logit_softcapping": 3.0, "query_pre_attn_scalar": 8}),
+    "modernbert-decoder": ("ModernBertDecoder", {"local_attention": 32, "classifier_bias": False}),
     "granite": ("Granite", {"logits_scaling": 4.0, "embedding_multiplier": 2.0}),
 }
 

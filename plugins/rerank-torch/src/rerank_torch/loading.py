@@ -89,7 +89,7 @@ def load_model(kind: str, model: ModelRef, options: TorchOptions, device: str, *
             output_loading_info=True,
             **{**arguments, **options.model_kwargs, "weights_only": True},
         )
-        network = network.to(device).eval()
+        network = network.eval() if "device_map" in options.model_kwargs else network.to(device).eval()
     absent = [*info["missing_keys"], *(key[0] for key in info["mismatched_keys"])]
     if absent := sorted(key for key in absent if not key.startswith(unread)):
         raise ModelLoadError(

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib import import_module
-from typing import Any
+from typing import Any, Final
 
 import transformers
 
 from rerank import InvalidOptionsError, ModelLoadError, ModelRef
 from rerank_llm.options import LlmOptions
 from rerank_torch.loading import load_config, load_model
+
+
+_ADAPTER_FILES: Final = ("adapter_config.json", "adapter_model.safetensors")
 
 
 def load_language_model(kind: str, model: ModelRef, options: LlmOptions, device: str) -> Any:
@@ -28,7 +32,8 @@ def load_language_model(kind: str, model: ModelRef, options: LlmOptions, device:
         InvalidOptionsError: What an option needs is not installed.
     """
     if options.quantization is not None:
-        kwargs = {**options.model_kwargs, "quantization_config": _quantized(options.quantization)}
+        kwargs = {"device_map": {"": device}, "quantization_config": _quantized(options.quantization)}
+        kwargs |= options.model_kwargs
         options = options.model_copy(update={"model_kwargs": kwargs})
     if options.attn_implementation is None and getattr(load_config(model, options), "attn_logit_softcapping", None):
         options = options.model_copy(update={"attn_implementation": "eager"})  # sdpa would leave out the cap
@@ -55,8 +60,14 @@ def _with_adapter(network: Any, path: str, model: ModelRef) -> Any:
         peft = import_module("peft")
     except ImportError as error:
         raise InvalidOptionsError("peft_path needs peft: pip install peft, or leave it out") from error
+    adapter = replace(model, name=path, alias=None, revision=None)
+    if not adapter.files >= {*_ADAPTER_FILES}:
+        raise ModelLoadError(
+            f"the adapter {path!r} lacks one of {', '.join(_ADAPTER_FILES)}: save it with peft's save_pretrained"
+        )
+    folders = [adapter.fetch(file).parent for file in _ADAPTER_FILES]
     try:
-        return peft.PeftModel.from_pretrained(network, path).merge_and_unload().eval()
+        return peft.PeftModel.from_pretrained(network, str(folders[0])).merge_and_unload().eval()
     except Exception as error:
         raise ModelLoadError(
             f"the adapter {path!r} cannot be added to {model.name} ({type(error).__name__}: {error}): give the adapter "
