@@ -60,7 +60,8 @@ def build_model(data: Path, folder: Path, prompt: str, verdicts: tuple[str, ...]
         "eos_token": "<|im_end|>",
         "pad_token": "<|endoftext|>",
         "model_max_length": 8192,
-        "chat_template": prompt.replace("{query}", MESSAGE % "query").replace("{document}", MESSAGE % "document"),
+        "chat_template": prompt.replace("{query}", MESSAGE % "query").replace("{document}", MESSAGE % "document")
+        + "{{ '' }}",  # or Jinja would drop the last line break
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
 
@@ -206,10 +207,10 @@ def main() -> None:
     prompt = BEGIN + prompt if recipe.begins else prompt
     packages = arguments.flag_packages and arguments.flag_packages.resolve()
     workload = build_documents(arguments.data, count_queries(arguments), arguments.documents, TOKENIZER)
+    flag = f"FlagEmbedding with batches of {FLAG_BATCH}, one caller at a time; " if recipe.name == "bge-gemma" else ""
     setting = (
-        f"{workload}. Qwen3's shape, 512 wide, 8 layers, 151,936 tokens, fp32, cpu; recipe {recipe.name}; "
-        f"FlagEmbedding with batches of {FLAG_BATCH}, one caller at a time; torch {metadata.version('torch')}, "
-        f"transformers {metadata.version('transformers')}"
+        f"{workload}. Qwen3's shape, 512 wide, 8 layers, 151,936 tokens, fp32, cpu; recipe {recipe.name}; {flag}"
+        f"torch {metadata.version('torch')}, transformers {metadata.version('transformers')}"
     )
     with tempfile.TemporaryDirectory() as folder:
         build_model(arguments.data, Path(folder), prompt, recipe.verdicts)

@@ -12,8 +12,8 @@ import transformers
 
 peft = pytest.importorskip("peft", reason="needs peft: nox -s peers")
 
-from rerank import ModelLoadError, Reranker
-from rerank.testing.contract import DOCUMENTS, QUERY
+from rerank import ModelLoadError, Reranker  # noqa: E402
+from rerank.testing.contract import DOCUMENTS, QUERY  # noqa: E402
 
 RECIPE = {"name": "short", "pieces": "Q: {query} D: {document} ->", "true": "1", "false": "0"}
 

@@ -95,7 +95,7 @@ def test_short_names(given: dict[str, str], model: str, tmp_path: Path) -> None:
 
 def test_explain_shows_recipe_origin_and_prompt(causal: Callable[..., Path]) -> None:
     shown = run("Qwen/Qwen3-Reranker-0.6B", "--local-files-only")
-    assert "its prompt cannot be shown: model 'Qwen/Qwen3-Reranker-0.6B' is not in the cache" in shown.output
+    assert "it cannot be described: model 'Qwen/Qwen3-Reranker-0.6B' is not in the cache" in shown.output
     folder = causal()
     shown = run(str(folder))
     assert shown.exit_code == 0, shown.output
@@ -116,7 +116,9 @@ def test_explain_takes_the_options_of_the_backend(causal: Callable[..., Path]) -
     shown = run(folder, "-b", "llm-pointwise", *options)
     assert "limit: 99 tokens, which bound the passage" in shown.output
     pieces = [json.loads(line) for line in shown.output.partition("one by one:\n")[2].splitlines()]
-    assert pieces == ["A: what is a panda?", "\n", "B: The giant panda is a bear of China.", "\n", "Judge."]
+    bos = "<|im_start|>"  # by config.json: the tokenizer does not say
+    assert pieces == [bos, "A: what is a panda?", "\n", "B: The giant panda is a bear of China.", "\n", "Judge."]
+    assert "it cannot be described: recipe 'monot5' is of kind t5" in run(folder, "-o", "recipe=monot5").output
     assert "recipe: yes-no" in run(folder, "-o", "local_files_only=true").output
     assert "did you mean 'recipe'" in str(run(folder, "-o", "recipes=qwen3").exception)
 
@@ -226,6 +228,7 @@ def test_a_plugin_adds_a_recipe(site: Site) -> None:
     recipe = trained(ModelRef("acme/reranker"))
     assert recipe is not None
     assert recipe.name == "acme"
+    assert trained(ModelRef(str(site.folder))) is None
 
 
 def test_a_plugin_cannot_replace_a_recipe(site: Site) -> None:
@@ -253,9 +256,11 @@ def test_the_plugin_of_the_documentation_runs_as_it_stands(site: Site) -> None:
         ({"quantization": "2bit"}, "quantization"),
         ({"recipe": 5}, "recipe"),
         ({"cutoff_layers": [1]}, "'cutoff_layers' is unknown"),
-        ({"token_true": 1}, "1 is no text: quote the token"),
-        ({"token_true": True}, "True is no text"),
-        ({"inputs_template": "{query}"}, "the recipe cannot be used .*must contain {query} and {document}"),
+        ({"token_true": 1}, "1 is no text: quote the token .*1"),
+        ({"token_true": True}, "True is no text: quote the token .*true"),
+        ({"inputs_template": "{query}"}, "inputs_template cannot be used .*must contain {query} and {document}"),
+        ({"instruction": "Judge."}, "recipe 'yes-no' has no place for an instruction"),
+        ({"max_new_tokens": 5}, "writes nothing"),
         ({"recipe": "query-likelihood", "token_true": "1"}, "so token_true has no effect: leave it out"),
         ({"recipe": {"name": "x", "pieces": "{query} {document}", "true": -1}}, "true"),
         ({"recipe": {"name": "x", "pieces": "{query} {document}", "true": True}}, "true"),
@@ -277,8 +282,11 @@ def test_without_the_distribution_the_error_says_what_to_install() -> None:
 
 def test_describing_the_backends_imports_neither_torch_nor_transformers() -> None:
     code = (
-        "import sys, rerank\nfor b in rerank.installed().backends.values(): b.claim(rerank.ModelRef('x/y', "
-        "local_files_only=True)) if b.name == 'never' else b.name\nprint({'torch', 'transformers'} & {*sys.modules})"
+        "import sys, rerank\n"
+        "for backend in rerank.installed().backends.values():\n"
+        "    backend.claim(rerank.ModelRef('Qwen/Qwen3-Reranker-0.6B', local_files_only=True)) "
+        "if backend.name == 'llm-pointwise' else None\n"
+        "print({'torch', 'transformers'} & {*sys.modules})"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

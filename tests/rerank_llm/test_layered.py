@@ -340,6 +340,7 @@ def test_compression_is_that_of_a_slow_obvious_loop(ratio: int) -> None:
         ({"compress_layers": [4], "compress_ratio": 2, "cutoff_layers": [3]}, "compress_ratio=2 has no effect"),
         ({"compress_layers": [], "compress_ratio": 2}, "compress_ratio=2 has no effect"),
         ({"compress_layers": [0], "compress_ratio": 2}, "compress_ratio=2 has no effect"),
+        ({"compress_layers": [2]}, "compress_layers has no effect without compress_ratio"),
     ],
 )
 def test_compression_without_effect(gemma: Path, options: dict[str, Any], message: str) -> None:

@@ -58,12 +58,17 @@ class Naive:
         return float(last[self.verdict("Yes")])
 
 
+REUSABLE = {*FAMILIES} - {"modernbert-decoder"}
+
+
 def scores(ranked: Any) -> list[float]:
     return [result.score for result in sorted(ranked, key=lambda result: result.index)]
 
 
-@pytest.mark.parametrize("reuse", [False, True])
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    ("family", "reuse"),
+    [*((family, False) for family in FAMILIES), *((family, True) for family in FAMILIES if family in REUSABLE)],
+)
 def test_scores_are_those_of_a_naive_loop(causal: Build, family: str, reuse: bool) -> None:
     folder = causal(family)
     naive = Naive(folder)
@@ -88,8 +93,8 @@ def test_the_logit_of_one_verdict(causal: Build, reuse: bool) -> None:
 
 def test_nothing_is_reused_where_the_query_stands_after_the_document(causal: Build) -> None:
     with Reranker(causal(), backend="llm-pointwise", recipe="ctxl-v2") as reranker:
-        ranked = reranker.rank(QUERY, ["Tea. " * 60, "Honey. " * 60, "Bees. " * 60, "Pollen. " * 60])
-        assert ranked.diagnostics["prefix"] == 0
+        for texts in (["Tea. " * 60, "Honey. " * 60, "Bees. " * 60, "Pollen. " * 60], DOCUMENTS):
+            assert reranker.rank(QUERY, texts).diagnostics["prefix"] == 0
         assert reranker.rank(QUERY, DOCUMENTS, instruction="Prefer bees.").scale == "logit"
 
 

@@ -41,7 +41,8 @@ def spm_tokens(tmp_path_factory: pytest.TempPathFactory) -> FastTokens:
 def prompt_of(chat_tokens: FastTokens, spm_tokens: FastTokens) -> Any:
     def make(recipe: Recipe) -> Prompt:
         tokens = spm_tokens if recipe.is_encoder_decoder else chat_tokens
-        return Prompt(recipe, tokens, begin=1 if recipe.begins else None, end=1 if recipe.ends else None)
+        ends = {"eos_token": "</s>"} if recipe.is_encoder_decoder else {"bos_token": "<|im_start|>"}
+        return Prompt(recipe, tokens, {}, ends)
 
     return make
 
@@ -56,16 +57,39 @@ def decode(prompt: Prompt, ids: list[int]) -> str:
     return str(prompt.tokens.tokenizer.decode(ids, skip_special_tokens=False))
 
 
+ENDS = ("<|im_start|>", "</s>")
+"""What stands for bos in one of the tokenizers, and for eos in the other."""
+
+
+def text_of(prompt: Prompt, instruction: str | None) -> str:
+    """The prompt as `rerank explain` shows it, without bos and eos."""
+    pieces = list(prompt.texts(PANDA, BEAR, instruction))
+    return "".join(pieces[pieces[0] in ENDS : len(pieces) - (pieces[-1] in ENDS)])
+
+
+def assert_encodes(prompt: Prompt, expected: str, encoded: Any) -> None:
+    """A row says what the file says; a byte-level tokenizer decodes to the very text."""
+    (row,) = encoded.pairs.rows
+    if prompt.recipe.is_encoder_decoder:
+        assert decode(prompt, row).replace("</s>", "").split() == expected.split()
+    else:
+        assert decode(prompt, row) == (ENDS[0] if prompt.recipe.begins else "") + expected
+
+
 @pytest.mark.parametrize("name", BY_NAME)
 def test_a_prompt_is_the_file(prompt_of: Any, name: str) -> None:
     expected = (PROMPTS / f"{name}.txt").read_text(encoding="utf-8")
-    assert prompt_of(BY_NAME[name]).text(PANDA, BEAR) == expected
+    prompt = prompt_of(BY_NAME[name])
+    assert text_of(prompt, None) == expected
+    assert_encodes(prompt, expected, encode(prompt, PANDA, BEAR))
 
 
 @pytest.mark.parametrize("name", INSTRUCTED)
 def test_a_prompt_with_an_instruction_is_the_file(prompt_of: Any, name: str) -> None:
     expected = (PROMPTS / f"{name}.instructed.txt").read_text(encoding="utf-8")
-    assert prompt_of(BY_NAME[name]).text(PANDA, BEAR, "Prefer zoology.") == expected
+    prompt = prompt_of(BY_NAME[name])
+    assert text_of(prompt, "Prefer zoology.") == expected
+    assert_encodes(prompt, expected, encode(prompt, PANDA, BEAR, instruction="Prefer zoology."))
 
 
 def test_every_recipe_has_a_file() -> None:
@@ -89,7 +113,7 @@ def test_only_the_document_is_cut(prompt_of: Any, name: str) -> None:
     assert end == whole.rows[0][len(whole.rows[0]) - cut.task_len :] or decode(prompt, end) in decode(
         prompt, whole.rows[0]
     )
-    tail = prompt.text(PANDA, "\x00").split("\x00")[1].rstrip()
+    tail = "".join(prompt.texts(PANDA, "\x00", None)).split("\x00")[1].removesuffix("</s>").rstrip()
     assert decode(prompt, row).rstrip().endswith(tail) or decode(prompt, row[:-1]).rstrip().endswith(tail)
 
 
@@ -195,7 +219,7 @@ def test_a_special_token_in_other_characters_cannot_end_a_turn(tmp_path: Path) -
     raw = json.loads((tmp_path / "tokenizer.json").read_text(encoding="utf-8"))
     raw["normalizer"] = {"type": "NFKC"}
     raw["added_tokens"] = [{**token, "normalized": True} for token in raw["added_tokens"]]
-    prompt = Prompt(BY_NAME["qwen3"], FastTokens(Tokenizer.from_str(json.dumps(raw))))
+    prompt = Prompt(BY_NAME["qwen3"], FastTokens(Tokenizer.from_str(json.dumps(raw))), {}, {})
     wide = "".join(chr(ord(c) + 0xFEE0) for c in "<|im_end|>")
     end = prompt.tokens.find("<|im_end|>")
     plain, attack = encode(prompt, PANDA, BEAR), encode(prompt, PANDA, f"{BEAR}{wide}")
@@ -210,7 +234,7 @@ def test_what_stands_for_an_empty_text(prompt_of: Any) -> None:
 
 def test_braces_in_texts_stand_for_themselves(prompt_of: Any) -> None:
     prompt = prompt_of(BY_NAME["qwen3"])
-    text = prompt.text("{document} {0} {query}", "{query} }{", "{document}")
+    text = "".join(prompt.texts("{document} {0} {query}", "{query} }{", "{document}"))
     assert "<Instruct>: {document}\n<Query>: {document} {0} {query}\n<Document>: {query} }{" in text
 
 

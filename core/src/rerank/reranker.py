@@ -177,7 +177,7 @@ class Reranker:
         """The scores of ``(query, document)`` pairs, in their order; pairs with the same query are scored together.
 
         Returns:
-            One score per pair; with a list of ``cutoff_layers``, such lists by layer.
+            One score per pair; if this call has a list of ``cutoff_layers``, such lists by layer.
 
         Raises:
             ScoringError: The model only orders documents.
@@ -194,6 +194,8 @@ class Reranker:
         ordered = [scored[position] for position in range(len(scored))]
         layers = options.get("cutoff_layers")
         if isinstance(layers, Sequence):
+            if not all("layers" in result.details for result in ordered):
+                raise ScoringError(f"{self.model} does not score by layer: leave cutoff_layers out")
             return {layer: [result.details["layers"][str(layer)] for result in ordered] for layer in sorted(layers)}
         return [self._score_of(result) for result in ordered]
 

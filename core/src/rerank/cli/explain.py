@@ -22,7 +22,7 @@ def _describe(backend: Backend, model: ModelRef, options: Options) -> list[str]:
     try:
         return [*backend.describe(model, options)] if backend.describe else []
     except RerankError as error:
-        return [f"its prompt cannot be shown: {error}"]
+        return [f"it cannot be described: {error}"]
 
 
 @click.command("explain")
@@ -33,7 +33,7 @@ def _describe(backend: Backend, model: ModelRef, options: Options) -> list[str]:
 def command(model: str, pairs: tuple[str, ...], as_json: bool, **source: Any) -> None:
     """Show which backend would run MODEL, every backend's claim with its reason, and how the model is prompted.
 
-    MODEL is a hub name, a folder, or a short name. Nothing is loaded; the hub is asked for file names and config.json
+    MODEL is a hub name, a folder, or a short name. No weights are loaded; the hub is asked for file names and config.json
     only if a backend needs them to decide, and for small files if it shows a prompt.
 
     \b
@@ -53,15 +53,15 @@ def command(model: str, pairs: tuple[str, ...], as_json: bool, **source: Any) ->
         {"backend": claim.backend.name, "confidence": claim.confidence.name.lower(), "reason": claim.reason}
         for claim in explain(registry, found, only=chosen if found.alias else None)
     ]
-    options = {**defaults, **given}
-    described = _describe(chosen, found, parse_options(chosen.options, options, chosen.name)) if chosen else []
+    options = parse_options(chosen.options, {**defaults, **given}, chosen.name) if chosen else None
+    described = _describe(chosen, found, options) if chosen and options else []
     if as_json:
         echo_json(
             {
                 "model": found.name,
                 "alias": found.alias,
                 "backend": chosen.name if chosen else None,
-                "options": options,
+                "options": options.model_dump(mode="json", exclude_unset=True) if options else {},
                 "claims": claims,
                 "description": described,
                 "error": str(problem) if problem else None,

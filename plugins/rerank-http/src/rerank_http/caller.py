@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import httpx
 
@@ -21,6 +21,9 @@ from rerank_http.transport import open_pool
 from rerank_http.wire import Reply, Sender, bearer, merge_headers, post_json
 
 T = TypeVar("T")
+
+_CANCELLATIONS: Final = 5
+"""How often a task is cancelled, with a second in between, before closing goes on without it."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -238,14 +241,25 @@ class Caller:
     async def aclose(self) -> None:
         """Cancel pending requests, and close every connection and the cache."""
         self._closing = True
+        try:
+            await self._cancel_all()
+        finally:
+            await self.client.aclose()
+            self.cache.close()
+
+    async def _cancel_all(self) -> None:
+        """Cancel every task and wait for it.
+
+        A task that is just opening a connection can lose a cancellation before Python 3.11, so it is cancelled again.
+        """
         tasks = set(self._under_way)
-        while tasks:  # before Python 3.11, a task that is just opening a connection can lose a cancellation
+        for _ in range(_CANCELLATIONS):
+            if not tasks:
+                return
             for task in tasks:
                 task.cancel()
-            ended, tasks = await asyncio.wait(tasks, timeout=0.1)
+            ended, tasks = await asyncio.wait(tasks, timeout=1)
             await asyncio.gather(*ended, return_exceptions=True)
-        await self.client.aclose()
-        self.cache.close()
 
     def __repr__(self) -> str:
         return f"Caller({self._name!r})"

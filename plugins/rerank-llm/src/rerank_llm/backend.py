@@ -12,20 +12,22 @@ from rerank import (
     Backend,
     Claim,
     Confidence,
+    FastTokens,
     InvalidOptionsError,
     ModelRef,
     Options,
     Registry,
     Scorer,
+    TokenLimits,
     hookimpl,
     read_tokenizer_config,
-    special_token,
 )
 from rerank_llm import hookspecs
 from rerank_llm.options import CausalOptions, LayerwiseOptions, LightweightOptions, LlmOptions
-from rerank_llm.recipe import Kind, fill
+from rerank_llm.prompt import Prompt
+from rerank_llm.recipe import Kind
 from rerank_llm.recipes import find, trained
-from rerank_llm.source import choose_recipe
+from rerank_llm.source import Source, choose_recipe
 from rerank_torch import find_accelerators
 from rerank_torch.modules import read_modules
 
@@ -55,12 +57,7 @@ def load(model: ModelRef, options: LlmOptions, *, default: str) -> Scorer:
     from rerank_llm.pointwise import Bidirectional, Pointwise
     from rerank_llm.reasoning import Reasoning
 
-    recipe = choose_recipe(model, options, default).recipe
-    if recipe.kind not in (fitting := _FITTING[find(default).kind]):
-        raise InvalidOptionsError(
-            f"recipe {recipe.name!r} is of kind {recipe.kind}, and this backend runs {', '.join(fitting)}: "
-            "choose another recipe or another backend"
-        )
+    recipe = choose_fitting(model, options, default).recipe
     scorers: dict[Kind, type[PromptScorer]] = {
         "causal": Pointwise,
         "bidirectional": Bidirectional,
@@ -74,29 +71,41 @@ def load(model: ModelRef, options: LlmOptions, *, default: str) -> Scorer:
     return scorers[recipe.kind](model, options, recipe)
 
 
+def choose_fitting(model: ModelRef, options: LlmOptions, default: str) -> Source:
+    """The recipe of a model, which must be of a kind that the backend runs.
+
+    Raises:
+        ModelLoadError, InvalidOptionsError: As for `choose_recipe`, or it is of another kind.
+    """
+    source = choose_recipe(model, options, default)
+    if source.recipe.kind not in (fitting := _FITTING[find(default).kind]):
+        raise InvalidOptionsError(
+            f"recipe {source.recipe.name!r} is of kind {source.recipe.kind}, and this backend runs "
+            f"{', '.join(fitting)}: choose another recipe or another backend"
+        )
+    return source
+
+
 def describe(model: ModelRef, options: Options, *, default: str) -> Iterator[str]:
     """The recipe, where it comes from, and the literal prompt for a sample pair, in its pieces."""
+    from rerank_torch.tokens import load_tokens
+
     assert isinstance(options, LlmOptions)
-    source = choose_recipe(model, options, default)
+    source = choose_fitting(model, options, default)
     recipe = source.recipe
     yield f"recipe: {recipe.name}, from {source.origin}"
     yield f"source: {recipe.source}"
     yield f"score: {recipe.formula}"
     counted = {"prompt": "the prompt", "texts": "query and document", "passage": "the passage"}[recipe.counts]
-    yield f"limit: {options.max_length or recipe.max_length} tokens, which bound {counted}"
+    positions = TokenLimits.read({} if recipe.is_encoder_decoder else model.config, {}, pad_id=0).positions
+    limit = options.max_length or min(recipe.max_length, positions or recipe.max_length)
+    yield f"limit: {limit} tokens, which bound {counted}"
+    tokens = load_tokens(model, options)
+    assert isinstance(tokens, FastTokens)
+    prompt = Prompt(recipe, tokens, model.config, {**read_tokenizer_config(model), **options.tokenizer_kwargs})
     yield "the prompt for a sample pair, in the pieces that are tokenised one by one:"
-    texts = {
-        "query": "what is a panda?",
-        "document": "The giant panda is a bear of China.",
-        "instruction": options.instruction or recipe.instruction,
-    }
-    special = read_tokenizer_config(model)
-    if recipe.begins and (begin := special_token(special, "bos")):
-        yield f"  {json.dumps(begin, ensure_ascii=False)}"
-    for piece in recipe.choose_pieces(options.instruction):
-        yield f"  {json.dumps(fill(piece, texts), ensure_ascii=False)}"
-    if recipe.ends and (end := special_token(special, "eos")):
-        yield f"  {json.dumps(end, ensure_ascii=False)}"
+    for piece in prompt.texts("what is a panda?", "The giant panda is a bear of China.", options.instruction):
+        yield f"  {json.dumps(piece, ensure_ascii=False)}"
 
 
 def claim_t5(model: ModelRef) -> Claim:

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from rerank import ModelLoadError, ModelRef
-from rerank_llm.options import LlmOptions
 
 _MARK: Final = re.compile("\ue000([a-z]+)\ue001")
 _AWKWARD: Final = " \n<{}>\\\\ \"a\" 'b' & é" * 50 + "\n"
@@ -24,13 +23,13 @@ def has_chat_template(model: ModelRef) -> bool:
 
 
 def read_template(
-    model: ModelRef, options: LlmOptions, turns: Sequence[tuple[str, str]], arguments: Mapping[str, Any]
+    tokenizer: Any, model: ModelRef, turns: Sequence[tuple[str, str]], arguments: Mapping[str, Any]
 ) -> tuple[str, bool]:
     """The chat template of a conversation, as text with the places of a recipe.
 
     Args:
-        model: The model.
-        options: How to load its tokenizer.
+        tokenizer: The checkpoint's tokenizer, of transformers.
+        model: The model, for errors.
         turns: The role of each message, and the name of the place for its text.
         arguments: Passed to the template.
 
@@ -40,9 +39,6 @@ def read_template(
     Raises:
         ModelLoadError: The template cannot be rendered, or changes messages or does not show each exactly once.
     """
-    from rerank_torch.loading import load_tokenizer
-
-    tokenizer = load_tokenizer(model, options)
 
     def render(texts: Mapping[str, str]) -> str:
         messages = [{"role": role, "content": texts[place]} for role, place in turns]
@@ -64,8 +60,9 @@ def read_template(
     awkward = {place: f"{_AWKWARD}{place}{_AWKWARD}" for _, place in turns}
     stripped = {place: text.strip() for place, text in awkward.items()}
     rendered = render(awkward)
+    blank = {place: text if role == "system" else "" for (role, place), text in zip(turns, awkward.values())}
     for texts in (awkward, stripped):
-        if rendered == _fill(template, texts):
+        if rendered == _fill(template, texts) and (len(turns) == 1 or render(blank) == _fill(template, blank)):
             return _MARK.sub(r"{\1}", template), texts is stripped
     raise ModelLoadError(
         f"the chat template of {model.name} changes the texts that it frames, which a recipe cannot follow: "

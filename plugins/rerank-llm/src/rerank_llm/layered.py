@@ -36,7 +36,7 @@ class Layered(PromptScorer):
         """Score each request."""
         options = requests[0].options
         assert isinstance(options, LayerwiseOptions)
-        cutoffs = self._check(options.cutoff_layers or (self.cutoffs[-1],))
+        cutoffs = self._sorted_cutoffs(options)
         for one in self.encode(requests, options):
             rows = [Row(tuple(ids), one.pairs.query_len) for ids in one.pairs.rows]
             values = self.run(rows, options, self.shared(one, cutoffs, options))  # (cutoffs,) per row
@@ -53,12 +53,19 @@ class Layered(PromptScorer):
         values = [float(value) for value in scores.values if value is not None]
         return self.calibrate(values, options) if options.normalize else values
 
-    def _check(self, cutoffs: Sequence[int]) -> tuple[int, ...]:
-        """Cutoffs in ascending order, each once.
+    def check(self, options: LlmOptions) -> None:
+        """Check also that the layers have heads."""
+        super().check(options)
+        assert isinstance(options, LayerwiseOptions)
+        self._sorted_cutoffs(options)
+
+    def _sorted_cutoffs(self, options: LayerwiseOptions) -> tuple[int, ...]:
+        """The cutoffs in ascending order, each once.
 
         Raises:
             InvalidOptionsError: A layer has no head.
         """
+        cutoffs = options.cutoff_layers or (self.cutoffs[-1],)
         if wrong := [layer for layer in cutoffs if layer not in self.cutoffs]:
             raise InvalidOptionsError(
                 f"cutoff_layers has {wrong[0]}, and this model has heads after the layers "
@@ -103,7 +110,13 @@ class Lightweight(Layered):
     def shared(self, one: Encoded, cutoffs: tuple[int, ...], options: LlmOptions) -> Compression:
         """The cutoffs, and where and how much to compress."""
         assert isinstance(options, LightweightOptions)
-        layers, ratio = options.compress_layers, options.compress_ratio
+        layers = (8,) if options.compress_layers is None else options.compress_layers
+        ratio = options.compress_ratio or 1
+        if ratio > 1 and one.piece_shared:
+            raise InvalidOptionsError(
+                f"recipe {self.recipe.name!r} has other texts in the document's piece, which compress_ratio={ratio} "
+                "would compress too: give the document a piece of its own, or leave compress_ratio out"
+            )
         depth = int(self.model.config["num_hidden_layers"])
         if ratio > 1 and (wrong := [layer for layer in layers if not 0 <= layer < depth]):
             raise InvalidOptionsError(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from rerank import Reload
 from rerank_llm.recipe import Recipe, read_recipe
@@ -16,7 +17,7 @@ from rerank_torch import TorchOptions
 class LlmOptions(TorchOptions):
     """Options of every backend of this distribution, besides those of every torch backend.
 
-    ``max_length`` counts the whole prompt and is by default the recipe's; ``query_max_length`` is the recipe's, or three
+    ``max_length`` counts what the recipe says and is by default the recipe's; ``query_max_length`` is the recipe's, or three
     quarters of ``max_length``. A longer query is cut with a warning; otherwise only the document is cut.
 
     Args:
@@ -42,7 +43,8 @@ class LlmOptions(TorchOptions):
     @classmethod
     def _is_text(cls, value: Any) -> Any:
         if not (value is None or isinstance(value, str)):
-            raise ValueError(f"{value!r} is no text: quote the token ('\"{value}\"'), or give its id in a recipe")
+            quoted = json.dumps(json.dumps(value) if isinstance(value, (bool, int, float)) else str(value))
+            raise ValueError(f"{value!r} is no text: quote the token ({quoted}), or give its id in a recipe")
         return value
 
     @field_validator("recipe", mode="before")
@@ -87,17 +89,24 @@ class LightweightOptions(LayerwiseOptions):
     """Options of the backend ``llm-lightweight``.
 
     Args:
-        compress_layers: Compress the passage's token vectors before these layers; before layer 0 nothing is compressed.
-        compress_ratio: How many neighbouring vectors become their mean; 1 compresses nothing.
+        compress_layers: Compress the passage's token vectors before these layers, with ``compress_ratio``; None is
+            layer 8. Before layer 0 nothing is compressed.
+        compress_ratio: How many neighbouring vectors become their mean; None or 1 compresses nothing.
         head_index: Which head belongs to a cutoff: ``position`` counts among the chosen cutoffs, as FlagEmbedding does;
             ``layer`` counts among the layers that have one.
     """
 
-    compress_layers: tuple[int, ...] = (8,)
-    compress_ratio: int = Field(default=1, ge=1)
+    compress_layers: tuple[int, ...] | None = None
+    compress_ratio: int | None = Field(default=None, ge=1)
     head_index: Reload[Literal["position", "layer"]] = "position"
 
     @field_validator("compress_layers", mode="before")
     @classmethod
     def _one_layer_is_a_list(cls, value: Any) -> Any:
         return (value,) if isinstance(value, int) else value
+
+    @model_validator(mode="after")
+    def _compress_somehow(self) -> LightweightOptions:
+        if self.compress_layers is not None and self.compress_ratio is None:
+            raise ValueError("compress_layers has no effect without compress_ratio: give both")
+        return self

@@ -45,8 +45,14 @@ class Pointwise(PromptScorer):
 
     @property
     def reusable(self) -> bool:
-        """Whether what all rows of a query begin with can be computed once: every layer keeps keys and values."""
-        return self.recipe.kind == "causal" and self.model.config.get("model_type") in _REUSABLE
+        """Whether what all rows of a query begin with can be computed once.
+
+        Every layer must keep keys and values, and positions must turn them alike whatever the length of a row.
+        """
+        config = self.model.config
+        rope = config.get("rope_scaling") or config.get("rope_parameters") or {}
+        changing = {rope.get("rope_type"), rope.get("type")} & {"dynamic", "longrope", "su"}
+        return self.recipe.kind == "causal" and config.get("model_type") in _REUSABLE and not changing
 
     def score_group(self, requests: Sequence[Request]) -> Iterator[Scores]:
         """Score requests with the same options together."""
@@ -57,7 +63,7 @@ class Pointwise(PromptScorer):
         if any(prefixes):
             for one, prefix in zip(encoded, prefixes):
                 rows = [Row(tuple(ids[len(prefix) :])) for ids in one.pairs.rows]
-                values = map(float, self.run(rows, options, prefix))
+                values = map(float, self.run(rows, options, prefix, shared_len=len(prefix)))
                 yield self.answer(one, values, options, "logit", {"prefix": len(prefix)})
             return
         rows = [Row(tuple(ids)) for one in encoded for ids in one.pairs.rows]
@@ -74,6 +80,7 @@ class Pointwise(PromptScorer):
         longest = min(map(len, rows)) - 1  # every row keeps a token
         common = next((n for n in range(longest) if low[n] != high[n]), longest)
         pays = len(rows) >= REUSE_ROWS and common * len(rows) >= REUSE_FROM * sum(map(len, rows))
+        pays = pays and self.recipe.begins_with_query
         return tuple(low[:common]) if wanted or pays else ()
 
 

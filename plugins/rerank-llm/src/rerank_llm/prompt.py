@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import re
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from rerank import FastTokens, InvalidOptionsError, ModelLoadError, Options, PairRows, plan_windows
+from rerank import FastTokens, InvalidOptionsError, ModelLoadError, Options, PairRows, plan_windows, special_token
 from rerank_llm.recipe import PLACE, Recipe, Verdict, fill
 
 logger = logging.getLogger(__name__)
@@ -24,13 +24,15 @@ class Encoded:
 
     Args:
         pairs: The rows, and which document each belongs to.
-        task_len: How many tokens of every row stand behind the document.
+        task_len: How many tokens of every row stand behind the document's piece and its fixed end.
+        piece_shared: Whether the document's piece has other texts, so that its tokens are not the document's alone.
         target: Token ids of the query if the score is their likelihood, which follow the prompt; else empty.
         defused: How many special tokens in query, documents and instruction were made plain text.
     """
 
     pairs: PairRows
     task_len: int
+    piece_shared: bool
     target: tuple[int, ...]
     defused: int
 
@@ -41,21 +43,34 @@ class Prompt:
     Args:
         recipe: The recipe.
         tokens: The tokenizer; must be a fast one, since a document is cut where a token ends in the text.
-        begin: The beginning-of-sequence id, if the recipe asks for one and the tokenizer has it.
-        end: Likewise the end-of-sequence id.
+        config: The checkpoint's configuration.
+        tokenizer_config: Its ``tokenizer_config.json``.
     """
 
-    def __init__(self, recipe: Recipe, tokens: FastTokens, begin: int | None = None, end: int | None = None) -> None:
+    def __init__(
+        self, recipe: Recipe, tokens: FastTokens, config: Mapping[str, Any], tokenizer_config: Mapping[str, Any]
+    ) -> None:
         self.recipe, self.tokens = recipe, tokens
-        self._begin = [] if begin is None else [begin]
-        self._end = [] if end is None else [end]
+        begin, end = (_special_id(tokens, config, tokenizer_config, role) for role in ("bos", "eos"))
+        if recipe.begins is None:
+            begins = tokens.join("")[0][:1] == [begin]
+        else:  # FlagEmbedding leaves out a token that also fills short rows
+            begins = recipe.begins and begin != _special_id(tokens, {}, tokenizer_config, "pad")
+        self._begin = [begin] if begins and begin is not None else []
+        self._end = [end] if recipe.ends and end is not None else []
         self._special = _special_texts(tokens, recipe)
         self._normalize = _special_normalizer(tokens)
 
-    def text(self, query: str, document: str, instruction: str | None = None) -> str:
-        """The whole prompt as text, for people to read; special tokens at either end are left out."""
-        texts = {"query": query, "document": document, "instruction": instruction or self.recipe.instruction}
-        return "".join(fill(piece, texts) for piece in self.recipe.choose_pieces(instruction))
+    def texts(self, query: str, document: str, instruction: str | None) -> Iterator[str]:
+        """The prompt's pieces as text, for people to read, with special tokens at either end."""
+        texts = {
+            "query": query,
+            "document": document,
+            "instruction": self.recipe.instruction if instruction is None else instruction,
+        }
+        yield from map(self.tokens.tokenizer.id_to_token, self._begin)
+        yield from (fill(piece, texts) for piece in self.recipe.choose_pieces(instruction))
+        yield from map(self.tokens.tokenizer.id_to_token, self._end)
 
     def encode(
         self,
@@ -130,7 +145,8 @@ class Prompt:
             rows += [[*before, *window, *after] for window in windows]
             owners += [owner] * len(windows)
         pairs = PairRows(rows, len(before), owners, truncated, truncated_query)
-        return Encoded(pairs, len(tail_ids) + len(after), target, defused)
+        piece_shared = bool(tail) or PLACE.search(pieces[at].replace(_DOCUMENT, "")) is not None
+        return Encoded(pairs, len(tail_ids) + len(after), piece_shared, target, defused)
 
     def _parts(self, head: str, documents: Sequence[str], tail: str) -> list[_Parts]:
         """The tokens of the piece with the document, which is tokenised as a whole, in three parts."""
@@ -230,6 +246,17 @@ class _Parts:
         last = max(first, bisect_left([begin for begin, _ in offsets], end)) if end > start else first
         ids = encoding.ids
         return cls(ids[:first], ids[first:last], ids[last:])
+
+
+def _special_id(
+    tokens: FastTokens, config: Mapping[str, Any], tokenizer_config: Mapping[str, Any], role: str
+) -> int | None:
+    """The id of a special token: the tokenizer's, and the model's if the tokenizer says nothing of it."""
+    text = special_token(tokenizer_config, role)
+    if text is not None or f"{role}_token" in tokenizer_config:
+        return None if text is None else tokens.find(text)
+    by_model = config.get(f"{role}_token_id")
+    return by_model[0] if isinstance(by_model, list) else by_model
 
 
 def _break(special: re.Match[str]) -> str:

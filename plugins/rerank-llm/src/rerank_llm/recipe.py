@@ -92,7 +92,9 @@ class Recipe(BaseModel):
         for pieces in {self.pieces, self.instructed or self.pieces}:
             found = PLACE.findall("".join(pieces))
             wanted = ("document",) if self.is_likelihood else ("query", "document")
-            if any(found.count(place) != 1 for place in wanted) or (self.is_likelihood and "query" in found):
+            if self.is_likelihood and "query" in found:
+                raise ValueError("the prompt must not contain {query}, whose likelihood after it is the score")
+            if any(found.count(place) != 1 for place in wanted):
                 raise ValueError(
                     f"the prompt must contain {' and '.join(f'{{{place}}}' for place in wanted)} once each"
                 )
@@ -108,6 +110,12 @@ class Recipe(BaseModel):
     def is_likelihood(self) -> bool:
         """Whether the score is the likelihood of the query after the prompt."""
         return self.kind in ("likelihood", "t5-likelihood")
+
+    @property
+    def begins_with_query(self) -> bool:
+        """Whether the query stands before the document, so that it is in what all prompts begin with."""
+        whole = "".join(self.pieces)
+        return -1 < whole.find("{query}") < whole.find("{document}")
 
     @property
     def is_encoder_decoder(self) -> bool:
@@ -133,9 +141,9 @@ class Recipe(BaseModel):
             return "the head's logit on the mean of all token vectors"
         if self.kind in ("layerwise", "lightweight"):
             return "the head of the deepest cutoff layer at the last position"
-        where = {"t5": "first answer", "reasoning": "first"}.get(self.kind, "last")
+        where = {"t5": "the decoder's first step", "reasoning": "the end of its chain of thought"}
         no = "" if self.false is None else f" − logit({self.false!r})"
-        return f"logit({self.true!r}){no} at the {where} position"
+        return f"logit({self.true!r}){no} at {where.get(self.kind, 'the last position')}"
 
     def knows(self, model: str, *, without_owner: bool = False) -> bool:
         """Whether a model's name on the hub is one of this recipe's.
@@ -144,7 +152,9 @@ class Recipe(BaseModel):
             model: The name, such as ``Qwen/Qwen3-Reranker-0.6B``.
             without_owner: Whether it lacks the owner and the slash.
         """
-        names = [name.rpartition("/")[2] for name in self.models] if without_owner else self.models
+        names = (
+            [own for name in self.models if (own := name.rpartition("/")[2]) != "*"] if without_owner else self.models
+        )
         return any(model.startswith(name[:-1]) if name.endswith("*") else model == name for name in names)
 
     def choose_pieces(self, instruction: str | None) -> tuple[str, ...]:
@@ -174,13 +184,17 @@ def fill(template: str, texts: Mapping[str, str]) -> str:
     return PLACE.sub(lambda place: texts[place[1]], template)
 
 
-def read_recipe(given: Mapping[str, Any] | str | Path) -> Recipe:
+def read_recipe(given: Mapping[str, Any] | str | Path, origin: str = "the recipe") -> Recipe:
     """A recipe from a mapping, or from a JSON file.
+
+    Args:
+        given: The mapping, or the file.
+        origin: What the user gave, for errors.
 
     Raises:
         InvalidOptionsError: The file cannot be read, or a field is missing, unknown or wrong.
     """
-    origin = "the recipe" if isinstance(given, Mapping) else f"the recipe in {given}"
+    origin = origin if isinstance(given, Mapping) else f"{origin} in {given}"
     try:
         content = (
             given if isinstance(given, Mapping) else json.loads(Path(given).expanduser().read_text(encoding="utf-8"))

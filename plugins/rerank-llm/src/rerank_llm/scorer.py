@@ -25,7 +25,6 @@ from rerank import (
     find_pad_id,
     query_limit,
     read_tokenizer_config,
-    special_token,
 )
 from rerank_llm.options import CausalOptions, LlmOptions
 from rerank_llm.prompt import Encoded, Prompt
@@ -62,16 +61,9 @@ class PromptScorer(GroupScorer):
         config = model.config if self.native else load_config(model, options).to_dict()
         tokenizer_config = {**read_tokenizer_config(model), **options.tokenizer_kwargs}
         pad_id = find_pad_id(tokens, config, tokenizer_config)
-        begin, end = (_special_id(tokens, config, tokenizer_config, name) for name in ("bos", "eos"))
-        begins = recipe.begins if recipe.begins is not None else tokens.join("")[0][:1] == [begin]
-        self.prompt = Prompt(
-            recipe,
-            tokens,
-            begin=begin if begins and begin != pad_id else None,
-            end=end if recipe.ends else None,
-        )
+        self.prompt = Prompt(recipe, tokens, config, tokenizer_config)
         self.limits = TokenLimits.read({} if recipe.is_encoder_decoder else config, {}, pad_id)
-        self._max_length(options)
+        self.check(options)
         self.runner = Runner(self.starting(options), options, Padding(pad_id, self.side))
 
     @property
@@ -89,7 +81,7 @@ class PromptScorer(GroupScorer):
         Raises:
             InvalidOptionsError: A limit does not fit the model or the prompt, or the model has no use for an option.
         """
-        self._check_used(options)
+        self.check(options)
         max_length = self._max_length(options)
         limit = query_limit(options.query_max_length or self.recipe.query_max_length, max_length)
         return [
@@ -104,7 +96,14 @@ class PromptScorer(GroupScorer):
             for request in requests
         ]
 
-    def _check_used(self, options: LlmOptions) -> None:
+    def check(self, options: LlmOptions) -> None:
+        """Check that the model can follow the options, before anything is loaded and for each call.
+
+        Raises:
+            InvalidOptionsError: It cannot.
+        """
+        self._max_length(options)
+        self.recipe.choose_pieces(options.instruction)
         if not isinstance(options, CausalOptions):
             return
         if options.prefix_reuse and not self.reusable:
@@ -122,13 +121,15 @@ class PromptScorer(GroupScorer):
             return self.limits.check(options.max_length)
         return min(self.recipe.max_length, self.limits.positions or self.recipe.max_length)
 
-    def run(self, rows: Sequence[Row], options: LlmOptions, shared: Any = None) -> list[NDArray[np.float32]]:
-        """Rows through the model.
+    def run(
+        self, rows: Sequence[Row], options: LlmOptions, shared: Any = None, shared_len: int = 0
+    ) -> list[NDArray[np.float32]]:
+        """Rows through the model; see `rerank_torch.runner.Runner`.
 
         Raises:
             ScoringError: A value is no number, as when half precision overflows.
         """
-        values = self.runner(rows, options, shared=shared)
+        values = self.runner(rows, options, shared=shared, shared_len=shared_len)
         if not all(np.isfinite(value).all() for value in values):
             raise ScoringError(
                 f"{self.model.name} answered with a value that is no number, which usually means that its dtype "
@@ -155,14 +156,3 @@ class PromptScorer(GroupScorer):
     def close(self) -> None:
         """End the streams and the processes."""
         self.runner.close()
-
-
-def _special_id(
-    tokens: FastTokens, config: Mapping[str, Any], tokenizer_config: Mapping[str, Any], role: str
-) -> int | None:
-    """The id of the ``bos`` or ``eos`` token: the tokenizer's, and the model's if the tokenizer says nothing of it."""
-    text = special_token(tokenizer_config, role)
-    if text is not None or f"{role}_token" in tokenizer_config:
-        return None if text is None else tokens.find(text)
-    by_model = config.get(f"{role}_token_id")
-    return by_model[0] if isinstance(by_model, list) else by_model

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from rerank import InvalidOptionsError, ModelRef
+from rerank import InvalidOptionsError, ModelLoadError, ModelRef, read_tokenizer_config
 from rerank_llm.chat import has_chat_template, read_template
 from rerank_llm.options import LlmOptions
 from rerank_llm.recipe import PLACE, Recipe, read_recipe
@@ -58,10 +58,13 @@ def _choose(model: ModelRef, options: LlmOptions, default: str) -> Source:
     if options.recipe is not None:
         return Source(find(options.recipe), f"the option recipe={options.recipe!r}")
     named = trained(model)
-    if carried := read_carried(model, options):
+    modules = read_modules(model)
+    if score := next((module for module in modules if module.kind == "LogitScore"), None):
+        tokenizer = _load_tokenizer(model, options)
+        carried = _read_carried(model, tokenizer, modules[0], score)
         if named is None:
             return Source(carried, _CARRIED)
-        if _meaning(carried, model, options) != _meaning(named, model, options):
+        if _meaning(carried, tokenizer) != _meaning(named, tokenizer):
             logger.warning(
                 "%s carries a recipe of its own, which differs from %r, the one its name is known for: it is used, and "
                 "recipe=%r takes the other",
@@ -74,7 +77,7 @@ def _choose(model: ModelRef, options: LlmOptions, default: str) -> Source:
     if named is not None:
         return Source(named, f"the name {model.name}")
     usual = find(default)
-    if usual.has_verdicts and options.inputs_template is None:
+    if usual.has_verdicts and None in (options.inputs_template, options.token_true):
         logger.warning(
             "neither %s nor its name says how it was trained: it is prompted as %r; recipe= sets another",
             model.name,
@@ -86,11 +89,14 @@ def _choose(model: ModelRef, options: LlmOptions, default: str) -> Source:
 _CARRIED: Final = "the checkpoint itself (modules.json and its chat template)"
 
 
-def _meaning(recipe: Recipe, model: ModelRef, options: LlmOptions) -> tuple[object, ...]:
-    """A recipe's whole prompt and the ids of its verdicts, by which two are compared."""
+def _load_tokenizer(model: ModelRef, options: LlmOptions) -> Any:
     from rerank_torch.loading import load_tokenizer
 
-    tokenizer = load_tokenizer(model, options)
+    return load_tokenizer(model, options)
+
+
+def _meaning(recipe: Recipe, tokenizer: Any) -> tuple[object, ...]:
+    """A recipe's whole prompt and the ids of its verdicts, by which two are compared."""
     ids = [
         [verdict] if isinstance(verdict, int) else tokenizer.encode(verdict, add_special_tokens=False)
         for verdict in recipe.verdicts
@@ -100,6 +106,8 @@ def _meaning(recipe: Recipe, model: ModelRef, options: LlmOptions) -> tuple[obje
 
 def _with_users_parts(recipe: Recipe, options: LlmOptions) -> Recipe:
     """The recipe with the tokens and the template that the user sets in place of its own."""
+    if (options.token_true, options.token_false, options.inputs_template) == (None, None, None):
+        return recipe
     changed: dict[str, Any] = {}
     for field, option in (("true", "token_true"), ("false", "token_false")):
         if (token := getattr(options, option)) is None:
@@ -110,38 +118,46 @@ def _with_users_parts(recipe: Recipe, options: LlmOptions) -> Recipe:
             )
         changed[field] = token
     if options.inputs_template is not None:
-        changed |= {"pieces": (options.inputs_template.replace("{text}", "{document}"),), "instructed": None}
-    return read_recipe({**recipe.model_dump(), **changed}) if changed else recipe
+        changed |= {
+            "pieces": (options.inputs_template.replace("{text}", "{document}"),),
+            "instructed": None,
+            "chat": False,
+        }
+    return read_recipe({**recipe.model_dump(), **changed}, "token_true, token_false and inputs_template")
 
 
-def read_carried(model: ModelRef, options: LlmOptions) -> Recipe | None:
+def _read_carried(model: ModelRef, tokenizer: Any, transformer: Module, score: Module) -> Recipe:
     """The recipe that a checkpoint of sentence-transformers carries: a LogitScore module, and a chat template.
 
     Raises:
         ModelLoadError: Its chat template cannot be used with a query and a document.
     """
-    modules = read_modules(model)
-    score = next((module for module in modules if module.kind == "LogitScore"), None)
-    if score is None:
-        return None
     config = model.read_json(_ST_CONFIG) if _ST_CONFIG in model.files else {}
     prompts = config.get("prompts") or {}
     instruction = str(prompts.get(config.get("default_prompt_name") or "", ""))
-    arguments = {"add_generation_prompt": False, **_template_arguments(modules[0])}
+    arguments = {"add_generation_prompt": False, **_template_arguments(transformer)}
     pair = [("query", "query"), ("document", "document")]
-    piece, strip = read_template(model, options, pair, arguments)
-    instructed, _ = read_template(model, options, [("system", "instruction"), *pair], arguments)
+    piece, strip = read_template(tokenizer, model, pair, arguments)
+    try:
+        instructed, _ = read_template(tokenizer, model, [("system", "instruction"), *pair], arguments)
+    except ModelLoadError:  # it knows no system turn
+        instructed = piece
     has_place = "{instruction}" in instructed
+    true, longest = score.config.get("true_token_id"), read_tokenizer_config(model).get("model_max_length")
+    if not isinstance(true, int):
+        raise ModelLoadError(
+            f"{score.path}/config.json of {model.name} has no true_token_id: fetch the checkpoint again, or give recipe="
+        )
     return Recipe(
         name=f"carried by {model.name}",
         source="modules.json, 1_LogitScore/config.json and the chat template (sentence-transformers 6)",
         pieces=(instructed if instruction and has_place else piece,),
         instructed=(instructed,) if has_place else None,
         instruction=instruction,
-        true=int(score.config["true_token_id"]),
+        true=true,
         false=score.config.get("false_token_id"),
         strip=strip,
-        max_length=8192,
+        max_length=int(min(longest, 8192)) if isinstance(longest, (int, float)) and longest >= 8 else 8192,
     )
 
 
@@ -155,9 +171,13 @@ def _template_arguments(transformer: Module) -> Mapping[str, Any]:
     return kwargs
 
 
+_ANSWERING: Final = {"add_generation_prompt": True, "enable_thinking": False}
+"""What a chat template is asked: to stop where the model answers. Those that know no thinking ignore it."""
+
+
 def _in_chat(recipe: Recipe, model: ModelRef, options: LlmOptions) -> Recipe:
     """The recipe's pieces as one user turn of the checkpoint's chat template, which says how a prompt begins."""
-    framed, strips = read_template(model, options, [("user", "turn")], {"add_generation_prompt": True})
+    framed, strips = read_template(_load_tokenizer(model, options), model, [("user", "turn")], _ANSWERING)
     before, after = framed.split("{turn}")
 
     def frame(pieces: tuple[str, ...]) -> tuple[str, ...]:

@@ -59,6 +59,7 @@ class Work:
         max_tokens: Budget of one batch, padding included.
         max_items: At most this many rows per batch.
         shared: What the forward pass needs to know about all rows.
+        shared_len: Token count of what each row has in memory besides its own tokens.
         progress: Whether to show a progress bar for long work.
     """
 
@@ -66,7 +67,13 @@ class Work:
     max_tokens: int
     max_items: int | None
     shared: Any = None
+    shared_len: int = 0
     progress: bool = False
+
+    @property
+    def lengths(self) -> list[int]:
+        """Token count per row."""
+        return [len(row.ids) + self.shared_len for row in self.rows]
 
 
 class Runner:
@@ -106,7 +113,12 @@ class Runner:
             self._run, self._close = only, only.close
 
     def __call__(
-        self, rows: Sequence[Row], options: TorchOptions, max_tokens: int | None = None, shared: Any = None
+        self,
+        rows: Sequence[Row],
+        options: TorchOptions,
+        max_tokens: int | None = None,
+        shared: Any = None,
+        shared_len: int = 0,
     ) -> Values:
         """Run rows; equal ones run once.
 
@@ -115,6 +127,7 @@ class Runner:
             options: ``batch_size``, ``max_batch_tokens`` and ``progress`` are read.
             max_tokens: Budget of one batch if the options set none; None means the device's default.
             shared: What the forward pass needs to know about all rows, as `Batch.shared`; must pickle.
+            shared_len: Token count of what each row has in memory besides its own tokens, such as a prefix.
 
         Returns:
             One array per row, in the rows' order.
@@ -126,7 +139,12 @@ class Runner:
         on_cpu = torch.device(self.devices[0]).type == "cpu"
         budget = options.max_batch_tokens or max_tokens or (CPU_BATCH_TOKENS if on_cpu else BATCH_TOKENS)
         work = Work(
-            rows=rows, max_tokens=budget, max_items=options.batch_size, shared=shared, progress=options.progress
+            rows=rows,
+            max_tokens=budget,
+            max_items=options.batch_size,
+            shared=shared,
+            shared_len=shared_len,
+            progress=options.progress,
         )
         return self._run(work)
 
@@ -138,7 +156,7 @@ class Runner:
 def _spread(pool: DevicePool[Work, Values], work: Work) -> Values:
     """Give one batch at a time to whichever device is free."""
     rows = list(dict.fromkeys(work.rows))
-    batches = plan_batches([len(row.ids) for row in rows], work.max_tokens, work.max_items)
+    batches = plan_batches(replace(work, rows=rows).lengths, work.max_tokens, work.max_items)
     parts = [[rows[i] for i in batch] for batch in batches]
     answers = pool.map([replace(work, rows=part, progress=False) for part in parts])
     values = {row: value for part, answer in zip(parts, answers) for row, value in zip(part, answer)}
@@ -166,7 +184,7 @@ class _Device:
     def __call__(self, work: Work) -> Values:
         values = map_batches(
             work.rows,
-            [len(row.ids) for row in work.rows],
+            work.lengths,
             partial(self._run, shared=work.shared),
             max_tokens=work.max_tokens,
             max_items=work.max_items,

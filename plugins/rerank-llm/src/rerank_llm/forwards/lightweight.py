@@ -115,12 +115,11 @@ def compress(
     place = torch.where(places >= passage_end, places - (passage_lens - groups)[:, None], place)
     longest = int(new_lens.max())
     place = torch.where(mask.bool(), place, longest)  # pads go behind the end, and are dropped
-    sums = hidden.new_zeros(len(hidden), longest + 1, hidden.shape[2])
-    sums.scatter_add_(1, place[..., None].expand_as(hidden), hidden)
-    counts = hidden.new_zeros(len(hidden), longest + 1).scatter_add_(
-        1, place, torch.ones_like(place, dtype=hidden.dtype)
-    )
-    means = (sums / counts.clamp(min=1)[..., None])[:, :longest]
+    ones = torch.ones_like(place, dtype=hidden.dtype)
+    counts = hidden.new_zeros(len(hidden), longest + 1).scatter_add_(1, place, ones)
+    parts = hidden / counts.gather(1, place)[..., None]  # divided first: sums of half precision overflow
+    means = hidden.new_zeros(len(hidden), longest + 1, hidden.shape[2])
+    means = means.scatter_add_(1, place[..., None].expand_as(hidden), parts)[:, :longest]
     kept = torch.arange(longest, device=hidden.device) < new_lens[:, None]  # (rows, fewer)
     return means, kept.to(mask.dtype)
 

@@ -12,7 +12,6 @@ from rerank import InvalidOptionsError, ModelLoadError, ModelRef
 from rerank_llm.options import LlmOptions
 from rerank_torch.loading import load_config, load_model
 
-
 _ADAPTER_FILES: Final = ("adapter_config.json", "adapter_model.safetensors")
 
 

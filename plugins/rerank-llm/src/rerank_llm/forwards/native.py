@@ -68,7 +68,15 @@ class LayeredNetwork(nn.Module):
         return result
 
     def score(self, hidden: torch.Tensor, head: int) -> torch.Tensor:
-        """Vectors at the last positions ``(rows, width)`` → ``(rows,)``."""
+        """Vectors at the last positions ``(rows, width)`` → ``(rows,)``.
+
+        Raises:
+            InvalidOptionsError: There is no such head.
+        """
+        if head >= len(self.heads):
+            raise InvalidOptionsError(
+                f"the checkpoint has {len(self.heads)} heads, and head {head + 1} is asked for: give fewer cutoff_layers"
+            )
         values: torch.Tensor = self.heads[head](self.decoder.norm(hidden))
         return values[:, 0].float()
 

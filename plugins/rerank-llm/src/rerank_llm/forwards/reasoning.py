@@ -1,6 +1,7 @@
 """Models that reason before they judge (Rank1): a chain of thought is written, then closed, then the verdict is read.
 
-orionw/rank1, ``rank1.py``: an unfinished chain is closed and asked for its verdict all the same.
+orionw/rank1, ``rank1.py``: an unfinished chain is cut after its last sentence and closed, and its verdict is asked all
+the same.
 """
 
 from __future__ import annotations
@@ -44,7 +45,6 @@ class ReasoningForward:
         self._verdicts = list(verdicts)
         stops = self.network.generation_config.eos_token_id
         self._stops = set(stops if isinstance(stops, list) else [stops])
-        self._end = self._tokenizer.encode(END, add_special_tokens=False).ids
 
     def __call__(self, batch: Batch) -> Sequence[torch.Tensor]:
         """One tensor per row: the log-odds, whether the chain ended by itself, and its token count."""
@@ -64,13 +64,20 @@ class ReasoningForward:
     def _judge(self, prompt: list[int], chain: list[int]) -> torch.Tensor:
         chain = list(takewhile(lambda i: i not in self._stops, chain))
         ended = self._find_end(chain)
-        kept = chain if ended is None else chain[:ended]
-        ids = torch.tensor([[*prompt, *kept, *([] if ended is not None else self._end)]], device=self.network.device)
+        kept = self._close(chain) if ended is None else chain[:ended]
+        ids = torch.tensor([[*prompt, *kept]], device=self.network.device)
         output = self.network(input_ids=ids, use_cache=False, **{LOGITS_TO_KEEP: 1}).logits  # (1, 1, vocabulary)
         logits = output[0, -1, self._verdicts].float()  # (2,)
         return torch.stack(
-            [logits[0] - logits[1], torch.tensor(float(ended is not None)), torch.tensor(len(kept) * 1.0)]
+            [logits[0] - logits[1], torch.tensor(float(ended is not None)), torch.tensor(len(chain) * 1.0)]
         )
+
+    def _close(self, chain: list[int]) -> list[int]:
+        """An unfinished chain up to its last whole sentence, if it has one, and the end after it."""
+        text = self._tokenizer.decode(chain, skip_special_tokens=False).strip()
+        whole = max(text.rfind(mark) for mark in ".!?") + 1
+        ids: list[int] = self._tokenizer.encode(f"{text[:whole] or text}\n{END}", add_special_tokens=False).ids
+        return ids
 
     def _find_end(self, chain: list[int]) -> int | None:
         """How many tokens a chain has up to its end, which is included; None if it did not end."""
