@@ -206,10 +206,18 @@ def test_weights_that_are_missing(minicpm: Path, tmp_path: Path) -> None:
 # lightweight
 
 
-def save_lightweight(folder: Path, heads: int, **own: Any) -> Path:
+BLOCKS = {
+    "cost_wise_gemma": (transformers.Gemma2Config, transformers.Gemma2Model, math.sqrt(32)),
+    "cost_wise_mistral": (transformers.MistralConfig, transformers.MistralModel, 1.0),
+}
+"""By model type: configuration, decoder, and what embeddings are multiplied by."""
+
+
+def save_lightweight(folder: Path, heads: int, model_type: str = "cost_wise_gemma", **own: Any) -> Path:
     save_chat_tokenizer(folder)
     torch.manual_seed(0)
-    config = transformers.Gemma2Config(
+    configuration, decoder, _ = BLOCKS[model_type]
+    config = configuration(
         vocab_size=vocabulary(folder),
         hidden_size=32,
         intermediate_size=48,
@@ -227,13 +235,13 @@ def save_lightweight(folder: Path, heads: int, **own: Any) -> Path:
         bos_token_id=1,
         eos_token_id=2,
     )
-    tensors = {f"model.{name}": tensor for name, tensor in transformers.Gemma2Model(config).state_dict().items()}
+    tensors = {f"model.{name}": tensor for name, tensor in decoder(config).state_dict().items()}
     write_heads(tensors, heads)
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / "model.safetensors")
     raw = {
         **config.to_dict(),
         "architectures": ["CostWiseGemmaForCausalLM"],
-        "model_type": "cost_wise_gemma",
+        "model_type": model_type,
         "start_layer": START,
         "layer_sep": 1,
         **own,
@@ -255,17 +263,21 @@ def plain_compress(h: torch.Tensor, query_len: int, task_len: int, ratio: int) -
 
 
 @torch.no_grad()
-def plain_gemma(folder: Path, row: tuple[list[int], int, int], layers: tuple[int, ...], ratio: int) -> dict[int, float]:
+def plain_lightweight(
+    folder: Path, row: tuple[list[int], int, int], layers: tuple[int, ...], ratio: int
+) -> dict[int, float]:
     """One row through transformers' own blocks, each as a model of one layer: the state after each layer with a head."""
     ids, query_len, task_len = row
     raw = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    model_type = raw["model_type"]
     raw = {k: v for k, v in raw.items() if k not in ("model_type", "architectures", "start_layer", "layer_sep")}
-    config = transformers.Gemma2Config(**raw, attn_implementation="eager")
-    model = transformers.Gemma2Model(config).eval()
+    configuration, decoder, scale = BLOCKS[model_type]
+    config = configuration(**raw, attn_implementation="eager")
+    model = decoder(config).eval()
     w = read_tensors(folder)
     model.load_state_dict({name.removeprefix("model."): t for name, t in w.items() if name.startswith("model.")})
     whole, final = list(model.layers), model.norm
-    h = w["model.embed_tokens.weight"][ids] * math.sqrt(32)
+    h = w["model.embed_tokens.weight"][ids] * scale
     found = {}
     for k in range(LAYERS + 1):
         if k >= START:
@@ -275,14 +287,14 @@ def plain_gemma(folder: Path, row: tuple[list[int], int, int], layers: tuple[int
             break
         if ratio > 1 and k in layers and k != 0:
             h = plain_compress(h, query_len, task_len, ratio)
-        h = run_one(model, whole[k], h, k)
+        h = run_one(model, whole[k], h, windowed=k % 2 == 0 or "mistral" in model_type)
     return found
 
 
-def run_one(model: Any, layer: Any, h: torch.Tensor, number: int) -> torch.Tensor:
+def run_one(model: Any, layer: Any, h: torch.Tensor, *, windowed: bool) -> torch.Tensor:
     tokens = len(h)
     distance = torch.arange(tokens)[:, None] - torch.arange(tokens)
-    seen = (distance >= 0) & ((distance < 12) if number % 2 == 0 else True)
+    seen = (distance >= 0) & ((distance < 12) if windowed else True)
     mask = torch.zeros(1, 1, tokens, tokens).masked_fill(~seen, torch.finfo(torch.float32).min)
     positions = torch.arange(tokens)[None]
     output = layer(
@@ -294,22 +306,30 @@ def run_one(model: Any, layer: Any, h: torch.Tensor, number: int) -> torch.Tenso
     return (output[0] if isinstance(output, tuple) else output)[0]
 
 
-@pytest.mark.parametrize(("layers", "ratio"), [((), 1), ((2,), 2), ((1, 3), 3), ((3,), 64), ((0, 2), 2)])
+@pytest.fixture(scope="module")
+def mistral(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Matryoshka reranker."""
+    return save_lightweight(tmp_path_factory.mktemp("mistral"), LAYERS - START + 1, "cost_wise_mistral")
+
+
+@pytest.mark.parametrize("family", ["gemma", "mistral"])
+@pytest.mark.parametrize(("layers", "ratio"), [((2,), 1), ((2,), 2), ((1, 3), 3), ((3,), 64), ((0, 2), 2)])
 def test_lightweight_scores_are_those_of_the_plain_computation(
-    gemma: Path, layers: tuple[int, ...], ratio: int
+    request: pytest.FixtureRequest, family: str, layers: tuple[int, ...], ratio: int
 ) -> None:
-    with Reranker(gemma, head_index="layer") as reranker:
+    gemma = request.getfixturevalue(family)
+    with Reranker(gemma, recipe="bge-lightweight", backend="llm-lightweight", head_index="layer") as reranker:
         assert reranker.backend == "llm-lightweight"
         ranked = reranker.rank(QUERY, TEXTS, cutoff_layers=[5, 3], compress_layers=layers, compress_ratio=ratio)
     for text, found in zip(TEXTS, layers_of(ranked)):
-        expected = plain_gemma(gemma, encode(gemma, QUERY, text, LIGHT_TASK), layers, ratio)
+        expected = plain_lightweight(gemma, encode(gemma, QUERY, text, LIGHT_TASK), layers, ratio)
         assert dict(found) == pytest.approx({k: expected[k] for k in (3, 5)}, abs=1e-4)
 
 
 def test_heads_are_counted_among_the_cutoffs_or_the_layers(gemma: Path) -> None:
     """FlagEmbedding takes the first head for the first cutoff that is asked for, whichever layer it is."""
     ids = encode(gemma, QUERY, DOCUMENTS[0], LIGHT_TASK)
-    expected = plain_gemma(gemma, ids, (), 1)
+    expected = plain_lightweight(gemma, ids, (), 1)
     with Reranker(gemma) as reranker:
         found = reranker.score(QUERY, DOCUMENTS[0], cutoff_layers=4)
         first = reranker.score(QUERY, DOCUMENTS[0], cutoff_layers=2)
