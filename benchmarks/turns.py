@@ -471,7 +471,8 @@ def report(
     conditions = [condition for condition in CONDITIONS if condition.callers == 1 or not arguments.one_caller]
     outcomes = compare(systems, queries, conditions, arguments.rounds)
     machine = f"Python {platform.python_version()}, {platform.machine()}, {os.cpu_count()} cores"
-    method = f"one process per system, the systems in turn, medians of {arguments.rounds} rounds"
+    rounds = "one round" if arguments.rounds == 1 else f"medians of {arguments.rounds} rounds"
+    method = f"one process per system, the systems in turn, {rounds}"
     text = (
         f"# {title}\n\n{setting}.\n{machine}, load {load:.1f} before the start; {method}.\n{table(outcomes, queries)}"
     )
