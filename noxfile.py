@@ -166,8 +166,8 @@ def bounds_torch(session: nox.Session) -> None:
 
 @nox.session(tags=["full"])
 def peers(session: nox.Session) -> None:
-    """Compare scores with sentence-transformers' own CrossEncoder and with peft's adapters on the same folders."""
-    install(session, list(ALL.values()), "sentence-transformers", "peft", *TEST_TOOLS)
+    """Compare scores with sentence-transformers' own CrossEncoder, with peft and with bitsandbytes on the same folders."""
+    install(session, list(ALL.values()), "sentence-transformers", "peft", "bitsandbytes", *TEST_TOOLS)
     run_tests(
         session,
         "python",

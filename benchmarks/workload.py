@@ -37,7 +37,7 @@ class Workload:
     def __str__(self) -> str:
         mean = sum(self.lengths) / len(self.lengths)
         return (
-            f"{len(self.queries)} queries per turn, {len(self.queries[0][1])} documents per query; {self.counted} of "
+            f"{len(self.queries)} {'query' if len(self.queries) == 1 else 'queries'} per turn, {len(self.queries[0][1])} documents per query; {self.counted} of "
             f"{min(self.lengths)} to {max(self.lengths)} tokens, {mean:.0f} in the mean"
         )
 

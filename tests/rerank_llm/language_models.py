@@ -116,7 +116,7 @@ def vocabulary(folder: Path) -> int:
     return int(Tokenizer.from_file(str(folder / "tokenizer.json")).get_vocab_size())
 
 
-def save_causal(folder: Path, family: str = "qwen2") -> Path:
+def save_causal(folder: Path, family: str = "qwen2", **shape: Any) -> Path:
     """A causal model of one of `FAMILIES`, with `save_chat_tokenizer`'s tokenizer."""
     kind, own = FAMILIES[family]
     if not hasattr(transformers, f"{kind}Config"):
@@ -124,7 +124,7 @@ def save_causal(folder: Path, family: str = "qwen2") -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     save_chat_tokenizer(folder)
     torch.manual_seed(0)
-    config = getattr(transformers, f"{kind}Config")(**{**SHAPE, **own, "vocab_size": vocabulary(folder)})
+    config = getattr(transformers, f"{kind}Config")(**{**SHAPE, **own, **shape, "vocab_size": vocabulary(folder)})
     getattr(transformers, f"{kind}ForCausalLM")(config).eval().save_pretrained(folder)
     return folder
 

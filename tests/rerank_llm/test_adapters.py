@@ -1,4 +1,4 @@
-"""An adapter that is merged, and weights of 4 or 8 bits, equal what peft and transformers compute; see `nox -s peers`."""
+"""Merged adapters score as in peft, and quantised weights as in transformers; `nox -s peers` installs what they need."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ import transformers
 
 peft = pytest.importorskip("peft", reason="needs peft: nox -s peers")
 
+from language_models import save_causal  # noqa: E402
+
 from rerank import ModelLoadError, Reranker  # noqa: E402
 from rerank.testing.contract import DOCUMENTS, QUERY  # noqa: E402
 
+pytestmark = pytest.mark.filterwarnings("default")  # peft's and transformers' own
 RECIPE = {"name": "short", "pieces": "Q: {query} D: {document} ->", "true": "1", "false": "0"}
 
 
@@ -65,3 +68,21 @@ def test_an_adapter_that_cannot_be_used(causal: Callable[..., Path], t5: Path, t
     save_adapter(tmp_path / "t5", transformers.T5ForConditionalGeneration.from_pretrained(t5), ["q", "v"])
     with pytest.raises(ModelLoadError, match=r"cannot be added to .*give the adapter that was trained on this model"):
         Reranker(causal(), backend="llm-pointwise", recipe=RECIPE, peft_path=str(tmp_path / "t5"))
+
+
+@pytest.mark.parametrize("quantization", ["8bit", "4bit"])
+def test_quantised_weights(tmp_path: Path, quantization: str) -> None:
+    pytest.importorskip("bitsandbytes", reason="needs bitsandbytes: nox -s peers")
+    folder = save_causal(tmp_path / "model", "qwen2", hidden_size=64, head_dim=16, intermediate_size=64)
+    config = transformers.BitsAndBytesConfig(**{f"load_in_{quantization}": True})
+    network = transformers.AutoModelForCausalLM.from_pretrained(
+        folder, quantization_config=config, device_map={"": "cpu"}, dtype=torch.float32
+    )
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    true, false = (tokenizer(text, add_special_tokens=False)["input_ids"][0] for text in "10")
+    options = {"backend": "llm-pointwise", "recipe": RECIPE, "quantization": quantization, "device": "cpu"}
+    with Reranker(folder, **options) as reranker, torch.no_grad():
+        for text in DOCUMENTS[:3]:
+            ids = tokenizer(f"Q: {QUERY} D: {text} ->", add_special_tokens=False, return_tensors="pt")
+            last = network(**ids).logits[0, -1]
+            assert reranker.score(QUERY, text) == pytest.approx(float(last[true] - last[false]), abs=0.05)

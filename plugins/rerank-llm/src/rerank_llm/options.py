@@ -28,7 +28,7 @@ class LlmOptions(TorchOptions):
         token_false: The text of the token that says not relevant, in place of the recipe's.
         inputs_template: A prompt with ``{query}`` and ``{text}`` in place of the recipe's (AnswerDotAI rerankers).
         peft_path: A folder or hub name with a PEFT adapter, which is merged into the model; needs ``peft``.
-        quantization: ``4bit`` or ``8bit`` loads the weights like that; needs ``bitsandbytes`` and a GPU.
+        quantization: ``4bit`` or ``8bit`` loads the weights like that; needs ``bitsandbytes``.
     """
 
     recipe: Reload[Recipe | str | None] = None
