@@ -23,6 +23,7 @@ from rerank_llm import hookspecs
 from rerank_llm.backend import claim_causal
 from rerank_llm.recipes import OWN, find, known, trained
 
+PANDA, BEAR = "what is a panda?", "The giant panda is a bear of China."
 KNOWN = {
     "castorini/monot5-base-msmarco": "monot5",
     "castorini/monot5-3b-med-msmarco": "monot5",
@@ -190,6 +191,24 @@ def test_a_chat_template_that_is_of_no_use(tmp_path: Path, template: str) -> Non
         Reranker(folder)
 
 
+def test_a_default_prompt_is_kept_whatever_is_stripped(tmp_path: Path) -> None:
+    scores = []
+    for n, change in enumerate(("", " | trim")):
+        folder = save_carried(tmp_path / str(n), PAIR.format(change))
+        prompts = {"prompts": {"find": "Find it."}, "default_prompt_name": "find"}
+        (folder / "config_sentence_transformers.json").write_text(json.dumps(prompts), encoding="utf-8")
+        shown = run(str(folder)).output
+        assert json.dumps(f"system: Find it.\nquery: {PANDA}\ndocument: {BEAR}\n") in shown
+        with Reranker(folder) as reranker:
+            scores.append(reranker.score(QUERY, DOCUMENTS[0]))
+            none = reranker.score(QUERY, DOCUMENTS[0], instruction="")
+            assert none != pytest.approx(scores[-1], abs=1e-3)
+        plain = save_carried(tmp_path / f"plain{n}", PAIR.format(change))
+        with Reranker(plain) as reranker:
+            assert reranker.score(QUERY, DOCUMENTS[0]) == pytest.approx(none, abs=1e-5)
+    assert scores[0] == pytest.approx(scores[1], abs=1e-5)
+
+
 @pytest.mark.parametrize("change", [" | trim", ".strip()"])
 def test_a_chat_template_that_strips_texts(tmp_path: Path, change: str) -> None:
     folder = save_carried(tmp_path / "model", PAIR.format(change))
@@ -251,8 +270,6 @@ def test_the_plugin_of_the_documentation_runs_as_it_stands(site: Site) -> None:
 @pytest.mark.parametrize(
     ("option", "message"),
     [
-        ({"quantization": "4bit"}, "needs bitsandbytes: pip install"),
-        ({"peft_path": "nowhere"}, "peft_path needs peft: pip install|cannot be added"),
         ({"quantization": "2bit"}, "quantization"),
         ({"recipe": 5}, "recipe"),
         ({"cutoff_layers": [1]}, "'cutoff_layers' is unknown"),
@@ -262,6 +279,8 @@ def test_the_plugin_of_the_documentation_runs_as_it_stands(site: Site) -> None:
         ({"instruction": "Judge."}, "recipe 'yes-no' has no place for an instruction"),
         ({"max_new_tokens": 5}, "writes nothing"),
         ({"recipe": "query-likelihood", "token_true": "1"}, "so token_true has no effect: leave it out"),
+        ({"recipe": "yes-no", "token_true": "yes", "token_false": "yes"}, "are the same token"),
+        ({"recipe": "ctxl-v2", "token_true": "yes", "prefix_reuse": True}, "cannot reuse a prefix"),
         ({"recipe": {"name": "x", "pieces": "{query} {document}", "true": -1}}, "true"),
         ({"recipe": {"name": "x", "pieces": "{query} {document}", "true": True}}, "true"),
         ({"recipe": {"name": "x", "kind": "reasoning", "pieces": "{query} {document}", "true": "1"}}, "false must be"),
@@ -270,6 +289,17 @@ def test_the_plugin_of_the_documentation_runs_as_it_stands(site: Site) -> None:
 def test_an_option_that_cannot_be_used(causal: Callable[..., Path], option: dict[str, Any], message: str) -> None:
     with pytest.raises((InvalidOptionsError, ModelLoadError), match=message):
         Reranker(causal(), backend="llm-pointwise", **option)
+
+
+@pytest.mark.parametrize(
+    ("option", "package"), [({"quantization": "4bit"}, "bitsandbytes"), ({"peft_path": "x"}, "peft")]
+)
+def test_an_option_whose_package_is_not_installed(
+    causal: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, option: dict[str, Any], package: str
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(InvalidOptionsError, match=f"needs {package}: pip install {package}"):
+        Reranker(causal(), backend="llm-pointwise", recipe="yes-no", **option)
 
 
 def test_without_the_distribution_the_error_says_what_to_install() -> None:

@@ -30,10 +30,10 @@ TEMPLATE = (
 def saved(tmp_path: Path) -> Callable[..., Path]:
     """A causal model with a LogitScore module, as sentence-transformers 6 saves it."""
 
-    def make(*, log_odds: bool, prompt: str | None = None) -> Path:
+    def make(*, log_odds: bool, prompt: str | None = None, template: str = TEMPLATE) -> Path:
         folder = save_causal(tmp_path / "model")
         tokenizer = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
-        tokenizer["chat_template"] = TEMPLATE
+        tokenizer["chat_template"] = template
         (folder / "tokenizer_config.json").write_text(json.dumps(tokenizer), encoding="utf-8")
         from tokenizers import Tokenizer
 
@@ -83,5 +83,23 @@ def test_a_checkpoint_that_carries_its_recipe(saved: Any, log_odds: bool, prompt
     with Reranker(folder) as reranker:
         assert reranker.backend == "llm-pointwise"
         ranked = reranker.rank(QUERY, DOCUMENTS)
+    found = [result.score for result in sorted(ranked, key=lambda result: result.index)]
+    assert found == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("stripped", [["query", "document"], ["system"], ["system", "query", "document"]])
+def test_a_template_that_strips(saved: Any, stripped: list[str]) -> None:
+    from sentence_transformers import CrossEncoder
+
+    template = TEMPLATE
+    for role in stripped:
+        shown = "asked[0]['content']" if role == "system" else f"'{role}') | first)['content']"
+        template = template.replace(shown, f"{shown} | trim")
+    folder = saved(log_odds=True, prompt=" Find what answers.\n", template=template)
+    texts = [f" {text}\n" for text in DOCUMENTS]
+    theirs = CrossEncoder(str(folder), device="cpu")
+    expected = theirs.predict([(f" {QUERY}\n", text) for text in texts], show_progress_bar=False).tolist()
+    with Reranker(folder) as reranker:
+        ranked = reranker.rank(f" {QUERY}\n", texts)
     found = [result.score for result in sorted(ranked, key=lambda result: result.index)]
     assert found == pytest.approx(expected, abs=1e-4)

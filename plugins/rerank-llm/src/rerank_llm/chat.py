@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Any, Final
 
 from rerank import ModelLoadError, ModelRef
+
+
+class CannotRenderError(ModelLoadError):
+    """A chat template raised an exception."""
+
 
 _MARK: Final = re.compile("\ue000([a-z]+)\ue001")
 _AWKWARD: Final = " \n<{}>\\\\ \"a\" 'b' & é" * 50 + "\n"
@@ -24,7 +30,7 @@ def has_chat_template(model: ModelRef) -> bool:
 
 def read_template(
     tokenizer: Any, model: ModelRef, turns: Sequence[tuple[str, str]], arguments: Mapping[str, Any]
-) -> tuple[str, bool]:
+) -> tuple[str, frozenset[str]]:
     """The chat template of a conversation, as text with the places of a recipe.
 
     Args:
@@ -34,10 +40,11 @@ def read_template(
         arguments: Passed to the template.
 
     Returns:
-        The text, and whether the template removes white space around each message.
+        The text, and the places of the messages around which the template removes white space.
 
     Raises:
-        ModelLoadError: The template cannot be rendered, or changes messages or does not show each exactly once.
+        CannotRenderError: The template raises an exception.
+        ModelLoadError: It changes messages otherwise, or does not show each exactly once.
     """
 
     def render(texts: Mapping[str, str]) -> str:
@@ -45,7 +52,7 @@ def read_template(
         try:
             return str(tokenizer.apply_chat_template(messages, tokenize=False, **arguments))
         except Exception as error:
-            raise ModelLoadError(
+            raise CannotRenderError(
                 f"the chat template of {model.name} cannot be rendered ({type(error).__name__}: {error}): "
                 "give recipe= the recipe that it was trained with"
             ) from error
@@ -58,17 +65,17 @@ def read_template(
             "give recipe= the recipe that it was trained with"
         )
     awkward = {place: f"{_AWKWARD}{place}{_AWKWARD}" for _, place in turns}
-    stripped = {place: text.strip() for place, text in awkward.items()}
-    rendered = render(awkward)
-    blank = {place: text if role == "system" else "" for (role, place), text in zip(turns, awkward.values())}
-    for texts in (awkward, stripped):
-        if rendered == _fill(template, texts) and (len(turns) == 1 or render(blank) == _fill(template, blank)):
-            return _MARK.sub(r"{\1}", template), texts is stripped
+    blank = {place: awkward[place] if role in ("system", "user") else "" for role, place in turns}
+    rendered, rendered_blank = render(awkward), render(blank)
+    for flags in product((False, True), repeat=len(turns)):
+        stripped = frozenset(place for (_, place), flag in zip(turns, flags) if flag)
+        if rendered == _fill(template, awkward, stripped) and rendered_blank == _fill(template, blank, stripped):
+            return _MARK.sub(r"{\1}", template), stripped
     raise ModelLoadError(
         f"the chat template of {model.name} changes the texts that it frames, which a recipe cannot follow: "
         "give recipe= the recipe that it was trained with"
     )
 
 
-def _fill(template: str, texts: Mapping[str, str]) -> str:
-    return _MARK.sub(lambda mark: texts[mark[1]], template)
+def _fill(template: str, texts: Mapping[str, str], stripped: frozenset[str]) -> str:
+    return _MARK.sub(lambda mark: texts[mark[1]].strip() if mark[1] in stripped else texts[mark[1]], template)

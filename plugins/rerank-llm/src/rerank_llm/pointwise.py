@@ -39,9 +39,8 @@ class Pointwise(PromptScorer):
 
     def starting(self, options: LlmOptions) -> Callable[[str], Forward]:
         """What starts the model on a device."""
-        verdicts = tuple(map(self.prompt.verdict, self.recipe.verdicts))
         forward = T5Forward if self.recipe.is_encoder_decoder else CausalForward
-        return partial(forward, model=self.model, options=options, verdicts=verdicts)
+        return partial(forward, model=self.model, options=options, verdicts=self.prompt.verdicts)
 
     @property
     def reusable(self) -> bool:
@@ -52,7 +51,8 @@ class Pointwise(PromptScorer):
         config = self.model.config
         rope = config.get("rope_scaling") or config.get("rope_parameters") or {}
         changing = {rope.get("rope_type"), rope.get("type")} & {"dynamic", "longrope", "su"}
-        return self.recipe.kind == "causal" and config.get("model_type") in _REUSABLE and not changing
+        fitting = self.recipe.kind == "causal" and self.recipe.begins_with_query
+        return fitting and config.get("model_type") in _REUSABLE and not changing
 
     def score_group(self, requests: Sequence[Request]) -> Iterator[Scores]:
         """Score requests with the same options together."""
@@ -69,7 +69,7 @@ class Pointwise(PromptScorer):
         rows = [Row(tuple(ids)) for one in encoded for ids in one.pairs.rows]
         values = map(float, self.run(rows, options))
         for one in encoded:
-            yield self.answer(one, values, options, "logit", {"prefix": 0})
+            yield self.answer(one, values, options, "logit", {})
 
     def _prefix(self, rows: Sequence[list[int]], options: LlmOptions) -> tuple[int, ...]:
         """What a request's rows have in common at their start, if computing it once pays; else nothing."""
@@ -80,7 +80,6 @@ class Pointwise(PromptScorer):
         longest = min(map(len, rows)) - 1  # every row keeps a token
         common = next((n for n in range(longest) if low[n] != high[n]), longest)
         pays = len(rows) >= REUSE_ROWS and common * len(rows) >= REUSE_FROM * sum(map(len, rows))
-        pays = pays and self.recipe.begins_with_query
         return tuple(low[:common]) if wanted or pays else ()
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from rerank import FastTokens, InvalidOptionsError, ModelLoadError, Options, PairRows, plan_windows, special_token
-from rerank_llm.recipe import PLACE, Recipe, Verdict, fill
+from rerank_llm.recipe import END_OF_THOUGHT, PLACE, Recipe, Verdict, fill
 
 logger = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ class Encoded:
 
     Args:
         pairs: The rows, and which document each belongs to.
-        task_len: How many tokens of every row stand behind the document's piece and its fixed end.
+        task_len: How many tokens of every row stand behind the document's piece.
         piece_shared: Whether the document's piece has other texts, so that its tokens are not the document's alone.
         target: Token ids of the query if the score is their likelihood, which follow the prompt; else empty.
         defused: How many special tokens in query, documents and instruction were made plain text.
@@ -59,14 +59,17 @@ class Prompt:
         self._begin = [begin] if begins and begin is not None else []
         self._end = [end] if recipe.ends and end is not None else []
         self._special = _special_texts(tokens, recipe)
-        self._normalize = _special_normalizer(tokens)
+        normalizer = tokens.tokenizer.normalizer
+        self._normalize: Callable[[str], str] | None = normalizer.normalize_str if normalizer else None
 
     def texts(self, query: str, document: str, instruction: str | None) -> Iterator[str]:
         """The prompt's pieces as text, for people to read, with special tokens at either end."""
         texts = {
-            "query": query,
-            "document": document,
-            "instruction": self.recipe.instruction if instruction is None else instruction,
+            "query": self._clean(query, "query")[0],
+            "document": self._clean(document, "document")[0],
+            "instruction": self.recipe.instruction
+            if instruction is None
+            else self._clean(instruction, "instruction")[0],
         }
         yield from map(self.tokens.tokenizer.id_to_token, self._begin)
         yield from (fill(piece, texts) for piece in self.recipe.choose_pieces(instruction))
@@ -96,13 +99,13 @@ class Prompt:
             InvalidOptionsError: The prompt without a document is as long as ``max_length``.
         """
         pieces = self.recipe.choose_pieces(instruction)
-        query, defused = self._clean(query)
-        cleaned = [self._clean(document) for document in documents]
+        query, defused = self._clean(query, "query")
+        cleaned = [self._clean(document, "document") for document in documents]
         documents = [text or self.recipe.empty for text, _ in cleaned]
         defused += sum(count for _, count in cleaned)
         texts = {"query": query or self.recipe.empty, "instruction": self.recipe.instruction}
         if instruction is not None:
-            texts["instruction"], count = self._clean(instruction)
+            texts["instruction"], count = self._clean(instruction, "instruction")
             defused += count
         texts["query"], truncated_query = self._cut_query(pieces, texts, query_max_length)
         target = self._target(texts["query"])
@@ -126,7 +129,8 @@ class Prompt:
             if len(whole) <= room and not (chunked and options.window is not None):
                 windows = [whole]
             else:
-                budget = room - len(parts.head) - len(tail_ids)
+                end_ids = parts.tail if parts.tail_is_whole else tail_ids
+                budget = room - len(parts.head) - len(end_ids)
                 if budget < 1:
                     raise InvalidOptionsError(
                         f"the prompt takes {max_length - budget} tokens without a document, and max_length is "
@@ -139,14 +143,14 @@ class Prompt:
                     cuts = [(0, min(budget, len(parts.document)))]
                     truncated += budget < len(parts.document)
                 windows = [
-                    [*parts.head, *parts.document[start:end], *(parts.tail if end == len(parts.document) else tail_ids)]
+                    [*parts.head, *parts.document[start:end], *(parts.tail if end == len(parts.document) else end_ids)]
                     for start, end in cuts
                 ]
             rows += [[*before, *window, *after] for window in windows]
             owners += [owner] * len(windows)
         pairs = PairRows(rows, len(before), owners, truncated, truncated_query)
         piece_shared = bool(tail) or PLACE.search(pieces[at].replace(_DOCUMENT, "")) is not None
-        return Encoded(pairs, len(tail_ids) + len(after), piece_shared, target, defused)
+        return Encoded(pairs, len(after), piece_shared, target, defused)
 
     def _parts(self, head: str, documents: Sequence[str], tail: str) -> list[_Parts]:
         """The tokens of the piece with the document, which is tokenised as a whole, in three parts."""
@@ -187,13 +191,13 @@ class Prompt:
     def _ids(self, texts: Sequence[str]) -> list[int]:
         return [i for ids in self.tokens([text for text in texts if text]) for i in ids]
 
-    def _clean(self, text: str) -> tuple[str, int]:
-        """A text as it goes into the prompt, and how many special tokens in it were broken.
+    def _clean(self, text: str, place: str) -> tuple[str, int]:
+        """A text as it goes into its place, and how many special tokens in it were broken.
 
-        It cannot end a turn: ``<|im_end|>`` becomes ``< |im_end|>``. Where the tokenizer looks for special tokens in the
-        normalized text, so does this.
+        It cannot end a turn: ``<|im_end|>`` becomes ``< |im_end|>``. A tokenizer that normalizes a text may find others in
+        it, such as those in full-width characters; so does this.
         """
-        if self.recipe.strip:
+        if place in self.recipe.strip:
             text = text.strip()
         if self._special is None:
             return text, 0
@@ -202,6 +206,26 @@ class Prompt:
             text, more = self._special.subn(_break, normalized)
             count += more
         return text, count
+
+    @property
+    def verdicts(self) -> tuple[int, ...]:
+        """The ids of the recipe's verdicts: relevant first.
+
+        Raises:
+            ModelLoadError: As for `verdict`, or two are the same token.
+        """
+        ids = tuple(map(self.verdict, self.recipe.verdicts))
+        if len({*ids}) < len(ids):
+            raise ModelLoadError(
+                f"the verdicts {' and '.join(map(repr, self.recipe.verdicts))} are the same token, so that every score "
+                "would be 0: give two"
+            )
+        return ids
+
+    def _says(self, token: int, verdict: str) -> bool:
+        """Whether a token is the verdict's text, and not one for unknown words."""
+        said = str(self.tokens.tokenizer.decode([token], skip_special_tokens=False))
+        return said.strip() == verdict.replace("▁", " ").strip()
 
     def verdict(self, verdict: Verdict) -> int:
         """The id of a verdict.
@@ -215,7 +239,7 @@ class Prompt:
                 raise ModelLoadError(f"the verdict {verdict} is beyond the vocabulary of {size} tokens: fix the recipe")
             return verdict
         (ids,) = self.tokens([verdict])
-        found = ids[0] if len(ids) == 1 else self.tokens.find(verdict)
+        found = ids[0] if len(ids) == 1 and self._says(ids[0], verdict) else self.tokens.find(verdict)
         if found is None:
             raise ModelLoadError(
                 f"the tokenizer has no one token for the verdict {verdict!r} of recipe {self.recipe.name!r} (it makes "
@@ -237,6 +261,8 @@ class _Parts:
     head: list[int]
     document: list[int]
     tail: list[int]
+    tail_is_whole: bool
+    """Whether no token of the document reaches into the text after it."""
 
     @classmethod
     def of(cls, encoding: Any, start: int, end: int) -> _Parts:
@@ -245,7 +271,8 @@ class _Parts:
         first = bisect_left([stop for _, stop in offsets], start + 1)
         last = max(first, bisect_left([begin for begin, _ in offsets], end)) if end > start else first
         ids = encoding.ids
-        return cls(ids[:first], ids[first:last], ids[last:])
+        tail_is_whole = last < len(ids) and offsets[last][0] == end
+        return cls(ids[:first], ids[first:last], ids[last:], tail_is_whole)
 
 
 def _special_id(
@@ -263,16 +290,11 @@ def _break(special: re.Match[str]) -> str:
     return f"{special[0][0]} {special[0][1:]}"
 
 
-def _special_normalizer(tokens: FastTokens) -> Callable[[str], str] | None:
-    """What is done to a text before special tokens are looked for in it, if anything."""
-    added = tokens.tokenizer.get_added_tokens_decoder().values()
-    normalizer = tokens.tokenizer.normalizer
-    return normalizer.normalize_str if normalizer and any(token.normalized for token in added) else None
-
-
 def _special_texts(tokens: FastTokens, recipe: Recipe) -> re.Pattern[str] | None:
     """Finds special tokens in a text: those of the tokenizer, and added ones that stand in the prompt."""
-    frame = "".join((*recipe.pieces, *(recipe.instructed or ())))
+    frame = "".join(
+        (*recipe.pieces, *(recipe.instructed or ()), *([END_OF_THOUGHT] if recipe.kind == "reasoning" else ()))
+    )
     added = tokens.tokenizer.get_added_tokens_decoder().values()
     found = {token.content for token in added if len(token.content) > 1 and (token.special or token.content in frame)}
     return re.compile("|".join(re.escape(text) for text in sorted(found, key=len, reverse=True))) if found else None

@@ -24,9 +24,12 @@ class Reasoning(PromptScorer):
 
     def starting(self, options: LlmOptions) -> Callable[[str], Forward]:
         """What starts the model on a device."""
-        verdicts = tuple(map(self.prompt.verdict, self.recipe.verdicts))
         return partial(
-            ReasoningForward, model=self.model, options=options, tokens=self.prompt.tokens, verdicts=verdicts
+            ReasoningForward,
+            model=self.model,
+            options=options,
+            tokens=self.prompt.tokens,
+            verdicts=self.prompt.verdicts,
         )
 
     def score_group(self, requests: Sequence[Request]) -> Iterator[Scores]:

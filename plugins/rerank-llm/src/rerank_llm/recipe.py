@@ -12,10 +12,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from rerank import InvalidOptionsError, sigmoid
 
+END_OF_THOUGHT: Final = "</think>"
+
 Kind = Literal["causal", "likelihood", "reasoning", "bidirectional", "t5", "t5-likelihood", "layerwise", "lightweight"]
 Verdict = str | Annotated[int, Field(strict=True, ge=0)]
 Counts = Literal["prompt", "texts", "passage"]
 
+Place = Literal["query", "document", "instruction"]
+PLACES: Final[tuple[Place, ...]] = ("query", "document", "instruction")
 PLACE: Final = re.compile(r"\{(query|document|instruction)\}")
 """Where a text goes in a piece of a prompt."""
 
@@ -34,8 +38,8 @@ class Recipe(BaseModel):
             ``t5-likelihood`` sum the log-probabilities of the query's tokens after the prompt; ``reasoning`` writes a
             chain of thought up to ``</think>`` and reads the verdict tokens after it; ``bidirectional`` has one head on
             the mean of all tokens; ``layerwise`` and ``lightweight`` have a head per layer.
-        pieces: The prompt without an instruction, or with the default one.
-        instructed: The prompt with an instruction that the user gives; None means ``pieces``.
+        pieces: The prompt; without an instruction if ``instructed`` is another.
+        instructed: The prompt with an instruction, the user's or the default one; None means ``pieces``.
         instruction: The default instruction.
         true: The verdict for relevant: the text of one token, or its id.
         false: The verdict for not relevant; None means that the score is the logit of ``true`` alone.
@@ -49,7 +53,7 @@ class Recipe(BaseModel):
         query_max_length: Maximum token count of the query, with its piece if it has one of its own; None is three
             quarters of ``max_length``.
         chat: Whether the pieces are one user turn, which the checkpoint's chat template frames if it has one.
-        strip: Whether white space around query, document and instruction is removed.
+        strip: Which of ``query``, ``document`` and ``instruction`` lose the white space around them.
         empty: What stands for an empty query or document.
         temperature: What the score is divided by before the sigmoid of ``normalize=True``.
         shift: What is subtracted from the score before that division.
@@ -74,7 +78,7 @@ class Recipe(BaseModel):
     counts: Counts = "prompt"
     query_max_length: int | None = Field(default=None, ge=1)
     chat: bool = False
-    strip: bool = False
+    strip: tuple[Place, ...] = ()
     empty: str = ""
     temperature: float = Field(default=1.0, gt=0)
     shift: float = 0.0
@@ -163,8 +167,9 @@ class Recipe(BaseModel):
         Raises:
             InvalidOptionsError: The prompt has no place for the instruction.
         """
-        pieces = self.pieces if instruction is None else self.instructed or self.pieces
-        if instruction is not None and "{instruction}" not in "".join(pieces):
+        asked = self.instruction if instruction is None else instruction
+        pieces = self.instructed if asked and self.instructed else self.pieces
+        if instruction and "{instruction}" not in "".join(pieces):
             raise InvalidOptionsError(f"recipe {self.name!r} has no place for an instruction: leave instruction out")
         return pieces
 

@@ -147,7 +147,7 @@ class PromptScorer(GroupScorer):
     ) -> Scores:
         """One request's scores, from the next values, one per row."""
         scores = one.pairs.scores(values, options, scale)
-        return replace(scores, diagnostics={**scores.diagnostics, "defused": one.defused, **diagnostics})
+        return replace(scores, diagnostics={**scores.diagnostics, "defused": one.defused, "prefix": 0, **diagnostics})
 
     def calibrate(self, values: Sequence[float], options: Options) -> Sequence[float]:
         """Raw values through the model's own published map, to [0, 1]."""

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from rerank import InvalidOptionsError, ModelLoadError, ModelRef, read_tokenizer_config
-from rerank_llm.chat import has_chat_template, read_template
+from rerank_llm.chat import CannotRenderError, has_chat_template, read_template
 from rerank_llm.options import LlmOptions
-from rerank_llm.recipe import PLACE, Recipe, read_recipe
+from rerank_llm.recipe import PLACE, PLACES, Recipe, read_recipe
 from rerank_llm.recipes import find, trained
 from rerank_torch.modules import Module, read_modules
 
@@ -101,7 +101,7 @@ def _meaning(recipe: Recipe, tokenizer: Any) -> tuple[object, ...]:
         [verdict] if isinstance(verdict, int) else tokenizer.encode(verdict, add_special_tokens=False)
         for verdict in recipe.verdicts
     ]
-    return "".join(recipe.pieces).replace("{instruction}", recipe.instruction), ids
+    return "".join(recipe.choose_pieces(None)).replace("{instruction}", recipe.instruction), ids
 
 
 def _with_users_parts(recipe: Recipe, options: LlmOptions) -> Recipe:
@@ -139,9 +139,11 @@ def _read_carried(model: ModelRef, tokenizer: Any, transformer: Module, score: M
     pair = [("query", "query"), ("document", "document")]
     piece, strip = read_template(tokenizer, model, pair, arguments)
     try:
-        instructed, _ = read_template(tokenizer, model, [("system", "instruction"), *pair], arguments)
-    except ModelLoadError:  # it knows no system turn
-        instructed = piece
+        instructed, strip = read_template(tokenizer, model, [("system", "instruction"), *pair], arguments)
+    except CannotRenderError:
+        if instruction:
+            raise
+        instructed = piece  # it knows no system turn
     has_place = "{instruction}" in instructed
     true, longest = score.config.get("true_token_id"), read_tokenizer_config(model).get("model_max_length")
     if not isinstance(true, int):
@@ -151,12 +153,12 @@ def _read_carried(model: ModelRef, tokenizer: Any, transformer: Module, score: M
     return Recipe(
         name=f"carried by {model.name}",
         source="modules.json, 1_LogitScore/config.json and the chat template (sentence-transformers 6)",
-        pieces=(instructed if instruction and has_place else piece,),
+        pieces=(piece,),
         instructed=(instructed,) if has_place else None,
-        instruction=instruction,
+        instruction=instruction.strip() if "instruction" in strip else instruction,
         true=true,
         false=score.config.get("false_token_id"),
-        strip=strip,
+        strip=tuple(place for place in PLACES if place in strip),
         max_length=int(min(longest, 8192)) if isinstance(longest, (int, float)) and longest >= 8 else 8192,
     )
 
@@ -185,12 +187,12 @@ def _in_chat(recipe: Recipe, model: ModelRef, options: LlmOptions) -> Recipe:
         return (before + (turn.strip() if strips else turn) + after,)
 
     turn = "".join(recipe.pieces).strip()
-    at_an_end = PLACE.match(turn) or turn.endswith(("{query}", "{document}"))
+    at_ends = {place[1] for place in PLACE.finditer(turn) if place.start() == 0 or place.end() == len(turn)}
     return recipe.model_copy(
         update={
             "pieces": frame(recipe.pieces),
             "instructed": recipe.instructed and frame(recipe.instructed),
             "begins": False,
-            "strip": recipe.strip or (strips and bool(at_an_end)),
+            "strip": tuple(place for place in PLACES if place in recipe.strip or (strips and place in at_ends)),
         }
     )

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import transformers
 
-from rerank import ModelRef
+from rerank import ModelLoadError, ModelRef
 from rerank_llm.forwards.native import load_native
 from rerank_llm.options import LlmOptions
 from rerank_torch.rows import Batch
@@ -34,6 +34,10 @@ class BidirectionalForward:
     """
 
     def __init__(self, device: str, *, model: ModelRef, options: LlmOptions) -> None:
+        if (pooling := model.config.get("pooling") or "avg") != "avg":
+            raise ModelLoadError(
+                f"{model.name} has pooling {pooling!r}: give a model with the mean of all tokens, 'avg'"
+            )
         raw = {key: value for key, value in model.config.items() if key not in _OWN_KEYS}
         kind: Any = transformers.LlamaConfig
         config = kind(**raw, attn_implementation="sdpa")

@@ -96,7 +96,7 @@ class LikelihoodForward:
 class _Prefixes:
     """Keys and values of the last prefixes that were asked for; the same for all threads."""
 
-    KEPT = 4
+    KEPT = 8
 
     def __init__(self, network: Any, device: str) -> None:
         self._network, self._device = network, device
@@ -106,11 +106,10 @@ class _Prefixes:
     def for_rows(self, prefix: tuple[int, ...], rows: int) -> Any:
         """A cache that begins with the prefix in each of some rows."""
         with self._lock:
-            if prefix not in self._known:
-                self._known[prefix] = self._compute(prefix)
-                while len(self._known) > self.KEPT:
-                    self._known.pop(next(iter(self._known)))
-            layers = self._known[prefix]
+            layers = self._known.pop(prefix, None) or self._compute(prefix)
+            self._known[prefix] = layers  # the last used is the last to go
+            while len(self._known) > self.KEPT:
+                self._known.pop(next(iter(self._known)))
         return new_cache([(keys.expand(rows, -1, -1, -1), values.expand(rows, -1, -1, -1)) for keys, values in layers])
 
     def _compute(self, prefix: tuple[int, ...]) -> list[tuple[torch.Tensor, torch.Tensor]]:

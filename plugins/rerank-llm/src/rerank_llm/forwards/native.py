@@ -173,7 +173,15 @@ def granite_config(raw: Mapping[str, Any]) -> Any:
 
     MiniCPM multiplies both residual branches by ``scale_depth / sqrt(num_hidden_layers)``; Granite's
     ``attention_multiplier`` is the softmax scale itself.
+
+    Raises:
+        ModelLoadError: It asks for what these blocks do not compute.
     """
+    if raw.get("rope_scaling") or raw.get("head_type", "simple") != "simple":
+        raise ModelLoadError(
+            "config.json has rope_scaling or another head_type than 'simple', which no published layerwise reranker has: "
+            "give one of those"
+        )
     heads, layers = int(raw["num_attention_heads"]), int(raw["num_hidden_layers"])
     kind: Any = transformers.GraniteConfig
     return kind(
@@ -185,6 +193,7 @@ def granite_config(raw: Mapping[str, Any]) -> Any:
         num_key_value_heads=raw.get("num_key_value_heads") or heads,
         max_position_embeddings=raw.get("max_position_embeddings", 2048),
         rms_norm_eps=raw.get("rms_norm_eps", 1e-6),
+        hidden_act=raw.get("hidden_act", "silu"),
         rope_theta=raw.get("rope_theta", 10_000.0),
         embedding_multiplier=1.0,
         residual_multiplier=raw.get("scale_depth", 1.0) / math.sqrt(layers),

@@ -17,9 +17,9 @@ from rerank import FastTokens, ModelRef
 from rerank_llm.forwards.causal import LOGITS_TO_KEEP
 from rerank_llm.forwards.loading import load_language_model
 from rerank_llm.options import LlmOptions
+from rerank_llm.recipe import END_OF_THOUGHT
 from rerank_torch.rows import Batch
 
-END: Final = "</think>"
 _TAIL: Final = 8
 """How many of the last tokens may hold the end of a chain."""
 
@@ -76,7 +76,9 @@ class ReasoningForward:
         """An unfinished chain up to its last whole sentence, if it has one, and the end after it."""
         text = self._tokenizer.decode(chain, skip_special_tokens=False).strip()
         whole = max(text.rfind(mark) for mark in ".!?") + 1
-        ids: list[int] = self._tokenizer.encode(f"{text[:whole] or text}\n{END}", add_special_tokens=False).ids
+        ids: list[int] = self._tokenizer.encode(
+            f"{text[:whole] or text}\n{END_OF_THOUGHT}", add_special_tokens=False
+        ).ids
         return ids
 
     def _find_end(self, chain: list[int]) -> int | None:
@@ -85,7 +87,7 @@ class ReasoningForward:
 
 
 def _ends(tokenizer: Any, ids: list[int]) -> bool:
-    return END in tokenizer.decode(ids[-_TAIL:], skip_special_tokens=False)
+    return END_OF_THOUGHT in tokenizer.decode(ids[-_TAIL:], skip_special_tokens=False)
 
 
 class _ChainEnded(StoppingCriteria):

@@ -16,7 +16,7 @@ _RECIPE: Final[dict[str, Any]] = {
     "true": "Yes",
     "ids": {"Yes": 9454},
     "vocabulary": 151_669,
-    "strip": True,
+    "strip": ("query", "document"),
     "temperature": 5.0,
     "max_length": 8192,
 }
