@@ -96,7 +96,7 @@ def test_a_chain_of_thought_and_then_a_verdict(causal: Callable[..., Path]) -> N
                 chain = [i for i in chain if i != tokenizer.eos_token_id]
                 thought = tokenizer.decode(chain).strip()
                 sentences = re.match(r"(?s).*[.!?]", thought)
-                closed = f"{sentences[0] if sentences else thought}\n</think>"
+                closed = f"\n{sentences[0] if sentences else thought}\n</think>"
                 chain = tokenizer(closed, add_special_tokens=False)["input_ids"]
             last = network(torch.tensor([ids + chain])).logits[0, -1]
         assert score == pytest.approx(float(last[true] - last[false]), abs=1e-4)

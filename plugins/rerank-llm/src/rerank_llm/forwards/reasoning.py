@@ -1,7 +1,7 @@
 """Models that reason before they judge (Rank1): a chain of thought is written, then closed, then the verdict is read.
 
-orionw/rank1, ``rank1.py``: an unfinished chain is cut after its last sentence and closed, and its verdict is asked all
-the same.
+orionw/rank1, ``rank1.py``: an unfinished chain is cut after its last sentence, set between line breaks and closed, and its
+verdict is asked all the same.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ class ReasoningForward:
         text = self._tokenizer.decode(chain, skip_special_tokens=False).strip()
         whole = max(text.rfind(mark) for mark in ".!?") + 1
         ids: list[int] = self._tokenizer.encode(
-            f"{text[:whole] or text}\n{END_OF_THOUGHT}", add_special_tokens=False
+            f"\n{text[:whole] or text}\n{END_OF_THOUGHT}", add_special_tokens=False
         ).ids
         return ids
 
