@@ -12,15 +12,12 @@ from rerank import (
     Backend,
     Claim,
     Confidence,
-    FastTokens,
     InvalidOptionsError,
     ModelRef,
     Options,
     Registry,
     Scorer,
-    TokenLimits,
     hookimpl,
-    read_tokenizer_config,
 )
 from rerank_llm import hookspecs
 from rerank_llm.options import CausalOptions, LayerwiseOptions, LightweightOptions, LlmOptions
@@ -88,8 +85,6 @@ def choose_fitting(model: ModelRef, options: LlmOptions, default: str) -> Source
 
 def describe(model: ModelRef, options: Options, *, default: str) -> Iterator[str]:
     """The recipe, where it comes from, and the literal prompt for a sample pair, in its pieces."""
-    from rerank_torch.tokens import load_tokens
-
     assert isinstance(options, LlmOptions)
     source = choose_fitting(model, options, default)
     recipe = source.recipe
@@ -97,12 +92,8 @@ def describe(model: ModelRef, options: Options, *, default: str) -> Iterator[str
     yield f"source: {recipe.source}"
     yield f"score: {recipe.formula}"
     counted = {"prompt": "the prompt", "texts": "query and document", "passage": "the passage"}[recipe.counts]
-    positions = TokenLimits.read({} if recipe.is_encoder_decoder else model.config, {}, pad_id=0).positions
-    limit = options.max_length or min(recipe.max_length, positions or recipe.max_length)
-    yield f"limit: {limit} tokens, which bound {counted}"
-    tokens = load_tokens(model, options)
-    assert isinstance(tokens, FastTokens)
-    prompt = Prompt(recipe, tokens, model.config, {**read_tokenizer_config(model), **options.tokenizer_kwargs})
+    prompt = Prompt.load(recipe, model, options, model.config)
+    yield f"limit: {prompt.max_length(options)} tokens, which bound {counted}"
     yield "the prompt for a sample pair, in the pieces that are tokenised one by one:"
     for piece in prompt.texts("what is a panda?", "The giant panda is a bear of China.", options.instruction):
         yield f"  {json.dumps(piece, ensure_ascii=False)}"

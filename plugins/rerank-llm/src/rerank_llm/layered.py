@@ -107,25 +107,37 @@ class Lightweight(Layered):
         layers = int(config["num_hidden_layers"])
         return range(int(config.get("start_layer", layers)), layers + 1, int(config.get("layer_sep", 1)))
 
-    def shared(self, one: Encoded, cutoffs: tuple[int, ...], options: LlmOptions) -> Compression:
-        """The cutoffs, and where and how much to compress."""
+    def check(self, options: LlmOptions) -> None:
+        """Check also that compression has an effect, and on the passage alone."""
+        super().check(options)
         assert isinstance(options, LightweightOptions)
-        layers = (8,) if options.compress_layers is None else options.compress_layers
-        ratio = options.compress_ratio or 1
-        if ratio > 1 and one.piece_shared:
+        layers, ratio = _compression(options)
+        if ratio == 1:
+            return
+        if not self.recipe.has_document_alone(options.instruction):
             raise InvalidOptionsError(
                 f"recipe {self.recipe.name!r} has other texts in the document's piece, which compress_ratio={ratio} "
                 "would compress too: give the document a piece of its own, or leave compress_ratio out"
             )
         depth = int(self.model.config["num_hidden_layers"])
-        if ratio > 1 and (wrong := [layer for layer in layers if not 0 <= layer < depth]):
+        if wrong := [layer for layer in layers if not 0 <= layer < depth]:
             raise InvalidOptionsError(
                 f"compress_layers has {wrong[0]}, and this model can compress before the layers 1 to {depth - 1}: "
                 "choose among them"
             )
-        if ratio > 1 and not any(0 < layer < cutoffs[-1] for layer in layers):
+        deepest = self._sorted_cutoffs(options)[-1]
+        if not any(0 < layer < deepest for layer in layers):
             raise InvalidOptionsError(
-                f"compress_ratio={ratio} has no effect: no layer of compress_layers is before the last cutoff, "
-                f"{cutoffs[-1]}; add one, or leave compress_ratio out"
+                f"compress_ratio={ratio} has no effect: no layer of compress_layers is before the last cutoff, {deepest}; "
+                "add one, or leave compress_ratio out"
             )
-        return Compression(cutoffs, layers, ratio, one.task_len)
+
+    def shared(self, one: Encoded, cutoffs: tuple[int, ...], options: LlmOptions) -> Compression:
+        """The cutoffs, and where and how much to compress."""
+        assert isinstance(options, LightweightOptions)
+        return Compression(cutoffs, *_compression(options), one.task_len)
+
+
+def _compression(options: LightweightOptions) -> tuple[tuple[int, ...], int]:
+    """The layers before which passages are compressed, and the ratio."""
+    return (8,) if options.compress_layers is None else options.compress_layers, options.compress_ratio or 1

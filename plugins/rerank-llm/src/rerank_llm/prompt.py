@@ -9,7 +9,20 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from rerank import FastTokens, InvalidOptionsError, ModelLoadError, Options, PairRows, plan_windows, special_token
+from rerank import (
+    FastTokens,
+    InvalidOptionsError,
+    ModelLoadError,
+    ModelRef,
+    Options,
+    PairRows,
+    TokenLimits,
+    find_pad_id,
+    plan_windows,
+    read_tokenizer_config,
+    special_token,
+)
+from rerank_llm.options import LlmOptions
 from rerank_llm.recipe import END_OF_THOUGHT, PLACE, Recipe, Verdict, fill
 
 logger = logging.getLogger(__name__)
@@ -25,14 +38,12 @@ class Encoded:
     Args:
         pairs: The rows, and which document each belongs to.
         task_len: How many tokens of every row stand behind the document's piece.
-        piece_shared: Whether the document's piece has other texts, so that its tokens are not the document's alone.
         target: Token ids of the query if the score is their likelihood, which follow the prompt; else empty.
         defused: How many special tokens in query, documents and instruction were made plain text.
     """
 
     pairs: PairRows
     task_len: int
-    piece_shared: bool
     target: tuple[int, ...]
     defused: int
 
@@ -45,12 +56,32 @@ class Prompt:
         tokens: The tokenizer; must be a fast one, since a document is cut where a token ends in the text.
         config: The checkpoint's configuration.
         tokenizer_config: Its ``tokenizer_config.json``.
+
+    Attributes:
+        pad_id: The id that fills short rows.
+        limits: How many tokens the model reads.
     """
+
+    @classmethod
+    def load(cls, recipe: Recipe, model: ModelRef, options: LlmOptions, config: Mapping[str, Any]) -> Prompt:
+        """A recipe's prompt for a checkpoint's own tokenizer.
+
+        Raises:
+            ModelLoadError: It has none that says where in the text a token stands.
+        """
+        from rerank_torch.tokens import load_tokens
+
+        tokens = load_tokens(model, options)
+        if not isinstance(tokens, FastTokens):
+            raise ModelLoadError(f"{model.name} has a tokenizer without offsets: save its tokenizer.json beside it")
+        return cls(recipe, tokens, config, {**read_tokenizer_config(model), **options.tokenizer_kwargs})
 
     def __init__(
         self, recipe: Recipe, tokens: FastTokens, config: Mapping[str, Any], tokenizer_config: Mapping[str, Any]
     ) -> None:
         self.recipe, self.tokens = recipe, tokens
+        self.pad_id = find_pad_id(tokens, config, tokenizer_config)
+        self.limits = TokenLimits.read({} if recipe.is_encoder_decoder else config, {}, self.pad_id)
         begin, end = (_special_id(tokens, config, tokenizer_config, role) for role in ("bos", "eos"))
         if recipe.begins is None:
             begins = tokens.join("")[0][:1] == [begin]
@@ -64,16 +95,21 @@ class Prompt:
 
     def texts(self, query: str, document: str, instruction: str | None) -> Iterator[str]:
         """The prompt's pieces as text, for people to read, with special tokens at either end."""
-        texts = {
-            "query": self._clean(query, "query")[0],
-            "document": self._clean(document, "document")[0],
-            "instruction": self.recipe.instruction
-            if instruction is None
-            else self._clean(instruction, "instruction")[0],
-        }
+        texts, (document,), _ = self._clean_all(query, [document], instruction)
+        texts["document"] = document
         yield from map(self.tokens.tokenizer.id_to_token, self._begin)
         yield from (fill(piece, texts) for piece in self.recipe.choose_pieces(instruction))
         yield from map(self.tokens.tokenizer.id_to_token, self._end)
+
+    def max_length(self, options: LlmOptions) -> int:
+        """Token count per row: what the user sets, else the recipe's within what the model has positions for.
+
+        Raises:
+            InvalidOptionsError: The model has no positions for as many as the user sets.
+        """
+        if options.max_length is not None:
+            return self.limits.check(options.max_length)
+        return min(self.recipe.max_length, self.limits.positions or self.recipe.max_length)
 
     def encode(
         self,
@@ -99,14 +135,7 @@ class Prompt:
             InvalidOptionsError: The prompt without a document is as long as ``max_length``.
         """
         pieces = self.recipe.choose_pieces(instruction)
-        query, defused = self._clean(query, "query")
-        cleaned = [self._clean(document, "document") for document in documents]
-        documents = [text or self.recipe.empty for text, _ in cleaned]
-        defused += sum(count for _, count in cleaned)
-        texts = {"query": query or self.recipe.empty, "instruction": self.recipe.instruction}
-        if instruction is not None:
-            texts["instruction"], count = self._clean(instruction, "instruction")
-            defused += count
+        texts, documents, defused = self._clean_all(query, documents, instruction)
         texts["query"], truncated_query = self._cut_query(pieces, texts, query_max_length)
         target = self._target(texts["query"])
         at = next(n for n, piece in enumerate(pieces) if _DOCUMENT in piece)
@@ -149,8 +178,7 @@ class Prompt:
             rows += [[*before, *window, *after] for window in windows]
             owners += [owner] * len(windows)
         pairs = PairRows(rows, len(before), owners, truncated, truncated_query)
-        piece_shared = bool(tail) or PLACE.search(pieces[at].replace(_DOCUMENT, "")) is not None
-        return Encoded(pairs, len(after), piece_shared, target, defused)
+        return Encoded(pairs, len(after), target, defused)
 
     def _parts(self, head: str, documents: Sequence[str], tail: str) -> list[_Parts]:
         """The tokens of the piece with the document, which is tokenised as a whole, in three parts."""
@@ -190,6 +218,19 @@ class Prompt:
 
     def _ids(self, texts: Sequence[str]) -> list[int]:
         return [i for ids in self.tokens([text for text in texts if text]) for i in ids]
+
+    def _clean_all(
+        self, query: str, documents: Sequence[str], instruction: str | None
+    ) -> tuple[dict[str, str], list[str], int]:
+        """Query and instruction by their places, the documents, and how many special tokens in them all were broken."""
+        cleaned_query, defused = self._clean(query, "query")
+        texts = {"query": cleaned_query or self.recipe.empty, "instruction": self.recipe.instruction}
+        if instruction is not None:
+            texts["instruction"], count = self._clean(instruction, "instruction")
+            defused += count
+        cleaned = [self._clean(document, "document") for document in documents]
+        defused += sum(count for _, count in cleaned)
+        return texts, [text or self.recipe.empty for text, _ in cleaned], defused
 
     def _clean(self, text: str, place: str) -> tuple[str, int]:
         """A text as it goes into its place, and how many special tokens in it were broken.

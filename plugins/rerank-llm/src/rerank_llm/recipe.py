@@ -173,6 +173,11 @@ class Recipe(BaseModel):
             raise InvalidOptionsError(f"recipe {self.name!r} has no place for an instruction: leave instruction out")
         return pieces
 
+    def has_document_alone(self, instruction: str | None) -> bool:
+        """Whether the document's piece ends with it and has no other text of the user's."""
+        piece = next(piece for piece in self.choose_pieces(instruction) if "{document}" in piece)
+        return piece.endswith("{document}") and len(PLACE.findall(piece)) == 1
+
     def calibrate(self, values: Sequence[float]) -> list[float]:
         """Raw scores as the model's own probabilities: the sigmoid of (score − shift) / temperature.
 

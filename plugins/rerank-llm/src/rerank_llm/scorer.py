@@ -11,20 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rerank import (
-    FastTokens,
     GroupScorer,
     InvalidOptionsError,
-    ModelLoadError,
     ModelRef,
     Options,
     Request,
     Scores,
     ScoreScale,
     ScoringError,
-    TokenLimits,
-    find_pad_id,
     query_limit,
-    read_tokenizer_config,
 )
 from rerank_llm.options import CausalOptions, LlmOptions
 from rerank_llm.prompt import Encoded, Prompt
@@ -32,7 +27,6 @@ from rerank_llm.recipe import Recipe
 from rerank_torch.loading import load_config
 from rerank_torch.rows import Padding, Row
 from rerank_torch.runner import Forward, Runner
-from rerank_torch.tokens import load_tokens
 
 
 class PromptScorer(GroupScorer):
@@ -54,17 +48,11 @@ class PromptScorer(GroupScorer):
     """Whether the network is built here, so that transformers need not know the configuration."""
 
     def __init__(self, model: ModelRef, options: LlmOptions, recipe: Recipe) -> None:
-        tokens = load_tokens(model, options)
-        if not isinstance(tokens, FastTokens):
-            raise ModelLoadError(f"{model.name} has a tokenizer without offsets: save its tokenizer.json beside it")
         self.model, self.recipe = model, recipe
         config = model.config if self.native else load_config(model, options).to_dict()
-        tokenizer_config = {**read_tokenizer_config(model), **options.tokenizer_kwargs}
-        pad_id = find_pad_id(tokens, config, tokenizer_config)
-        self.prompt = Prompt(recipe, tokens, config, tokenizer_config)
-        self.limits = TokenLimits.read({} if recipe.is_encoder_decoder else config, {}, pad_id)
+        self.prompt = Prompt.load(recipe, model, options, config)
         self.check(options)
-        self.runner = Runner(self.starting(options), options, Padding(pad_id, self.side))
+        self.runner = Runner(self.starting(options), options, Padding(self.prompt.pad_id, self.side))
 
     @property
     def reusable(self) -> bool:
@@ -82,7 +70,7 @@ class PromptScorer(GroupScorer):
             InvalidOptionsError: A limit does not fit the model or the prompt, or the model has no use for an option.
         """
         self.check(options)
-        max_length = self._max_length(options)
+        max_length = self.prompt.max_length(options)
         limit = query_limit(options.query_max_length or self.recipe.query_max_length, max_length)
         return [
             self.prompt.encode(
@@ -102,7 +90,7 @@ class PromptScorer(GroupScorer):
         Raises:
             InvalidOptionsError: It cannot.
         """
-        self._max_length(options)
+        self.prompt.max_length(options)
         self.recipe.choose_pieces(options.instruction)
         if not isinstance(options, CausalOptions):
             return
@@ -114,12 +102,6 @@ class PromptScorer(GroupScorer):
             raise InvalidOptionsError(
                 f"{self.model.name} with recipe {self.recipe.name!r} writes nothing: leave max_new_tokens out"
             )
-
-    def _max_length(self, options: LlmOptions) -> int:
-        """Token count per row: what the user sets, else the recipe's within what the model has positions for."""
-        if options.max_length is not None:
-            return self.limits.check(options.max_length)
-        return min(self.recipe.max_length, self.limits.positions or self.recipe.max_length)
 
     def run(
         self, rows: Sequence[Row], options: LlmOptions, shared: Any = None, shared_len: int = 0
