@@ -1,7 +1,7 @@
 """A causal language model as reranker beside its peers: the same weights, prompts and texts.
 
     python benchmarks/llm.py ../shared/data [--recipe bge-gemma] [--flag-packages PATH] [--rounds 5] [--one-caller]
-        [--before PATH] [--budgets 512 1024] [--write benchmarks/results/llm.md]
+        [--before PATH] [--budgets 512 1024] [--write benchmarks/results/llm_bge-gemma.md]
 
 The model has Qwen3's shape (hidden size 512, 8 layers, a vocabulary of 151,936) with random weights; the texts are real,
 100 documents per query of 20 to 300 tokens. Every system gives raw scores in fp32, and all must agree. With the recipe

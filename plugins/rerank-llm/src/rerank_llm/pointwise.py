@@ -13,7 +13,7 @@ from rerank_llm.forwards.t5 import T5Forward
 from rerank_llm.options import CausalOptions, LlmOptions
 from rerank_llm.scorer import PromptScorer
 from rerank_torch.rows import Row
-from rerank_torch.runner import Forward
+from rerank_torch.runner import CHANGING_ROPES, Forward
 
 _REUSABLE: Final = frozenset(
     ("gemma", "gemma2", "gemma3_text", "granite", "llama", "mistral", "olmo2", "phi3", "qwen2", "qwen3", "smollm3")
@@ -50,7 +50,7 @@ class Pointwise(PromptScorer):
         """
         config = self.model.config
         rope = config.get("rope_scaling") or config.get("rope_parameters") or {}
-        changing = {rope.get("rope_type"), rope.get("type")} & {"dynamic", "longrope", "su"}
+        changing = {rope.get("rope_type"), rope.get("type")} & {*CHANGING_ROPES, "su"}  # su: longrope's former name
         fitting = self.recipe.kind == "causal" and self.recipe.begins_with_query
         return fitting and config.get("model_type") in _REUSABLE and not changing
 

@@ -216,7 +216,8 @@ def _to_host(values: Sequence[torch.Tensor]) -> Values:
 
 
 _OWN_CODE: Final = ("torch.", "transformers.", "rerank")
-_CHANGING_ROPES: Final = ("dynamic", "longrope")
+CHANGING_ROPES: Final = ("dynamic", "longrope")
+"""Kinds of rotary embeddings that depend on how long a row is."""
 
 
 def _changes_itself(network: torch.nn.Module) -> bool:
@@ -231,7 +232,7 @@ def _changes_itself(network: torch.nn.Module) -> bool:
         return True
     ropes = [getattr(module, "rope_type", "") for module in network.modules()]
     return any(
-        kind in _CHANGING_ROPES for rope in ropes for kind in (rope.values() if isinstance(rope, dict) else [rope])
+        kind in CHANGING_ROPES for rope in ropes for kind in (rope.values() if isinstance(rope, dict) else [rope])
     )
 
 

@@ -60,11 +60,10 @@ def trained(model: ModelRef) -> Recipe | None:
     A folder on this machine is known by the hub's name in the hub's cache (``models--Qwen--Qwen3-Reranker-0.6B``), else by
     its own name, which a download usually keeps from the hub.
     """
-    if not model.is_local:
-        return next((recipe for recipe in known().values() if recipe.knows(model.name)), None)
-    folder = Path(model.name).expanduser().resolve()
-    cached = next((part for part in reversed(folder.parts) if part.startswith("models--")), None)
-    if cached is not None:
-        name = cached.removeprefix("models--").replace("--", "/", 1)
-        return next((recipe for recipe in known().values() if recipe.knows(name)), None)
-    return next((recipe for recipe in known().values() if recipe.knows(folder.name, without_owner=True)), None)
+    name, without_owner = model.name, False
+    if model.is_local:
+        folder = Path(model.name).expanduser().resolve()
+        cached = next((part for part in reversed(folder.parts) if part.startswith("models--")), None)
+        name = folder.name if cached is None else cached.removeprefix("models--").replace("--", "/", 1)
+        without_owner = cached is None
+    return next((recipe for recipe in known().values() if recipe.knows(name, without_owner=without_owner)), None)
