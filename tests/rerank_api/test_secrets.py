@@ -39,6 +39,16 @@ def test_reprs(server: Loopback, provider: str) -> None:
             assert_hidden(repr(thing) + str(thing))
 
 
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_explain(form: list[str]) -> None:
+    given = ["-o", f"api_key={KEY}", "-o", f'headers={{"X-Team": "{HEADER}"}}', "-o", "deadline=7"]
+    shown = CliRunner().invoke(cli, ["explain", "cohere", *given, *form])
+    assert shown.exit_code == 0
+    assert_hidden(shown.output)
+    if form:
+        assert json.loads(shown.output)["options"]["deadline"] == 7
+
+
 @providers
 @pytest.mark.parametrize("status", [200, 400, 401, 429, 500])
 def test_errors_and_logs(server: Loopback, provider: str, status: int, caplog: pytest.LogCaptureFixture) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -375,6 +376,22 @@ def test_compression_without_effect(gemma: Path, options: dict[str, Any], messag
 def test_an_option_without_effect(minicpm: Path, option: dict[str, Any]) -> None:
     with pytest.raises(InvalidOptionsError, match=f"{next(iter(option))} has no effect: leave it out"):
         Reranker(minicpm, **option)
+
+
+def test_compression_in_half_precision_does_not_overflow() -> None:
+    hidden = torch.full((1, 10, 4), 3e4, dtype=torch.float16)
+    means, _ = compress(hidden, torch.ones(1, 10, dtype=torch.long), torch.tensor([1]), 1, 8)
+    torch.testing.assert_close(means, torch.full((1, 3, 4), 3e4, dtype=torch.float16))
+
+
+@pytest.mark.parametrize("own", [{"rope_scaling": {"type": "linear", "factor": 8}}, {"head_type": "complex"}])
+def test_a_layerwise_model_that_computes_otherwise(minicpm: Path, tmp_path: Path, own: dict[str, Any]) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(minicpm, folder)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps({**config, **own}), encoding="utf-8")
+    with pytest.raises(ModelLoadError, match="rope_scaling or another head_type"):
+        Reranker(folder)
 
 
 def test_a_model_of_another_kind(gemma: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import transformers
 from language_models import SHAPE, save_chat_tokenizer, vocabulary
 from safetensors.torch import save_file
 
-from rerank import Reranker
+from rerank import ModelLoadError, Reranker
 from rerank.testing.contract import DOCUMENTS, QUERY, BackendContract
 
 TEXTS = [*DOCUMENTS, "", "A nurse bee feeds larvae. " * 12]
@@ -71,8 +72,41 @@ def test_a_model_that_reads_both_ways(nemotron: Path) -> None:
     assert ranked.scale == "logit"
 
 
-def test_a_chain_of_thought_and_then_a_verdict(causal: Callable[..., Path]) -> None:
-    folder = causal("qwen2")
+@pytest.mark.parametrize("pooling", ["cls", "last", "weighted_avg"])
+def test_a_model_that_pools_otherwise(nemotron: Path, tmp_path: Path, pooling: str) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(nemotron, folder)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps({**config, "pooling": pooling}), encoding="utf-8")
+    with pytest.raises(ModelLoadError, match=f"has pooling '{pooling}'"):
+        Reranker(folder, backend="llm-pointwise", recipe="nemotron")
+
+
+def rank1_prompt(text: str) -> str:
+    return (
+        "Determine if the following passage is relevant to the query. Answer only with 'true' or 'false'.\n"
+        f"Query: {QUERY}\nPassage: {text}\n<think>"
+    )
+
+
+@torch.no_grad()
+def end_early(folder: Path, text: str) -> None:
+    """Change the output matrix so that the chain about one passage ends with its second token."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    network = transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
+    ids = tokenizer(rank1_prompt(text), add_special_tokens=False)["input_ids"]
+    ids.append(int(network(torch.tensor([ids])).logits[0, -1].argmax()))
+    last = network.model(torch.tensor([ids])).last_hidden_state[0, -1]  # (width,)
+    network.lm_head.weight[tokenizer.convert_tokens_to_ids("</think>")] = last
+    network.save_pretrained(folder)
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_a_chain_of_thought_and_then_a_verdict(causal: Callable[..., Path], tmp_path: Path, ends: bool) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(causal("qwen2"), folder)
+    if ends:
+        end_early(folder, DOCUMENTS[0])
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     network = transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
     with Reranker(folder, backend="llm-pointwise", recipe="rank1", max_new_tokens=12) as reranker:
@@ -80,11 +114,7 @@ def test_a_chain_of_thought_and_then_a_verdict(causal: Callable[..., Path]) -> N
     true, false = (tokenizer(text, add_special_tokens=False)["input_ids"][0] for text in (" true", " false"))
     unfinished = 0
     for text, score in zip(DOCUMENTS, scores(ranked)):
-        prompt = (
-            "Determine if the following passage is relevant to the query. Answer only with 'true' or 'false'.\n"
-            f"Query: {QUERY}\nPassage: {text}\n<think>"
-        )
-        ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+        ids = tokenizer(rank1_prompt(text), add_special_tokens=False)["input_ids"]
         chain: list[int] = []
         with torch.no_grad():
             while len(chain) < 12 and "</think>" not in tokenizer.decode(chain):
@@ -101,6 +131,7 @@ def test_a_chain_of_thought_and_then_a_verdict(causal: Callable[..., Path]) -> N
             last = network(torch.tensor([ids + chain])).logits[0, -1]
         assert score == pytest.approx(float(last[true] - last[false]), abs=1e-4)
     assert ranked.diagnostics["unfinished"] == unfinished
+    assert (unfinished < len(DOCUMENTS)) == ends
     assert ranked.diagnostics["generated_tokens"] > 0
 
 

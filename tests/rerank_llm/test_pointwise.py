@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from language_models import FAMILIES, save_causal
 
 from rerank import InvalidOptionsError, ModelLoadError, Reranker, ScoringError
 from rerank.testing.contract import DOCUMENTS, QUERY, BackendContract
+from rerank_llm.forwards.causal import CausalForward
 
 SYSTEM = (
     "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the Instruct "
@@ -102,6 +104,36 @@ def test_a_prefix_is_reused_where_it_pays(causal: Build) -> None:
     with Reranker(causal(), backend="llm-pointwise", recipe="qwen3") as reranker:
         assert reranker.rank(QUERY, [f"{text} {n}" for n, text in enumerate(DOCUMENTS * 2)]).diagnostics["prefix"] > 30
         assert reranker.rank(QUERY, DOCUMENTS[:1]).diagnostics["prefix"] == 0
+
+
+def test_a_reused_prefix_counts_in_the_budget_of_a_batch(causal: Build, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every row holds the prefix's keys and values, so that a long query makes batches of fewer documents."""
+    seen: list[int] = []
+    original = CausalForward.__call__
+
+    def spy(self: CausalForward, batch: Any) -> Any:
+        seen.append(len(batch.ids) * (len(batch.shared) + batch.ids.shape[1]))
+        return original(self, batch)
+
+    monkeypatch.setattr(CausalForward, "__call__", spy)
+    with Reranker(causal(), backend="llm-pointwise", recipe="qwen3", prefix_reuse=True) as reranker:
+        reranker.rank(QUERY * 8, [f"{text} {n}" for n, text in enumerate(DOCUMENTS[:3] * 8)], max_batch_tokens=2_000)
+    assert len(seen) > 1
+    assert max(seen) <= 2_000
+
+
+@pytest.mark.parametrize("rope", [{"rope_type": "dynamic"}, {"rope_type": "longrope"}, {"type": "su"}])
+def test_no_prefix_is_reused_where_positions_depend_on_the_length_of_a_row(
+    causal: Build, tmp_path: Path, rope: dict[str, str]
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(causal("llama"), folder)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config.pop("rope_parameters", None)
+    factors = {"factor": 2.0, "short_factor": [1.0] * 4, "long_factor": [2.0] * 4}
+    (folder / "config.json").write_text(json.dumps({**config, "rope_scaling": {**rope, **factors}}), encoding="utf-8")
+    with pytest.raises(InvalidOptionsError, match="cannot reuse a prefix"):
+        Reranker(folder, backend="llm-pointwise", recipe="qwen3", prefix_reuse=True)
 
 
 def test_several_queries_share_batches(causal: Build) -> None:
