@@ -12,6 +12,7 @@ DISTRIBUTIONS: Final = {
     "onnx": "rerank-onnx",
     "nano": "rerank-nano",
     "api": "rerank-api",
+    **dict.fromkeys(("llm-listwise", "llm-filter"), "rerank-listwise"),
     **dict.fromkeys(("t5", "llm-pointwise", "llm-layerwise", "llm-lightweight"), "rerank-llm"),
 }
 """The distribution of each of this project's backends; a new one is added with its first release."""

@@ -41,11 +41,12 @@ hookimpl = pluggy.HookimplMarker(NAME)
 
 
 @hookspec
-def rerank_register_backends() -> Iterable[Backend]:  # type: ignore[empty-body]
+def rerank_register_backends(registry: Registry) -> Iterable[Backend]:  # type: ignore[empty-body]
     """Describe backends.
 
     Called once per process, when the first model is resolved or the backends are listed. Keep it cheap: import
-    nothing heavy until `Backend.load`.
+    nothing heavy until `Backend.load`. An implementation that needs no ``registry`` leaves the argument out; with it,
+    ``registry.collect`` reads what other plugins offer through hooks of its own.
     """
 
 

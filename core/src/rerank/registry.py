@@ -45,8 +45,8 @@ class Registry:
     def discover(self) -> None:
         """Add every installed plugin; one that fails is listed with its reason and does not stop the others.
 
-        All are imported before the first hook is called, and all hooks are known before any is looked up: the order of
-        plugins only decides which one keeps a name that two of them want.
+        All are imported before the first hook is called, and all hooks are known and callable before any backend is
+        described: the order of plugins only decides which one keeps a name that two of them want.
         """
         self._import_plugins()
         for plugin in self._usable():
@@ -54,7 +54,9 @@ class Registry:
         usable = self._usable()
         unusable = [plugin for plugin in self.plugins if plugin not in usable]
         for plugin in usable:
-            self._add_backends_of(plugin, unusable)
+            self._add_to_manager(plugin, unusable)
+        for plugin in self._usable():
+            self._add_backends_of(plugin)
 
     def _import_plugins(self) -> None:
         import importlib_metadata
@@ -88,13 +90,17 @@ class Registry:
             finally:
                 self._origins_of_hooks |= dict.fromkeys(self._known_hooks() - before, plugin.distribution)
 
-    def _add_backends_of(self, plugin: Plugin, unusable: Sequence[Plugin]) -> None:
-        """Let one plugin describe its backends; ``unusable`` plugins may define hooks that are not known."""
-        with plugin.cost_noted(), plugin.failures_noted():
+    def _add_to_manager(self, plugin: Plugin, unusable: Sequence[Plugin]) -> None:
+        """Make one plugin's hooks callable; ``unusable`` plugins may define hooks that are not known."""
+        with plugin.failures_noted():
             self._manager.register(plugin.module, name=plugin.key)
             for hook in self._unknown_hooks(plugin):
                 plugin.reason = self._explain_unknown_hook(hook, unusable)
-            for backends in self._call(plugin, "rerank_register_backends"):
+
+    def _add_backends_of(self, plugin: Plugin) -> None:
+        """Let one plugin describe its backends."""
+        with plugin.cost_noted(), plugin.failures_noted():
+            for backends in self._call(plugin, "rerank_register_backends", registry=self):
                 for backend in backends:
                     self.register(backend, plugin.distribution)
                     plugin.backends.append(backend.name)

@@ -1,0 +1,114 @@
+"""A generator: a described way to run language models that answer questions about passages, as a backend is for scores.
+
+There are two levels. A `Writer` continues prompts with text, and `rerank_listwise.prompted.Prompted` makes it answer questions
+through a recipe. A model that reads passages in a way of its own (fusion-in-decoder, one vector per passage) is an
+`Answerer` itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
+
+from rerank import Claim, ModelRef, Options, ScoreScale
+from rerank_listwise.questions import Answer, Asked, Kind
+from rerank_listwise.recipe import Algorithm, Completion, Prompt, Recipe
+
+
+class TextMeasure(Protocol):
+    """The tokens of the model at hand."""
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """How many tokens each text has, without special tokens."""
+        ...
+
+    def cut(self, text: str, tokens: int) -> str:
+        """The beginning of a text that has at most so many tokens."""
+        ...
+
+
+@runtime_checkable
+class Writer(Protocol):
+    """A language model that continues prompts. Safe to call from several threads at once.
+
+    Attributes:
+        measure: Its tokens.
+        context_size: How many tokens prompt and answer may have together; None if that is unknown.
+    """
+
+    measure: TextMeasure
+    context_size: int | None
+
+    def write(self, prompts: Sequence[Prompt], options: Any) -> Sequence[Completion]:
+        """Continue prompts, in batches where that is faster.
+
+        Args:
+            prompts: The prompts.
+            options: The options of the call.
+
+        Returns:
+            One completion per prompt, in order.
+        """
+        ...
+
+    def prompt_tokens(self, prompt: Prompt) -> int:
+        """How many tokens the model would read, with its chat template and special tokens."""
+        ...
+
+    def close(self) -> None:
+        """Release everything; called once."""
+        ...
+
+
+@runtime_checkable
+class Answerer(Protocol):
+    """A model that answers questions about passages. Safe to call from several threads at once.
+
+    Attributes:
+        kinds: The kinds of questions that it answers; `rerank_listwise.derive` turns the others into these.
+        algorithm: The algorithm that it was made for.
+        scale: What its grades mean.
+    """
+
+    kinds: frozenset[Kind]
+    algorithm: Algorithm
+    scale: ScoreScale
+
+    def answer(self, asked: Sequence[Asked]) -> Sequence[Answer]:
+        """Answer independent questions, in batches where that is faster, and count the calls in each one's tally.
+
+        Returns:
+            One answer per question, in order.
+        """
+        ...
+
+    def most_passages(self, query: str, texts: Sequence[str], options: Any) -> int | None:
+        """How many of a query's passages one question can have; None if there is no limit."""
+        ...
+
+    def close(self) -> None:
+        """Release everything; called once."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generator:
+    """The description of a generator.
+
+    Args:
+        name: Its unique name, which ``generator=`` takes.
+        summary: One line for ``rerank explain``.
+        claim: Says whether it should run a model with these options; the highest claim wins.
+        options: The class of its own options, a subclass of `rerank.Options`; importing it must import nothing heavy.
+        load: Loads a model; heavy imports belong inside. Returns a `Writer`, which is prompted with the recipe, or an
+            `Answerer`.
+        recipes: Recipes that it brings with it.
+    """
+
+    name: str
+    summary: str
+    claim: Callable[[ModelRef, Any], Claim]
+    options: type[Options]
+    load: Callable[[ModelRef, Any], Writer | Answerer]
+    recipes: tuple[Recipe, ...] = ()

@@ -1,0 +1,1 @@
+"""The generator of this distribution: any chat endpoint."""

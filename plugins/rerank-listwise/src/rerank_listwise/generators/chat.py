@@ -1,0 +1,243 @@
+"""Any endpoint that speaks OpenAI's chat API: prompts go out together, completions come back within one deadline."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from functools import partial
+from typing import Any, Final, TypeVar
+
+from rerank import AuthenticationError, InvalidOptionsError, ModelRef, ProviderError
+from rerank_http import Reply, read_key
+from rerank_http.address import join
+from rerank_http.caller import Call, Caller
+from rerank_http.caller import Tally as Cost
+from rerank_http.pace import estimate_tokens
+from rerank_http.portal import Portal
+from rerank_listwise.generators.endpoints import ENDPOINTS, Endpoint, find_endpoint
+from rerank_listwise.generators.measure import read_tokens
+from rerank_listwise.generators.options import ChatOptions
+from rerank_listwise.questions import Tally
+from rerank_listwise.recipe import Completion, Prompt
+from rerank_listwise.rounds import Work, arun
+
+logger = logging.getLogger(__name__)
+
+V = TypeVar("V")
+
+_PATH: Final = "/chat/completions"
+_LISTED: Final = 20
+"""How many tokens' log-probabilities endpoints list at most."""
+_TOKENS_READ: Final = 4
+"""How many tokens are written where a label is read: it may follow a bracket, a quote or a word."""
+_DISPENSABLE: Final = ("temperature", "response_format")
+"""Fields that some endpoints and models refuse by name; answers are read without them too."""
+_FRAME: Final = 8
+"""Tokens that a message takes besides its content, estimated high."""
+
+
+class ChatWriter:
+    """A model behind a chat endpoint. Safe to call from several threads and event loops at once, and after a fork.
+
+    Args:
+        model: The model's name, and where its tokenizer is looked for.
+        options: The options given at construction.
+
+    Attributes:
+        measure: The model's tokens, or an estimate of them.
+        context_size: How many tokens prompt and answer may have together; None if that is unknown.
+        max_concurrency: How many requests it sends at the same time.
+
+    Raises:
+        AuthenticationError: The endpoint needs a key and there is none.
+        InvalidOptionsError: Nothing says where the model is.
+    """
+
+    def __init__(self, model: ModelRef, options: ChatOptions) -> None:
+        provider = options.provider or model.api_provider
+        endpoint, name = find_endpoint(model.name, provider)
+        if endpoint is None and options.address is None:
+            asked = f"provider {provider!r} is not known" if provider is not None else "its name says no provider"
+            raise InvalidOptionsError(
+                f"{model.name!r} is behind an unknown address ({asked}): give base_url= of a chat endpoint, or provider= "
+                f"one of {', '.join(ENDPOINTS)}"
+            )
+        self.measure = read_tokens(options.tokenizer, model)
+        self.context_size = options.context_size
+        self.max_concurrency = options.max_concurrency
+        self._portal = Portal(partial(ChatService, endpoint, name, options))
+
+    def submit(self, work: Work[Prompt, Completion, V], options: ChatOptions, tally: Tally) -> Future[V]:
+        """Start a work; its prompts of one round are sent at the same time. Cancelling the future cancels its requests."""
+        return self._portal.submit(lambda service: service.run(work, options, tally))
+
+    def prompt_tokens(self, prompt: Prompt) -> int:
+        """How many tokens a prompt has, with what the chat template may add."""
+        counts = self.measure.count([message.content for message in prompt.messages])
+        return sum(counts) + _FRAME * (len(counts) + 1)
+
+    def close(self) -> None:
+        """Cancel pending requests and close every connection."""
+        self._portal.close()
+
+
+class ChatService:
+    """An endpoint and a model of it. Its coroutines all run on one event loop.
+
+    Args:
+        endpoint: The endpoint, if it is a known one.
+        model: The model's name there.
+        options: The options given at construction.
+    """
+
+    def __init__(self, endpoint: Endpoint | None, model: str, options: ChatOptions) -> None:
+        self._model = model
+        self._known = endpoint or Endpoint("the chat endpoint", "", ("OPENAI_API_KEY",), needs_key=False)
+        address = options.address or self._known.url
+        keys = self._known.keys if options.address is None or endpoint is not None else ()
+        key = read_key(options, keys, service=self._known.name)
+        how_to_set = f"set {keys[0]} or pass api_key=" if keys else "pass api_key="
+        if key is None and self._known.needs_key and options.address is None:
+            raise AuthenticationError(f"{self._known.name} has no key: {how_to_set}", provider=self._known.name)
+        self._caller = Caller(
+            self._known.name,
+            join(address, _PATH),
+            options,
+            key=key,
+            expected="a chat endpoint",
+            key_hint=how_to_set,
+        )
+        self._refused: set[str] = set()
+
+    async def run(self, work: Work[Prompt, Completion, V], options: ChatOptions, tally: Tally) -> V:
+        """Run a work to its end.
+
+        Raises:
+            ProviderError: The endpoint failed, or its answer is wrong.
+            ProviderTimeoutError: The deadline passed.
+        """
+        call = Call(options)
+        try:
+            return await self._caller.within_deadline(arun(work, partial(self._complete_all, call=call)), call)
+        finally:
+            _note(tally, call.tally, cached=options.cache is not None)
+
+    async def _complete_all(self, prompts: Sequence[Prompt], call: Call) -> list[Completion]:
+        """All completions in order; the first failure cancels the rest."""
+        tasks = [asyncio.ensure_future(self._complete(prompt, call)) for prompt in prompts]
+        try:
+            return list(await asyncio.gather(*tasks))
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _complete(self, prompt: Prompt, call: Call) -> Completion:
+        body = self._body(prompt, call.options)
+        key = self._caller.cache.key(body)
+        if isinstance(kept := await self._caller.cache.get(key), dict):
+            call.tally.cached += 1
+            return Completion(**kept)
+        try:
+            return await self._ask(body, prompt, call, key)
+        except ProviderError as error:
+            refused = [field for field in _DISPENSABLE if field in body and field in str(error)]
+            if error.status not in (400, 422) or not refused:
+                raise
+            self._refused.update(refused)
+            logger.info("%s takes no %s with %s: it is left out", self._known.name, " and ".join(refused), self._model)
+            return await self._ask(self._body(prompt, call.options), prompt, call, key)
+
+    async def _ask(self, body: Mapping[str, Any], prompt: Prompt, call: Call, key: str | None) -> Completion:
+        tokens = sum(estimate_tokens(message.content) for message in prompt.messages)
+        reply = await self._caller.ask(body, call, tokens=tokens)
+        completion = self._read(reply, prompt)
+        used = {"prompt_tokens": completion.prompt_tokens, "completion_tokens": completion.completion_tokens}
+        self._caller.add_usage({**used, "total_tokens": sum(used.values())}, call, tokens=tokens)
+        fields = ("text", "logits", "prompt_tokens", "completion_tokens", "cut")
+        await self._caller.cache.put(key, {field: getattr(completion, field) for field in fields})
+        return completion
+
+    def _body(self, prompt: Prompt, options: Any) -> dict[str, Any]:
+        """The request's body, with the names of OpenAI's API."""
+        body: dict[str, Any] = {
+            "model": self._model,
+            "messages": [{"role": message.role, "content": message.content} for message in prompt.messages],
+            "temperature": prompt.temperature,
+        }
+        if prompt.top_p != 1:
+            body["top_p"] = prompt.top_p
+        longest = prompt.max_new_tokens
+        if prompt.labels:
+            longest = _TOKENS_READ
+            body |= {"logprobs": True, "top_logprobs": _LISTED}
+        if longest is not None:
+            body[self._known.limit_field] = longest
+        if prompt.schema is not None:
+            schema = {"name": "answer", "strict": True, "schema": prompt.schema}
+            body["response_format"] = {"type": "json_schema", "json_schema": schema}
+        kept = {field: value for field, value in body.items() if field not in self._refused}
+        return {**kept, **options.extra_body}
+
+    def _read(self, reply: Reply, prompt: Prompt) -> Completion:
+        """The completion in a reply."""
+        body = reply.body
+        choices = body.get("choices") if isinstance(body, Mapping) else None
+        choice = choices[0] if isinstance(choices, list) and choices else None
+        message = choice.get("message") if isinstance(choice, Mapping) else None
+        if not isinstance(choice, Mapping) or not isinstance(message, Mapping):
+            raise self._caller.wrong_answer("its answer has no 'choices' with a 'message'", reply)
+        content = message.get("content")
+        if content is not None and not isinstance(content, str):
+            raise self._caller.wrong_answer("its message's content is no text", reply)
+        if prompt.labels and not choice.get("logprobs"):
+            raise self._caller.wrong_answer("it offers no logprobs, which answers='labels' reads", reply)
+        usage = body.get("usage")
+        usage = usage if isinstance(usage, Mapping) else {}
+        return Completion(
+            text=content or "",
+            logits=_logits(choice["logprobs"], prompt.labels) if prompt.labels else None,
+            prompt_tokens=_whole(usage.get("prompt_tokens")),
+            completion_tokens=_whole(usage.get("completion_tokens")),
+            cut=choice.get("finish_reason") == "length" and not prompt.labels,
+        )
+
+    async def aclose(self) -> None:
+        """Cancel pending requests, and close every connection and the cache."""
+        await self._caller.aclose()
+
+    def __repr__(self) -> str:
+        return f"ChatService({self._known.name!r}, {self._model!r})"
+
+
+def _logits(logprobs: Any, labels: Sequence[str]) -> dict[str, float]:
+    """Each label's log-probability at the first token that is one; of several spellings the most probable counts."""
+    tokens = logprobs.get("content") if isinstance(logprobs, Mapping) else None
+    for token in tokens if isinstance(tokens, list) else ():
+        if not isinstance(token, Mapping) or _bare(token) not in labels:
+            continue
+        found: dict[str, float] = {}
+        for other in [token, *(token.get("top_logprobs") or ())]:
+            label, value = _bare(other), other.get("logprob")
+            if label in labels and isinstance(value, (int, float)):
+                found[label] = max(found.get(label, float("-inf")), float(value))
+        return found
+    return {}
+
+
+def _bare(token: Mapping[str, Any]) -> str:
+    return str(token.get("token", "")).strip(" \n\t[]\"'▁Ġ")
+
+
+def _whole(number: Any) -> int:
+    return number if isinstance(number, int) and number > 0 else 0
+
+
+def _note(tally: Tally, cost: Cost, *, cached: bool) -> None:
+    """What the requests cost, for diagnostics."""
+    tally.notes["requests"] = cost.requests
+    tally.notes["retries"] = cost.retries
+    if cached:
+        tally.notes["cached"] = cost.cached

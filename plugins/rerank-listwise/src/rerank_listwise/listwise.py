@@ -1,0 +1,150 @@
+"""Listwise algorithms: a model orders, selects or grades several passages at once.
+
+Candidates are positions from 0 in the order of the first stage. Every algorithm returns all of them, best first.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator, Sequence
+
+from rerank_listwise.questions import Question
+from rerank_listwise.rounds import Algorithm, together
+
+
+def sliding_window(candidates: Sequence[int], *, size: int, stride: int, passes: int = 1) -> Algorithm[list[int]]:
+    """Order windows from the last candidates to the first, so that the best move up through the overlaps (RankGPT).
+
+    The window at the head is as long as the others where there are enough candidates, and there is exactly one.
+
+    Args:
+        candidates: In first-stage order.
+        size: Passages per window.
+        stride: How far a window lies before the one after it; at most ``size``.
+        passes: How often the whole list is gone through.
+    """
+    order = list(candidates)
+    for _ in range(passes):
+        for start, end in windows(len(order), size, stride):
+            (answer,) = yield [Question("order", tuple(order[start:end]))]
+            order[start:end] = answer.order
+    return order
+
+
+def windows(count: int, size: int, stride: int) -> Iterator[tuple[int, int]]:
+    """Start and end of each window over a list, from its end to its head, where the last one is clipped."""
+    end = count
+    while True:
+        start = max(0, end - size)
+        yield start, end
+        if start == 0:
+            return
+        end -= stride
+
+
+def top_down(candidates: Sequence[int], *, size: int, pivot: int) -> Algorithm[list[int]]:
+    """Keep what beats the pivot of the first window, in parallel, and go on with that (TDPart, arXiv 2405.14589).
+
+    Args:
+        candidates: In first-stage order.
+        size: Passages per window.
+        pivot: The rank in the first window, from 1, of the passage that all the others are compared with.
+    """
+    head, rest = candidates[:size], candidates[size:]
+    (answer,) = yield [Question("order", tuple(head))]
+    if not rest:
+        return list(answer.order)
+    above, at, below = answer.order[: pivot - 1], answer.order[pivot - 1], list(answer.order[pivot:])
+    parts = [(at, *rest[start : start + size - 1]) for start in range(0, len(rest), size - 1)]
+    survivors: list[int] = []
+    for answer in (yield [Question("order", part) for part in parts]):
+        rank = answer.order.index(at)
+        survivors += answer.order[:rank]
+        below += answer.order[rank + 1 :]
+    if survivors:
+        best = yield from top_down([*above, *survivors], size=size, pivot=pivot)
+    else:
+        best = list(above)
+    return [*best, at, *below]
+
+
+def tournament(candidates: Sequence[int], *, size: int, runs: int, seed: int) -> Algorithm[list[int]]:
+    """Select the better part of each group again and again, in several runs, and sum the points (TourRank, arXiv 2406.11678).
+
+    A passage has a point for every selection that it survives. Of 100 candidates 50, 20, 10, 5 and 2 are left.
+
+    Args:
+        candidates: In first-stage order, which decides between equal points.
+        size: At most this many passages per group.
+        runs: How many tournaments run side by side.
+        seed: Seed of the order within groups, which differs between runs.
+    """
+    points = dict.fromkeys(candidates, 0)
+    for selected in (yield from together([_one_tournament(candidates, size, f"{seed}-{run}") for run in range(runs)])):
+        for passage in selected:
+            points[passage] += 1
+    return sorted(candidates, key=lambda passage: -points[passage])
+
+
+def _one_tournament(candidates: Sequence[int], size: int, seed: str) -> Algorithm[list[int]]:
+    """All selections of one tournament; a passage occurs once per stage that it survives."""
+    shuffle = random.Random(seed).shuffle
+    left, selected = list(candidates), []
+    while len(left) > 2:
+        groups, kept = _next_stage(len(left), size)
+        parts = [left[group::groups] for group in range(groups)]
+        for part in parts:
+            shuffle(part)
+        answers = yield [Question("select", tuple(part), min(kept, len(part))) for part in parts]
+        chosen = {passage for answer in answers for passage in answer.order}
+        left = [passage for passage in left if passage in chosen]
+        selected += left
+    return selected
+
+
+def _next_stage(count: int, size: int) -> tuple[int, int]:
+    """How many groups a stage has, and how many passages of each it keeps; from 100 to 2 as in the paper."""
+    if count > 50:
+        longest, kept = 20, 10
+    elif count > 20:
+        longest, kept = 10, 4
+    else:
+        longest, kept = 20, next(kept for kept in (10, 5, 2) if kept < count)
+    longest = min(longest, size)
+    groups = math.ceil(count / longest)
+    return groups, max(1, min(kept, longest // 2)) if longest < 20 or groups > 1 else kept
+
+
+def grade_groups(candidates: Sequence[int], *, size: int, epochs: int, seed: int) -> Algorithm[dict[int, float]]:
+    """Grade groups of passages, in several shuffled divisions into groups, and average the grades (GroupRank).
+
+    Args:
+        candidates: In first-stage order.
+        size: Passages per group.
+        epochs: How many divisions there are.
+        seed: Seed of the divisions.
+
+    Returns:
+        The mean grade of each candidate.
+    """
+    questions = []
+    for epoch in range(epochs):
+        order = list(candidates)
+        random.Random(f"{seed}-{epoch}").shuffle(order)
+        questions += [Question("grade", tuple(order[start : start + size])) for start in range(0, len(order), size)]
+    grades: dict[int, float] = dict.fromkeys(candidates, 0.0)
+    for answer in (yield questions):
+        for passage, grade in (answer.scores or {}).items():
+            grades[passage] += grade / epochs
+    return grades
+
+
+def one_pass(candidates: Sequence[int]) -> Algorithm[dict[int, float]]:
+    """Grade all candidates at once.
+
+    Returns:
+        The grade of each candidate.
+    """
+    (answer,) = yield [Question("grade", tuple(candidates))]
+    return dict(answer.scores or {})

@@ -1,0 +1,145 @@
+"""A call's options as an algorithm, and what comes of it as scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+from rerank import InvalidOptionsError, MalformedRankingError, Request, Scores, ScoreScale
+from rerank_listwise import listwise, pairwise, setwise
+from rerank_listwise.options import ListwiseOptions, PromptOptions
+from rerank_listwise.questions import Kind, Question, Tally
+from rerank_listwise.recipe import Algorithm as Name
+from rerank_listwise.rounds import Algorithm
+
+Outcome: TypeAlias = list[int] | dict[int, float] | dict[int, tuple[float, Mapping[str, Any]]]
+"""An order, best first; a score per passage; or a score and details per passage."""
+
+ASKS: Final[Mapping[Name, Kind]] = {
+    "sliding-window": "order",
+    "top-down": "order",
+    "tournament": "select",
+    "setwise-heapsort": "best",
+    "setwise-insertion": "best",
+    "pairwise-all-pairs": "compare",
+    "pairwise-heapsort": "compare",
+    "pairwise-bubble": "compare",
+    "groups": "grade",
+    "one-pass": "grade",
+}
+"""The kind of question that each algorithm asks."""
+
+_SETTLED: Final = 10
+"""How many places the sorts settle if neither the options nor the call say (both papers)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How the passages of one request are asked about.
+
+    Args:
+        algorithm: The algorithm's name.
+        window_size: Passages per question at most.
+        stride: How far a sliding window lies before the last.
+    """
+
+    algorithm: Name
+    window_size: int
+    stride: int
+
+    def start(self, count: int, request: Request, options: ListwiseOptions) -> Algorithm[Outcome]:
+        """The algorithm over the first ``count`` candidates.
+
+        Raises:
+            InvalidOptionsError: The windows are too small for it.
+        """
+        candidates = range(count)
+        top = options.top or request.top_k or _SETTLED
+        children = min(options.children, self.window_size - 1)
+        if self.algorithm == "sliding-window":
+            return listwise.sliding_window(
+                candidates, size=self.window_size, stride=self.stride, passes=options.passes
+            )
+        if self.algorithm == "top-down":
+            pivot = options.pivot or self.window_size // 2
+            if self.window_size < 3 or pivot >= self.window_size:
+                raise InvalidOptionsError(
+                    f"a window of {self.window_size} is too small for top-down with pivot {pivot}: "
+                    "raise window_size, or choose algorithm='sliding-window'"
+                )
+            return listwise.top_down(candidates, size=self.window_size, pivot=pivot)
+        if self.algorithm == "tournament":
+            return listwise.tournament(
+                candidates, size=self.window_size, runs=options.tournaments, seed=options.seed
+            )
+        if self.algorithm == "groups":
+            return listwise.grade_groups(
+                candidates, size=self.window_size, epochs=options.epochs, seed=options.seed
+            )
+        if self.algorithm == "one-pass":
+            return listwise.one_pass(candidates)
+        if self.algorithm == "setwise-heapsort":
+            return setwise.heapsort(candidates, children=children, top=top)
+        if self.algorithm == "setwise-insertion":
+            return setwise.insertion(candidates, children=children, top=top)
+        if self.algorithm == "pairwise-all-pairs":
+            return pairwise.all_pairs(candidates)
+        if self.algorithm == "pairwise-heapsort":
+            return pairwise.heapsort(candidates, top=top)
+        return pairwise.bubble(candidates, top=top)
+
+
+def judge(candidates: Sequence[int], *, together: int) -> Algorithm[Outcome]:
+    """Judge all candidates in one round, so many per question; those without a verdict have no score."""
+    groups = [tuple(candidates[start : start + together]) for start in range(0, len(candidates), together)]
+    judged: dict[int, tuple[float, Mapping[str, Any]]] = {}
+    for answer in (yield [Question("judge", group) for group in groups]):
+        for passage, score in (answer.scores or {}).items():
+            judged[passage] = (score, (answer.details or {}).get(passage, {}))
+    return judged
+
+
+def as_scores(
+    outcome: Outcome, request: Request, options: PromptOptions, scale: ScoreScale, tally: Tally, **more: Any
+) -> Scores:
+    """An algorithm's outcome as the scores of all of a request's documents.
+
+    Args:
+        outcome: The outcome.
+        request: The request.
+        options: The options of the call.
+        scale: What graded scores mean; an order is ordinal.
+        tally: What it cost.
+        more: Shown in the diagnostics.
+
+    Raises:
+        MalformedRankingError: No answer named a passage, so that nothing was ranked.
+    """
+    unreadable = tally.malformed.get("unreadable", 0)
+    if tally.calls and unreadable >= tally.calls:
+        raise MalformedRankingError(
+            f"none of the model's {tally.calls} answers names a passage, so that nothing is ranked: take a model that "
+            "follows the prompt, or another recipe="
+        )
+    values: list[float | None] = [None] * len(request.documents)
+    details: list[Mapping[str, Any]] = [{}] * len(request.documents)
+    ordinal = isinstance(outcome, list)
+    if isinstance(outcome, list):
+        for rank, passage in enumerate(outcome):
+            values[passage] = float(-rank)
+    else:
+        for passage, found in outcome.items():
+            values[passage], details[passage] = found if isinstance(found, tuple) else (found, {})
+    diagnostics: dict[str, Any] = {
+        **more,
+        "calls": tally.calls,
+        "rounds": tally.rounds,
+        "prompt_tokens": tally.prompt_tokens,
+        "completion_tokens": tally.completion_tokens,
+        "malformed": dict(tally.malformed),
+        **tally.notes,
+    }
+    return Scores(
+        values=values, scale="ordinal" if ordinal else scale, details=details, diagnostics=diagnostics
+    )

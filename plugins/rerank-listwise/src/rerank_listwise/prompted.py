@@ -1,0 +1,275 @@
+"""A language model that answers questions about passages: a question becomes a prompt, and its completion an answer."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, NamedTuple
+
+from rerank import InvalidOptionsError, MalformedRankingError
+from rerank_listwise.generator import TextMeasure
+from rerank_listwise.options import PromptOptions
+from rerank_listwise.permutation import final_answer, identifiers, parse_choice, parse_permutation
+from rerank_listwise.questions import Answer, Asked, Question, Tally
+from rerank_listwise.recipe import Completion, Message, Prompt, Recipe
+from rerank_listwise.rounds import Work
+
+logger = logging.getLogger(__name__)
+
+_GRADE: Final = re.compile(r"\[?\s*(\d{1,9})\s*\]?\s*[\"']?\s*[:=]\s*(-?\d{1,9}(?:\.\d{1,9})?)")
+_VERDICT: Final = re.compile(
+    r"\[(\d{1,9})\][\s:*-]*(not[ _-]?relevant|irrelevant|relevant)\b[\s:.*–-]*([^\n]*)", re.IGNORECASE
+)
+_PER_PASSAGE: Final = 8
+_BESIDES: Final = 16
+"""Tokens that an answer needs for each passage it names, and besides."""
+
+
+class Reading(NamedTuple):
+    """What a completion says.
+
+    Args:
+        answer: The answer.
+        faults: What is wrong with it, by name.
+        is_whole: Whether it says all that was asked.
+    """
+
+    answer: Answer
+    faults: Mapping[str, int]
+    is_whole: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Prompted:
+    """A recipe for the model at hand.
+
+    Args:
+        recipe: The recipe.
+        measure: The model's tokens.
+    """
+
+    recipe: Recipe
+    measure: TextMeasure
+
+    def prepare(self, texts: Sequence[str], options: PromptOptions, tally: Tally) -> list[str]:
+        """Passages as they go into prompts: without imitations of identifiers, and cut."""
+        longest = options.max_passage_tokens or self.recipe.max_passage_tokens
+        prepared = []
+        for text in texts:
+            cleaned, defused = self.recipe.clean(text)
+            kept = self.measure.cut(cleaned, longest)
+            tally.note("defused", defused)
+            tally.note("truncated", len(kept) < len(cleaned))
+            prepared.append(kept)
+        return prepared
+
+    def prompt(self, question: Question, query: str, texts: Sequence[str], options: PromptOptions) -> Prompt:
+        """The prompt of a question, with the user's examples and settings."""
+        examples = [
+            example.model_copy(
+                update={
+                    "query": self.recipe.clean(example.query)[0],
+                    "passages": tuple(self.recipe.clean(passage)[0] for passage in example.passages),
+                }
+            )
+            for example in options.examples
+        ]
+        prompt = self.recipe.prompt(self.recipe.clean(query)[0], texts, select=question.count, examples=examples)
+        changed: dict[str, Any] = {}
+        if options.temperature is not None:
+            changed["temperature"] = options.temperature
+        if options.max_new_tokens is not None:
+            changed["max_new_tokens"] = options.max_new_tokens
+        return replace(prompt, **changed)
+
+    def answer_tokens(self, count: int, options: PromptOptions) -> int:
+        """How long an answer about so many passages may be, in tokens."""
+        return options.max_new_tokens or self.recipe.answer_tokens or _BESIDES + _PER_PASSAGE * count
+
+    def converse(self, asked: Asked) -> Work[Prompt, Completion, Answer]:
+        """Ask a question, and ask again where the options say so.
+
+        Raises:
+            MalformedRankingError: The answer is malformed and ``malformed`` is ``error``.
+        """
+        options: PromptOptions = asked.options
+        prompt = self.prompt(asked.question, asked.query, asked.texts, options)
+        for attempt in range(1 + (options.retries if options.malformed == "retry" else 0)):
+            if attempt:
+                prompt = self._again(prompt, completion.text, asked.question)
+                asked.tally.note("asked_again", 1)
+            (completion,) = yield [prompt]
+            asked.tally.calls += 1
+            asked.tally.prompt_tokens += completion.prompt_tokens
+            asked.tally.completion_tokens += completion.completion_tokens
+            reading = self.read(completion, asked.question)
+            asked.tally.count({**reading.faults, "cut": int(completion.cut and not reading.is_whole)})
+            if reading.is_whole:
+                break
+        if not reading.is_whole and options.malformed == "error":
+            raise MalformedRankingError(
+                f"the model's answer about {len(asked.question.passages)} passages is malformed "
+                f"({_list_faults(reading.faults)}; it begins {completion.text[:80]!r}): "
+                "leave malformed='error' out to repair it, or take another model"
+            )
+        return reading.answer
+
+    def _again(self, prompt: Prompt, said: str, question: Question) -> Prompt:
+        """The conversation so far, and what was wrong with its last answer."""
+        names = identifiers(len(question.passages), letters=self.recipe.letters, first=self.recipe.first)
+        wanted = {
+            "best": "the identifier of one passage, and nothing else",
+            "compare": "the identifier of one passage, and nothing else",
+            "select": f"the identifiers of {question.count} passages, and nothing else",
+        }.get(question.kind, f"every passage from [{names[0]}] to [{names[-1]}] exactly once, and nothing else")
+        messages = [Message("assistant", said), Message("user", f"This cannot be read. Answer with {wanted}.")]
+        return replace(prompt, messages=(*prompt.messages, *messages))
+
+    def read(self, completion: Completion, question: Question) -> Reading:
+        """The answer in a completion."""
+        recipe, passages = self.recipe, question.passages
+        count = len(passages)
+        if recipe.labels and completion.logits is not None:
+            return self._read_labels(completion.logits, question)
+        text = recipe.begun + completion.text
+        if recipe.reads == "grades":
+            return _read_grades(text, question, recipe)
+        if recipe.reads == "verdicts":
+            return read_verdicts(text, question)
+        if recipe.reads == "choice" or recipe.labels:
+            choice = parse_choice(text, count, letters=recipe.letters, first=recipe.first)
+            if choice is None:
+                return Reading(Answer(()), {"unreadable": 1}, False)
+            rest = passages[:choice] + passages[choice + 1 :] if question.kind not in ("best", "select") else ()
+            return Reading(Answer((passages[choice], *rest)), {}, True)
+        permutation = parse_permutation(
+            text, count, letters=recipe.letters, ties=recipe.reads == "ties", first=recipe.first
+        )
+        order = tuple(passages[position] for position in permutation.order)
+        if question.kind == "select":
+            named = min(permutation.named, question.count)
+            faults = dict(permutation.faults)
+            if permutation.is_given:
+                faults["missing"] = question.count - named
+            return Reading(Answer(order[:named]), faults, named == question.count)
+        return Reading(Answer(order), permutation.faults, permutation.is_whole)
+
+    def _read_labels(self, logits: Mapping[str, float], question: Question) -> Reading:
+        """Passages by the probability of their identifiers; those that are not known come last."""
+        names = identifiers(len(question.passages), letters=self.recipe.letters, first=self.recipe.first)
+        known = {passage: logits[name] for passage, name in zip(question.passages, names) if name in logits}
+        if not known:
+            return Reading(Answer(()), {"unreadable": 1}, False)
+        order = sorted(question.passages, key=lambda passage: -known.get(passage, float("-inf")))
+        missing = len(names) - len(known)
+        return Reading(Answer(tuple(order[:1] if question.kind == "best" else order)), {"unlisted": missing}, True)
+
+
+def _list_faults(faults: Mapping[str, int]) -> str:
+    return ", ".join(f"{number} {name}" for name, number in faults.items() if number) or "no identifier"
+
+
+def _read_grades(text: str, question: Question, recipe: Recipe) -> Reading:
+    """Grades by identifier, such as ``{"[1]": 5}``, as shares of the scale; a passage without one has 0 (GroupRank)."""
+    grades: dict[int, float] = {}
+    unknown = 0
+    for name, grade in _GRADE.findall(final_answer(text)):
+        position = int(name) - recipe.first
+        if 0 <= position < len(question.passages):
+            grades[question.passages[position]] = min(1.0, max(0.0, float(grade) / recipe.scale))
+        else:
+            unknown += 1
+    missing = len(question.passages) - len(grades)
+    faults = {"unreadable": 1} if not grades else {"missing": missing, "unknown": unknown}
+    scores = {passage: grades.get(passage, 0.0) for passage in question.passages}
+    order = tuple(sorted(question.passages, key=lambda passage: -scores[passage]))
+    return Reading(Answer(order, scores if grades else {}), faults, not missing)
+
+
+def read_verdicts(text: str, question: Question) -> Reading:
+    """Verdicts by identifier: JSON of `VERDICTS`, or lines such as ``[1] RELEVANT: it says why``."""
+    said = final_answer(text)
+    found = _verdicts_in_json(said) or [
+        (int(number), not verdict.lower().startswith(("not", "irr")), why.strip())
+        for number, verdict, why in _VERDICT.findall(said)
+    ]
+    scores: dict[int, float] = {}
+    details: dict[int, Mapping[str, Any]] = {}
+    for number, relevant, why in found:
+        if 1 <= number <= len(question.passages) and (passage := question.passages[number - 1]) not in scores:
+            scores[passage] = float(relevant)
+            details[passage] = {"relevant": relevant, **({"explanation": why} if why else {})}
+    missing = len(question.passages) - len(scores)
+    order = tuple(sorted(scores, key=lambda passage: -scores[passage]))
+    faults = {"unreadable": 1} if not scores else {"missing": missing}
+    return Reading(Answer(order, scores, details), faults, not missing)
+
+
+VERDICTS: Final[Mapping[str, Any]] = {
+    "type": "object",
+    "properties": {
+        "verdicts": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "passage": {"type": "integer"},
+                    "explanation": {"type": "string"},
+                    "relevant": {"type": "boolean"},
+                },
+                "required": ["passage", "explanation", "relevant"],
+                "additionalProperties": False,
+            },
+        }
+    },
+    "required": ["verdicts"],
+    "additionalProperties": False,
+}
+"""The JSON schema of verdicts, for endpoints that hold a model to one."""
+
+
+def _verdicts_in_json(said: str) -> list[tuple[int, bool, str]]:
+    start, end = said.find("{"), said.rfind("}")
+    try:
+        content = json.loads(said[start : end + 1]) if 0 <= start < end else None
+    except (ValueError, RecursionError):
+        return []
+    rows = content.get("verdicts") if isinstance(content, dict) else None
+    return [
+        (row["passage"], row["relevant"], str(row.get("explanation") or ""))
+        for row in (rows if isinstance(rows, list) else [])
+        if isinstance(row, dict) and isinstance(row.get("passage"), int) and isinstance(row.get("relevant"), bool)
+    ]
+
+
+def largest_group(
+    prompted: Prompted, query: str, texts: Sequence[str], options: PromptOptions, *, wanted: int, room: int, frame: Any
+) -> int:
+    """How many of some passages one question can have, whichever they are: at most ``wanted``.
+
+    Args:
+        prompted: The recipe for the model at hand.
+        query: The query.
+        texts: All passages.
+        options: The options of the call.
+        wanted: At most so many.
+        room: How many tokens prompt and answer may have together.
+        frame: Takes a prompt and returns how many tokens it has.
+
+    Raises:
+        InvalidOptionsError: Not even two passages fit.
+    """
+    longest = sorted(prompted.measure.count(texts), reverse=True)
+    for size in range(min(wanted, len(texts)), 1, -1):
+        empty = prompted.prompt(Question("order", tuple(range(size))), query, [""] * size, options)
+        if frame(empty) + sum(longest[:size]) + prompted.answer_tokens(size, options) <= room:
+            return size
+    if len(texts) < 2:
+        return len(texts)
+    raise InvalidOptionsError(
+        f"a context of {room} tokens holds no question with two passages of up to {longest[0]} tokens: "
+        "lower max_passage_tokens or max_new_tokens, or take a model with a longer context"
+    )

@@ -1,0 +1,328 @@
+"""A recipe: how a family of models is asked one kind of question, and how its answer is read. Plain data."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from rerank import InvalidOptionsError
+from rerank_listwise.permutation import LETTERS, identifiers
+from rerank_listwise.questions import Kind
+
+Role = Literal["system", "user", "assistant"]
+Reading = Literal["order", "ties", "choice", "grades", "verdicts"]
+Algorithm = Literal[
+    "sliding-window",
+    "top-down",
+    "tournament",
+    "setwise-heapsort",
+    "setwise-insertion",
+    "pairwise-all-pairs",
+    "pairwise-heapsort",
+    "pairwise-bubble",
+    "groups",
+    "one-pass",
+]
+
+_PLACE: Final = re.compile(r"\{(query|count|select|passages|number|passage|last)\}")
+_SPACE: Final = re.compile(r"\s+")
+
+
+class Turn(BaseModel):
+    """One message of a conversation.
+
+    Args:
+        role: Who says it.
+        text: What is said, with places for texts.
+        each: Whether there is one such message per passage; neighbours with ``each`` alternate.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    role: Role
+    text: str
+    each: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message as it is sent."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """What a model continues.
+
+    Args:
+        messages: The conversation.
+        begun: What its answer begins with, which is given to it.
+        labels: The identifiers among which it chooses, where their probabilities as the next token are read; empty if it
+            writes text.
+        max_new_tokens: How long its answer may be; None leaves that to the model's own end.
+        schema: A JSON schema of the answer, for endpoints that hold a model to one.
+        without_chat_template: How the conversation is written where a checkpoint has no chat template of its own.
+        joins_system: What stands between the system message and the first user message where the chat template has no
+            system messages.
+        temperature: Temperature of sampling; 0 takes the most probable token.
+        top_p: Share of probability that is sampled from.
+    """
+
+    messages: tuple[Message, ...]
+    begun: str = ""
+    labels: tuple[str, ...] = ()
+    max_new_tokens: int | None = None
+    schema: Mapping[str, Any] | None = None
+    without_chat_template: str = "plain"
+    joins_system: str = "\n"
+    temperature: float = 0.0
+    top_p: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completion:
+    """How a model continued a prompt.
+
+    Args:
+        text: What it wrote after ``Prompt.begun``.
+        logits: For each label its log-probability or logit as the next token, as far as they are known; None if the
+            prompt has no labels, or the endpoint offers none.
+        prompt_tokens: Tokens that it read, if that is known.
+        completion_tokens: Tokens that it wrote, if that is known.
+        cut: Whether its answer was cut at a limit.
+    """
+
+    text: str
+    logits: Mapping[str, float] | None = None
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cut: bool = False
+
+
+class Example(BaseModel):
+    """A solved question, shown before the one that is asked.
+
+    Args:
+        query: Its query.
+        passages: Its passages.
+        answer: What the model should have said, word for word.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    query: str
+    passages: tuple[str, ...] = Field(min_length=1)
+    answer: str
+
+
+class Recipe(BaseModel):
+    """How a family of models is asked, and how its answer is read; plain data, so that anyone can write one.
+
+    The texts of ``turns`` have places: ``{query}``, ``{count}`` passages of which ``{select}`` are wanted, ``{last}``, the last
+    passage's identifier, and ``{passages}``, where each passage is written as ``passage``: ``{number}`` is its identifier and
+    ``{passage}`` its text. Other braces stand for themselves.
+
+    Args:
+        name: Its unique name.
+        source: Where the strings come from.
+        kind: The question that it asks.
+        turns: The conversation.
+        passage: How one passage is written.
+        separator: What stands between two passages.
+        letters: Whether passages have letters in place of numbers.
+        first: The number of the first passage.
+        begun: What the answer begins with, which is given to the model.
+        labels: Whether the identifiers' probabilities as the next token are read, in place of a text.
+        reads: How the answer is read.
+        scale: What a grade of 1 means: grades are divided by it.
+        structured: Whether an endpoint that can is told to answer in JSON of the schema that is read.
+        algorithm: The algorithm that the family is published with.
+        window_size: Passages per window that it is published with.
+        stride: How far its windows move.
+        max_passage_tokens: Maximum token count of a passage.
+        answer_tokens: How long an answer may be at most, in tokens; None allows what its passages need.
+        temperature: Temperature of sampling that it is published with.
+        top_p: Share of probability that is sampled from.
+        without_chat_template: How the conversation is written where a checkpoint has no chat template: ``plain``, or
+            ``vicuna``.
+        joins_system: What stands between the system message and the first user message where the chat template has no
+            system messages.
+        models: Names on the hub that were trained with this recipe; one that ends in ``*`` is a prefix.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(min_length=1)
+    source: str = ""
+    kind: Kind = "order"
+    turns: tuple[Turn, ...] = Field(min_length=1)
+    passage: str = "[{number}] {passage}"
+    separator: str = "\n"
+    letters: bool = False
+    first: int = Field(default=1, ge=0)
+    begun: str = ""
+    labels: bool = False
+    reads: Reading = "order"
+    scale: float = Field(default=1.0, gt=0)
+    structured: bool = False
+    algorithm: Algorithm = "sliding-window"
+    window_size: int = Field(default=20, ge=2)
+    stride: int = Field(default=10, ge=1)
+    max_passage_tokens: int = Field(default=400, ge=1)
+    answer_tokens: int | None = Field(default=None, ge=1)
+    temperature: float = Field(default=0.0, ge=0)
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    without_chat_template: Literal["plain", "vicuna"] = "plain"
+    joins_system: str = "\n"
+    models: tuple[str, ...] = ()
+
+    @field_validator("models", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _has_its_places(self) -> Recipe:
+        whole = "".join(turn.text for turn in self.turns)
+        if "{query}" not in whole:
+            raise ValueError("its turns must contain {query}")
+        if "{passages}" not in whole and not any(turn.each and "{passage}" in turn.text for turn in self.turns):
+            raise ValueError("its turns must contain {passages}, or a turn with each and {passage}")
+        if "{passages}" in whole and "{passage}" not in self.passage:
+            raise ValueError("passage must contain {passage}")
+        if self.turns[-1].role != "user":
+            raise ValueError("its last turn must be the user's")
+        return self
+
+    @property
+    def most_passages(self) -> int | None:
+        """How many passages have identifiers; None for any number."""
+        return len(LETTERS) if self.letters else None
+
+    def knows(self, model: str, *, without_owner: bool = False) -> bool:
+        """Whether a model's name on the hub is one of this recipe's.
+
+        Args:
+            model: The name, such as ``castorini/rank_zephyr_7b_v1_full``.
+            without_owner: Whether it lacks the owner and the slash.
+        """
+        names = (name.rpartition("/")[2] if without_owner else name for name in self.models)
+        return any(
+            model.startswith(name[:-1]) if name.endswith("*") else model == name for name in names if name != "*"
+        )
+
+    def prompt(
+        self, query: str, passages: Sequence[str], *, select: int = 1, examples: Sequence[Example] = ()
+    ) -> Prompt:
+        """The conversation about some passages, as texts; see `clean` for what they must not contain.
+
+        Args:
+            query: The query.
+            passages: The passages' texts.
+            select: How many of them are wanted.
+            examples: Solved questions, shown before.
+        """
+        messages: list[Message] = []
+        for example in examples:
+            shown = list(self._messages(example.query, example.passages, select))
+            messages += [m for m in shown if m.role != "system" or not messages]
+            messages.append(Message("assistant", example.answer))
+        asked = list(self._messages(query, passages, select))
+        messages += [m for m in asked if m.role != "system" or not messages]
+        names = identifiers(len(passages), letters=self.letters, first=self.first)
+        return Prompt(
+            messages=tuple(messages),
+            begun=self.begun,
+            labels=tuple(names) if self.labels else (),
+            max_new_tokens=self.answer_tokens,
+            without_chat_template=self.without_chat_template,
+            joins_system=self.joins_system,
+            temperature=self.temperature,
+            top_p=self.top_p,
+        )
+
+    def _messages(self, query: str, passages: Sequence[str], select: int) -> Iterator[Message]:
+        names = identifiers(len(passages), letters=self.letters, first=self.first)
+        numbered = [{"number": name, "passage": text} for name, text in zip(names, passages)]
+        shared = {
+            "query": query,
+            "count": str(len(passages)),
+            "select": str(select),
+            "last": names[-1],
+            "passages": self.separator.join(_fill(self.passage, one) for one in numbered),
+        }
+        turns = list(self.turns)
+        while turns:
+            if not turns[0].each:
+                turn = turns.pop(0)
+                yield Message(turn.role, _fill(turn.text, shared))
+                continue
+            repeated = []
+            while turns and turns[0].each:
+                repeated.append(turns.pop(0))
+            for one in numbered:
+                for turn in repeated:
+                    yield Message(turn.role, _fill(turn.text, {**shared, **one}))
+
+    def clean(self, text: str) -> tuple[str, int]:
+        """A passage or query as it goes into its place, and how many imitations of identifiers in it were changed.
+
+        White space becomes single spaces, so that no text imitates the beginning of a line; ``[3]`` becomes ``(3)``, and of
+        ``Passage 3:`` the colon goes, where passages are marked like that.
+        """
+        text = _SPACE.sub(" ", text).strip()
+        defused = 0
+        for pattern, replacement in self._imitations():
+            text, count = pattern.subn(replacement, text)
+            defused += count
+        return text, defused
+
+    def _imitations(self) -> Iterator[tuple[re.Pattern[str], str]]:
+        name = "[A-Za-z]" if self.letters else r"\d+"
+        yield re.compile(rf"[\[［【]\s*({name})\s*[\]］】]"), r"(\1)"
+        marks = {self.passage, *(turn.text for turn in self.turns if turn.each)}
+        for word in sorted({found[1] for mark in marks for found in _MARKED.finditer(mark)}):
+            yield re.compile(rf"\b({word}\s*{name})\s*[:：]", re.IGNORECASE), r"\1"
+
+
+_MARKED: Final = re.compile(r"(\w+) \{number\}:")
+
+
+def _fill(template: str, texts: Mapping[str, str]) -> str:
+    """Put texts into their places, all at once: a text that contains ``{query}`` stays as it is."""
+    return _PLACE.sub(lambda place: texts.get(place[1], place[0]), template)
+
+
+def read_recipe(given: Mapping[str, Any] | str | Path, origin: str = "the recipe") -> Recipe:
+    """A recipe from a mapping, or from a JSON file.
+
+    Args:
+        given: The mapping, or the file.
+        origin: What the user gave, for errors.
+
+    Raises:
+        InvalidOptionsError: The file cannot be read, or a field is missing, unknown or wrong.
+    """
+    origin = origin if isinstance(given, Mapping) else f"{origin} in {given}"
+    try:
+        content = (
+            given if isinstance(given, Mapping) else json.loads(Path(given).expanduser().read_text(encoding="utf-8"))
+        )
+        return Recipe.model_validate(content)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, problem['loc'])) or 'it'}: {problem['msg']}" for problem in error.errors()
+        )
+    except (OSError, ValueError) as error:
+        problems = str(error)
+    raise InvalidOptionsError(
+        f"{origin} cannot be used ({problems}): fix it; its fields are {', '.join(Recipe.model_fields)}"
+    )

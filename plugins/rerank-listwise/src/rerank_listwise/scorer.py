@@ -1,0 +1,302 @@
+"""From requests to scores: request → algorithm → questions → prompts → the model, in rounds that all requests share."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from rerank import GroupScorer, InvalidOptionsError, Request, Scores, ScoreScale
+from rerank_http.portal import result_of
+from rerank_listwise.derive import derive, native_kind
+from rerank_listwise.generator import Answerer, TextMeasure, Writer
+from rerank_listwise.options import FilterOptions, ListwiseOptions, PromptOptions
+from rerank_listwise.plan import ASKS, Outcome, Plan, as_scores, judge
+from rerank_listwise.prompted import Prompted, largest_group
+from rerank_listwise.questions import Answer, Asked, Kind, Question, Tally
+from rerank_listwise.recipe import Completion, Prompt, Recipe
+from rerank_listwise.rounds import Algorithm, Work, run, together, translate, without_repeats
+
+logger = logging.getLogger(__name__)
+
+V = TypeVar("V")
+
+ChooseRecipe = Callable[[Kind, PromptOptions], Recipe]
+"""The recipe with which a model is asked a kind of question."""
+
+
+class RemoteWriter(Protocol):
+    """A writer behind a network, which runs whole works on an event loop of its own.
+
+    Attributes:
+        measure: The model's tokens, or an estimate of them.
+        context_size: How many tokens prompt and answer may have together; None if that is unknown.
+        max_concurrency: How many requests it sends at the same time.
+    """
+
+    measure: TextMeasure
+    context_size: int | None
+    max_concurrency: int
+
+    def submit(self, work: Work[Prompt, Completion, V], options: Any, tally: Tally) -> Future[V]:
+        """Start a work; its prompts of one round are sent at the same time. Cancelling the future cancels its requests."""
+        ...
+
+    def prompt_tokens(self, prompt: Prompt) -> int:
+        """How many tokens a prompt has."""
+        ...
+
+    def close(self) -> None:
+        """Cancel pending requests and close every connection."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """One request under way."""
+
+    request: Request
+    tally: Tally
+    scale: ScoreScale
+    shown: dict[str, Any]
+
+    def scores(self, outcome: Outcome) -> Scores:
+        options = self.request.options
+        assert isinstance(options, PromptOptions)
+        return as_scores(outcome, self.request, options, self.scale, self.tally, **self.shown)
+
+
+class WriterAsker:
+    """Starts the works of requests for a model that continues prompts.
+
+    Args:
+        writer: The model.
+        choose_recipe: How it is asked.
+        own: The recipe that it was trained with, or that the user gives; None if neither.
+    """
+
+    def __init__(self, writer: Writer | RemoteWriter, choose_recipe: ChooseRecipe, own: Recipe | None) -> None:
+        self._writer, self._choose, self._own = writer, choose_recipe, own
+
+    def start(self, request: Request) -> tuple[_Job, Work[Prompt, Completion, Outcome]]:
+        """A request's job, and its work in rounds of prompts."""
+        options: Any = request.options
+        tally = Tally()
+        texts = [document.text for document in request.documents[: options.depth]]
+        if isinstance(options, FilterOptions):
+            kind: Kind = "judge"
+            shown: dict[str, Any] = {}
+        else:
+            name = options.algorithm or (self._own.algorithm if self._own is not None else "sliding-window")
+            kind = ASKS[name]
+            shown = {"algorithm": name}
+        native = None if self._own is None else native_kind(kind, {self._own.kind})
+        recipe = self._choose(native or kind, options)
+        prompted = Prompted(recipe, self._writer.measure)
+        prepared = prompted.prepare(texts, options, tally)
+        algorithm: Algorithm[Outcome]
+        if isinstance(options, FilterOptions):
+            size = self._fit(prompted, request, prepared, options.together, tally)
+            algorithm = judge(range(len(texts)), together=max(1, size))
+        else:
+            plan = self._plan(name, recipe, prompted, request, prepared, options, tally)
+            algorithm = translate(
+                plan.start(len(texts), request, options), lambda question: derive(question, {recipe.kind})
+            )
+        work = translate(
+            _counted(without_repeats(algorithm), tally),
+            lambda question: prompted.converse(_asked(question, request, prepared, tally)),
+        )
+        return _Job(request, tally, "probability", {**shown, "recipe": recipe.name}), work
+
+    def _plan(
+        self,
+        name: Any,
+        recipe: Recipe,
+        prompted: Prompted,
+        request: Request,
+        prepared: Sequence[str],
+        options: ListwiseOptions,
+        tally: Tally,
+    ) -> Plan:
+        asked_for = options.window_size or recipe.window_size
+        most = recipe.most_passages
+        if most is not None and asked_for > most:
+            raise InvalidOptionsError(
+                f"recipe {recipe.name!r} has identifiers for {most} passages, and window_size is {asked_for}: lower it"
+            )
+        size = self._fit(prompted, request, prepared, asked_for, tally)
+        stride = options.stride or (recipe.stride if options.window_size is None else max(1, asked_for // 2))
+        return Plan(algorithm=name, window_size=max(2, size), stride=max(1, min(stride * size // asked_for, size)))
+
+    def _fit(
+        self, prompted: Prompted, request: Request, prepared: Sequence[str], wanted: int, tally: Tally
+    ) -> int:
+        """How many passages fit into the context, with a warning where that is fewer than wanted."""
+        room = self._writer.context_size
+        if room is None or wanted < 2:
+            return wanted
+        options: Any = request.options
+        largest = largest_group(
+            prompted,
+            request.query,
+            prepared,
+            options,
+            wanted=wanted,
+            room=room,
+            frame=self._writer.prompt_tokens,
+        )
+        if largest < min(wanted, len(prepared)):
+            logger.warning(
+                "a context of %d tokens holds %d passages of this request, not %d: windows shrink; lower "
+                "max_passage_tokens to keep them",
+                room,
+                largest,
+                wanted,
+            )
+            tally.notes["window_size"] = largest
+            return largest
+        return wanted
+
+
+class AnswererAsker:
+    """Starts the works of requests for a model that answers questions in a way of its own.
+
+    Args:
+        answerer: The model.
+    """
+
+    def __init__(self, answerer: Answerer) -> None:
+        self._answerer = answerer
+
+    def start(self, request: Request) -> tuple[_Job, Work[Asked, Answer, Outcome]]:
+        """A request's job, and its work in rounds of questions.
+
+        Raises:
+            InvalidOptionsError: The model judges nothing, as ``llm-filter`` needs.
+        """
+        options: Any = request.options
+        if not isinstance(options, ListwiseOptions):
+            raise InvalidOptionsError("this model orders passages and judges none: take a chat model for llm-filter")
+        tally = Tally()
+        texts = [document.text for document in request.documents[: options.depth]]
+        most = self._answerer.most_passages(request.query, texts, options)
+        wanted = options.window_size or getattr(self._answerer, "window_size", 20)
+        size = wanted if most is None else min(wanted, most)
+        name = options.algorithm or self._answerer.algorithm
+        stride = options.stride or max(1, size // 2)
+        plan = Plan(algorithm=name, window_size=size, stride=min(stride, size))
+        algorithm = translate(
+            plan.start(len(texts), request, options), lambda question: derive(question, self._answerer.kinds)
+        )
+        work = translate(
+            _counted(without_repeats(algorithm), tally),
+            lambda question: _ask(_asked(question, request, texts, tally)),
+        )
+        return _Job(request, tally, self._answerer.scale, {"algorithm": name}), work
+
+
+def _asked(question: Question, request: Request, texts: Sequence[str], tally: Tally) -> Asked:
+    shown = [texts[passage] for passage in question.passages]
+    return Asked(question, request.query, shown, tally, request.options)
+
+
+def _ask(asked: Asked) -> Work[Asked, Answer, Answer]:
+    (answer,) = yield [asked]
+    return answer
+
+
+def _counted(algorithm: Algorithm[V], tally: Tally) -> Algorithm[V]:
+    """The algorithm, whose rounds are counted."""
+    answers: Any = None
+    while True:
+        try:
+            questions = algorithm.send(answers)
+        except StopIteration as end:
+            value: V = end.value
+            return value
+        tally.rounds += 1
+        answers = yield questions
+
+
+class LocalScorer(GroupScorer):
+    """Scores with a model in this process: the rounds of all requests of a group run together.
+
+    Args:
+        asker: Starts the requests' works.
+        do: Does the items of one round with the options of the call.
+        close: Releases the model.
+    """
+
+    def __init__(
+        self,
+        asker: WriterAsker | AnswererAsker,
+        do: Callable[[Any, Any], Sequence[Any]],
+        close: Callable[[], None],
+    ) -> None:
+        self._asker, self._do, self._close = asker, do, close
+
+    def score_group(self, requests: Sequence[Request]) -> Iterable[Scores]:
+        """Score requests with the same options together."""
+        jobs, works = zip(*map(self._asker.start, requests))
+        options = requests[0].options
+        outcomes: list[Outcome] = run(together(works), lambda items: self._do(items, options))
+        return [job.scores(outcome) for job, outcome in zip(jobs, outcomes)]
+
+    def close(self) -> None:
+        """Release the model."""
+        self._close()
+
+
+class RemoteScorer:
+    """Scores with a model behind a network: every request goes on at its own pace.
+
+    Args:
+        writer: The model.
+        asker: Starts the requests' works.
+    """
+
+    def __init__(self, writer: RemoteWriter, asker: WriterAsker) -> None:
+        self._writer, self._asker = writer, asker
+
+    def score(self, request: Request) -> Scores:
+        """Score one request, from any thread, inside a running event loop or not."""
+        job, future = self._submit(request)
+        return job.scores(result_of(future))
+
+    def score_many(self, requests: Iterable[Request]) -> Iterator[Scores]:
+        """Score several requests, as many at a time as requests may be sent; answers come in order."""
+        waiting: deque[tuple[_Job, Future[Outcome]]] = deque()
+        try:
+            for request in requests:
+                waiting.append(self._submit(request))
+                if len(waiting) >= self._writer.max_concurrency:
+                    job, future = waiting.popleft()
+                    yield job.scores(result_of(future))
+            while waiting:
+                job, future = waiting.popleft()
+                yield job.scores(result_of(future))
+        finally:
+            for _, future in waiting:
+                future.cancel()
+
+    async def ascore(self, request: Request) -> Scores:
+        """Like `score`, without blocking the caller's event loop; cancelling it cancels its requests."""
+        job, future = self._submit(request)
+        return job.scores(await asyncio.wrap_future(future))
+
+    def _submit(self, request: Request) -> tuple[_Job, Future[Outcome]]:
+        job, work = self._asker.start(request)
+        return job, self._writer.submit(work, request.options, job.tally)
+
+    def close(self) -> None:
+        """Cancel pending requests and close every connection."""
+        self._writer.close()
+
+    async def aclose(self) -> None:
+        """Like `close`, without blocking the event loop."""
+        await asyncio.to_thread(self._writer.close)

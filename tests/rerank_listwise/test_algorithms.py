@@ -1,0 +1,223 @@
+"""Every algorithm with a model that knows the truth: its order, its questions, its calls and its rounds."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+from oracle import Oracle, solve
+
+from rerank_listwise import pairwise, setwise
+from rerank_listwise.derive import derive
+from rerank_listwise.listwise import grade_groups, one_pass, sliding_window, top_down, tournament, windows
+from rerank_listwise.questions import Answer, Question
+from rerank_listwise.rounds import arun, run, together, translate, without_repeats
+
+ALGORITHMS: dict[str, Callable[[Sequence[int]], Any]] = {
+    "sliding-window": lambda c: sliding_window(c, size=20, stride=10),
+    "top-down": lambda c: top_down(c, size=20, pivot=10),
+    "tournament": lambda c: tournament(c, size=20, runs=10, seed=0),
+    "setwise-heapsort": lambda c: setwise.heapsort(c, children=3, top=10),
+    "setwise-insertion": lambda c: setwise.insertion(c, children=3, top=10),
+    "pairwise-all-pairs": pairwise.all_pairs,
+    "pairwise-heapsort": lambda c: pairwise.heapsort(c, top=10),
+    "pairwise-bubble": lambda c: pairwise.bubble(c, top=10),
+    "groups": lambda c: grade_groups(c, size=20, epochs=2, seed=0),
+    "one-pass": one_pass,
+}
+
+
+def shuffled(count: int, seed: int = 0) -> list[float]:
+    grades = [float(grade) for grade in range(count)]
+    random.Random(seed).shuffle(grades)
+    return grades
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+@pytest.mark.parametrize("count", [1, 2, 3, 7, 20, 21, 25, 39, 100, 137])
+def test_every_candidate_comes_out_once(name: str, count: int) -> None:
+    order = solve(ALGORITHMS[name](range(count)), Oracle(shuffled(count), noise=count / 4))
+    assert sorted(order) == list(range(count))
+
+
+@pytest.mark.parametrize("name", [name for name in ALGORITHMS if name != "tournament"])
+@pytest.mark.parametrize("count", [1, 5, 20, 33, 100])
+def test_a_model_that_knows_finds_the_ten_best_in_order(name: str, count: int) -> None:
+    grades = shuffled(count, seed=count)
+    wanted = sorted(range(count), key=lambda passage: -grades[passage])[:10]
+    assert solve(ALGORITHMS[name](range(count)), Oracle(grades))[:10] == wanted
+
+
+@pytest.mark.parametrize("count", [5, 20, 33, 100])
+def test_a_tournament_finds_the_two_best(count: int) -> None:
+    grades = shuffled(count, seed=count)
+    order = solve(ALGORITHMS["tournament"](range(count)), Oracle(grades))
+    assert {*order[:2]} == {*sorted(range(count), key=lambda passage: -grades[passage])[:2]}
+
+
+@pytest.mark.parametrize(
+    ("name", "calls", "rounds"),
+    [
+        ("sliding-window", 9, 9),
+        ("top-down", 7, 3),
+        ("tournament", 130, 5),
+        ("pairwise-all-pairs", 9900, 1),
+        ("groups", 10, 1),
+        ("one-pass", 1, 1),
+    ],
+)
+def test_calls_and_rounds_for_a_hundred_candidates(name: str, calls: int, rounds: int) -> None:
+    oracle = Oracle([100.0 - position for position in range(100)], noise=20.0)
+    solve(ALGORITHMS[name](range(100)), oracle)
+    assert oracle.rounds == rounds
+    assert abs(oracle.calls - calls) <= (1 if name == "top-down" else 0)
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "stride", "wanted"),
+    [
+        (100, 20, 10, [(80, 100), (70, 90), (60, 80), (50, 70), (40, 60), (30, 50), (20, 40), (10, 30), (0, 20)]),
+        (20, 20, 10, [(0, 20)]),
+        (7, 20, 10, [(0, 7)]),
+        (25, 20, 10, [(5, 25), (0, 15)]),
+        (5, 2, 1, [(3, 5), (2, 4), (1, 3), (0, 2)]),
+        (6, 3, 3, [(3, 6), (0, 3)]),
+    ],
+)
+def test_windows_cover_the_list_and_end_at_its_head(
+    count: int, size: int, stride: int, wanted: list[tuple[int, int]]
+) -> None:
+    assert list(windows(count, size, stride)) == wanted
+
+
+def test_two_passes_go_through_the_list_twice() -> None:
+    oracle = Oracle(shuffled(100))
+    solve(sliding_window(range(100), size=20, stride=10, passes=2), oracle)
+    assert oracle.calls == 18
+
+
+def test_the_pivot_stands_first_in_every_partition() -> None:
+    oracle = Oracle(shuffled(100))
+    solve(top_down(range(100), size=20, pivot=10), oracle)
+    (first,), partitions = oracle.asked[0], oracle.asked[1]
+    assert first.passages == tuple(range(20))
+    pivot = sorted(range(20), key=lambda passage: -oracle.grades[passage])[9]
+    assert {question.passages[0] for question in partitions} == {pivot}
+    assert [len(question.passages) for question in partitions] == [20, 20, 20, 20, 5]
+
+
+def test_the_stages_of_a_tournament_are_those_of_the_paper() -> None:
+    oracle = Oracle(shuffled(100))
+    solve(tournament(range(100), size=20, runs=1, seed=3), oracle)
+    stages = [[(len(question.passages), question.count) for question in asked] for asked in oracle.asked]
+    assert stages == [[(20, 10)] * 5, [(10, 4)] * 5, [(20, 10)], [(10, 5)], [(5, 2)]]
+    assert {passage % 5 for passage in oracle.asked[0][2].passages} == {2}
+
+
+def test_both_orders_are_asked_and_a_contradiction_is_a_tie() -> None:
+    def always_first(questions: Sequence[Question]) -> list[Answer]:
+        return [Answer(question.passages) for question in questions]
+
+    assert run(pairwise.prefers(1, 0), always_first) is False
+    assert run(pairwise.all_pairs(range(3)), always_first) == {0: 1.0, 1: 1.0, 2: 1.0}
+    assert run(pairwise.bubble(range(5), top=5), always_first) == [0, 1, 2, 3, 4]
+
+
+def test_probabilities_of_pairs_are_summed() -> None:
+    def answer(questions: Sequence[Question]) -> list[Answer]:
+        return [Answer(q.passages, {q.passages[0]: 0.7, q.passages[1]: 0.3}) for q in questions]
+
+    assert run(pairwise.all_pairs(range(2)), answer) == pytest.approx({0: 0.5, 1: 0.5})
+
+
+def test_an_unreadable_answer_keeps_the_order() -> None:
+    def nothing(questions: Sequence[Question]) -> list[Answer]:
+        return [Answer(()) for _ in questions]
+
+    for algorithm in (
+        setwise.heapsort(range(9), children=3, top=9),
+        setwise.insertion(range(9), children=3, top=4),
+        pairwise.heapsort(range(9), top=1),
+        pairwise.bubble(range(9), top=9),
+        tournament(range(9), size=20, runs=2, seed=0),
+    ):
+        assert sorted(run(algorithm, nothing)) == list(range(9))
+    assert run(setwise.heapsort(range(9), children=3, top=1), nothing)[0] == 0
+
+
+@pytest.mark.parametrize("kinds", [{"order"}, {"grade"}, {"compare"}, {"best"}])
+@pytest.mark.parametrize("name", [name for name in ALGORITHMS if name not in ("groups", "one-pass", "tournament")])
+def test_any_algorithm_runs_with_any_model(name: str, kinds: set[Any]) -> None:
+    grades = shuffled(30)
+    oracle = Oracle(grades)
+    order = solve(translate(ALGORITHMS[name](range(30)), lambda question: derive(question, kinds)), oracle)
+    assert order[:10] == sorted(range(30), key=lambda passage: -grades[passage])[:10]
+    assert {question.kind for asked in oracle.asked for question in asked} == kinds
+
+
+def test_works_of_different_lengths_run_side_by_side() -> None:
+    def work(rounds: int) -> Any:
+        got = []
+        for n in range(rounds):
+            got += yield [(rounds, n), (rounds, -n)]
+        return got
+
+    sizes: list[int] = []
+
+    def do(items: Sequence[Any]) -> list[str]:
+        sizes.append(len(items))
+        return [str(item) for item in items]
+
+    first, second, none = run(together([work(1), work(3), work(0)]), do)
+    assert sizes == [4, 2, 2]
+    assert first == ["(1, 0)", "(1, 0)"]
+    assert second[-1] == "(3, -2)"
+    assert none == []
+
+
+def test_a_question_is_asked_once() -> None:
+    def work() -> Any:
+        first = yield ["a", "b", "a"]
+        second = yield ["b", "c"]
+        third = yield ["c"]
+        return [*first, *second, *third]
+
+    asked: list[list[str]] = []
+
+    def do(items: Sequence[str]) -> list[str]:
+        asked.append(list(items))
+        return [item.upper() for item in items]
+
+    assert run(without_repeats(work()), do) == ["A", "B", "A", "B", "C", "C"]
+    assert asked == [["a", "b"], ["c"]]
+
+
+def test_an_error_ends_a_work_where_it_waits() -> None:
+    closed: list[bool] = []
+
+    def work() -> Any:
+        try:
+            yield [1]
+        finally:
+            closed.append(True)
+
+    def do(items: Sequence[int]) -> list[int]:
+        raise OSError("gone")
+
+    with pytest.raises(OSError, match="gone"):
+        run(without_repeats(work()), do)
+    assert closed == [True]
+
+
+def test_asynchronous_and_synchronous_runs_agree() -> None:
+    import asyncio
+
+    oracle, other = Oracle(shuffled(50), 5.0), Oracle(shuffled(50), 5.0)
+
+    async def do(questions: Sequence[Question]) -> list[Answer]:
+        return other(questions)
+
+    algorithm = ALGORITHMS["top-down"]
+    assert run(algorithm(range(50)), oracle) == asyncio.run(arun(algorithm(range(50)), do))
