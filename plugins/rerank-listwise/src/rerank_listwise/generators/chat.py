@@ -16,6 +16,7 @@ from rerank_http.caller import Call, Caller
 from rerank_http.caller import Tally as Cost
 from rerank_http.pace import estimate_tokens
 from rerank_http.portal import Portal
+from rerank_listwise.generator import TextMeasure
 from rerank_listwise.generators.endpoints import ENDPOINTS, Endpoint, find_endpoint
 from rerank_listwise.generators.measure import read_tokens
 from rerank_listwise.generators.options import ChatOptions
@@ -64,7 +65,7 @@ class ChatWriter:
                 f"{model.name!r} is behind an unknown address ({asked}): give base_url= of a chat endpoint, or provider= "
                 f"one of {', '.join(ENDPOINTS)}"
             )
-        self.measure = read_tokens(options.tokenizer, model)
+        self.measure: TextMeasure = read_tokens(options.tokenizer, model)
         self.context_size = options.context_size
         self.max_concurrency = options.max_concurrency
         self._portal = Portal(partial(ChatService, endpoint, name, options))

@@ -21,7 +21,8 @@ RECIPES: Final = (
             Turn(role="system", text=_SYSTEM),
             Turn(
                 role="user",
-                text=_TASK + "Answer with one line per passage, up to [{last}]: its number, the verdict, and the reason in one "
+                text=_TASK
+                + "Answer with one line per passage, up to [{last}]: its number, the verdict, and the reason in one "
                 "sentence, as in:\n[1] RELEVANT: the reason\n[2] NOT_RELEVANT: the reason",
             ),
         ),
@@ -36,7 +37,8 @@ RECIPES: Final = (
             Turn(role="system", text=_SYSTEM),
             Turn(
                 role="user",
-                text=_TASK + "Answer with one line per passage, up to [{last}], and nothing else: its number and the verdict, "
+                text=_TASK
+                + "Answer with one line per passage, up to [{last}], and nothing else: its number and the verdict, "
                 "as in:\n[1] RELEVANT\n[2] NOT_RELEVANT",
             ),
         ),
@@ -51,7 +53,8 @@ RECIPES: Final = (
             Turn(role="system", text=_SYSTEM),
             Turn(
                 role="user",
-                text=_TASK + 'Answer in JSON, with one entry per passage, up to {last}, as in: {"verdicts": [{"passage": 1, '
+                text=_TASK
+                + 'Answer in JSON, with one entry per passage, up to {last}, as in: {"verdicts": [{"passage": 1, '
                 '"explanation": "the reason in one sentence", "relevant": true}]}',
             ),
         ),

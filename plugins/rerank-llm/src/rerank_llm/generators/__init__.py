@@ -1,0 +1,10 @@
+"""What rerank-llm adds to rerank-listwise: models that read several passages in ways of their own. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from rerank_listwise import Generator
+from rerank_llm.generators import fid, jina
+
+GENERATORS: Final[tuple[Generator, ...]] = (*fid.GENERATORS, jina.GENERATOR)

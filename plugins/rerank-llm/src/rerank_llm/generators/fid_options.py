@@ -1,0 +1,80 @@
+"""The options of the encoder-decoder generators, and which models they know by name; imports nothing heavy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from rerank import Claim, Confidence, FastTokens, InvalidOptionsError, ModelRef, Reload
+from rerank_llm.options import LlmOptions
+from rerank_llm.recipe import Recipe
+from rerank_torch import TorchOptions
+
+_PROMPTING: Final = ("recipe", "examples", "temperature", "answers")
+"""Options for models that are prompted freely and sample."""
+
+
+class EncoderDecoderOptions(TorchOptions):
+    """Options of the generators ``lit5-distill``, ``lit5-score``, ``listt5`` and ``duot5``.
+
+    ``max_length`` counts one passage with all that stands around it, or the two of duoT5; None is what the model was
+    published with.
+
+    Args:
+        peft_path: A folder or hub name with a PEFT adapter, which is merged into the model; needs ``peft``.
+        quantization: ``4bit`` or ``8bit`` loads the weights like that; needs ``bitsandbytes``.
+    """
+
+    peft_path: Reload[str | None] = None
+    quantization: Reload[Literal["4bit", "8bit"] | None] = None
+
+
+def choose_loading(options: Any) -> LlmOptions:
+    """What `rerank_llm.forwards.loading` reads, out of the options of a backend and a generator together."""
+    return LlmOptions(**{name: getattr(options, name) for name in EncoderDecoderOptions.model_fields})
+
+
+def refuse_prompting(options: Any, name: str, *more: str) -> None:
+    """Check that no option is set that a model with a prompt of its own cannot follow.
+
+    Args:
+        options: The options of the call.
+        name: What the model is, for the error.
+        more: Further options that it cannot follow.
+
+    Raises:
+        InvalidOptionsError: One is set.
+    """
+    if unused := next((option for option in (*_PROMPTING, *more) if getattr(options, option, None)), None):
+        raise InvalidOptionsError(f"{name} has one fixed way to be asked and to answer: leave {unused} out")
+
+
+def cut_text(tokens: FastTokens, text: str, longest: int | None) -> str:
+    """The beginning of a text that has at most so many tokens; all of it if that is None."""
+    if longest is None:
+        return text
+    offsets = tokens.tokenizer.encode(text, add_special_tokens=False).offsets
+    return text if len(offsets) <= longest else text[: offsets[longest - 1][1]]
+
+
+def hub_name(model: ModelRef) -> tuple[str, bool]:
+    """A model's name on the hub, and whether the owner is missing from it.
+
+    A folder on this machine is known by the hub's name in the hub's cache (``models--castorini--LiT5-Distill-base``), else
+    by its own name, which a download usually keeps from the hub.
+    """
+    if not model.is_local:
+        return model.name, False
+    folder = Path(model.name).expanduser().resolve()
+    cached = next((part for part in reversed(folder.parts) if part.startswith("models--")), None)
+    if cached is None:
+        return folder.name, True
+    return cached.removeprefix("models--").replace("--", "/", 1), False
+
+
+def claim_named(model: ModelRef, options: Any, *, recipe: Recipe) -> Claim:
+    """Claim the models that a recipe names, and no others."""
+    name, without_owner = hub_name(model)
+    if recipe.knows(name, without_owner=without_owner):
+        return Claim(Confidence.CERTAIN, f"its name is that of a {recipe.name} model")
+    return Claim(Confidence.NONE, f"its name is not that of a {recipe.name} model")
