@@ -283,6 +283,14 @@ def demo(session: nox.Session) -> None:
 
 
 @nox.session
+def fuzz(session: nox.Session) -> None:
+    """Read a million made-up answers of language models as rankings; the tests read ten thousand."""
+    install(session, [ALL[name] for name in ("rerank-core", "rerank-http", "rerank-listwise")], *TEST_TOOLS)
+    session.env["RERANK_FUZZ_ANSWERS"] = "1000000"
+    session.run("python", "-m", "pytest", "tests/rerank_listwise/test_permutation.py", *session.posargs)
+
+
+@nox.session
 def faults(session: nox.Session) -> None:
     """Make 2,000 calls through a faulty server on loopback, and write benchmarks/results/api_faults.md."""
     install(session, [ALL["rerank-core"], ALL["rerank-http"], ALL["rerank-api"]], *TEST_TOOLS)

@@ -136,10 +136,14 @@ def test_both_are_cut_alike_so_that_the_question_survives(load: Callable[..., Du
 def test_a_short_passage_is_not_lost(load: Callable[..., DuoT5], naive: Naive) -> None:
     (one,) = pairs(QUERY, ["bees", "nectar " * 300], max_length=100)[:1]
     (row,) = load()._rows([one], one.options)
-    said = naive.tokenizer.decode(row.ids)
+    before, mark, first = (
+        naive.tokenizer(text, add_special_tokens=False)["input_ids"]
+        for text in (f"Query: {QUERY}", " Document0:", " Document0: bees")
+    )
+    start = [*before, *first[: len(mark) + 1]]
     assert len(row.ids) == 100
-    assert "Document0: b" in said
-    assert "Document1: nectar nectar" in said
+    assert list(row.ids[: len(start)]) == start
+    assert "Document1: nectar nectar" in naive.tokenizer.decode(row.ids)
     with pytest.raises(InvalidOptionsError, match="raise max_length"):
         load().answer(pairs(QUERY * 30, TEXTS[:2], max_length=30))
 

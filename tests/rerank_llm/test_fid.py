@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -13,8 +14,8 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from language_models import TEXTS, save_spm_tokenizer, vocabulary
-from tokenizers import Tokenizer
+from language_models import TEXTS
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers.modeling_outputs import BaseModelOutput
 
 from rerank import Confidence, InvalidOptionsError, MalformedRankingError, ModelRef, ScoringError
@@ -22,12 +23,13 @@ from rerank.testing.contract import QUERY
 from rerank_listwise.options import ListwiseOptions
 from rerank_listwise.permutation import parse_permutation
 from rerank_listwise.questions import Answer, Asked, Question, Tally
-from rerank_llm.generators.fid import DISTILL, GENERATORS, LISTT5, FusionAnswerer, LiT5Distill, LiT5Score, ListT5
+from rerank_llm.generators.fid import DISTILL, GENERATORS, LISTT5, FusionAnswerer, ListT5, LiT5Distill, LiT5Score
 from rerank_llm.generators.fid_options import EncoderDecoderOptions, claim_named
 from rerank_llm.prompt import Prompt
 
 torch.set_num_threads(1)  # models this small only wait for each other's threads
 
+PROMPT = "Search Query: Passage: Relevance Ranking: question: context: Query: Context: Index: pollen"
 QUERIES = [QUERY, "Why do shares fall?", "what do nurse bees eat"]
 
 
@@ -35,17 +37,38 @@ class FusionOptions(ListwiseOptions, EncoderDecoderOptions):
     """The options of the backend and of the generator together."""
 
 
+def save_tokenizer(folder: Path) -> Tokenizer:
+    """A tokenizer of T5's kind with a fixed vocabulary: words, numbers, and every printable ASCII character."""
+    special = ["<pad>", "</s>", "<unk>"]
+    words = sorted({f"▁{word}" for text in (*TEXTS, *QUERIES, PROMPT) for word in text.split()})
+    numbers = [f"{mark}{number}" for mark in ("▁", "") for number in range(1, 101)]
+    characters = ["▁", *map(chr, range(33, 127))]
+    costs = [(special, 0.0), (words, -6.0), (numbers, -7.0), (characters, -9.0)]
+    vocabulary = dict.fromkeys((token, cost) for tokens, cost in costs for token in tokens)
+    tokenizer = Tokenizer(models.Unigram(list(vocabulary), unk_id=2))
+    tokenizer.normalizer = normalizers.NFKC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    tokenizer.add_special_tokens(special)
+    tokenizer.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "eos_token": "</s>",
+        "pad_token": "<pad>",
+        "unk_token": "<unk>",
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    return tokenizer
+
+
 def save_fid(folder: Path) -> Path:
-    """A T5 that attends sharply to its passages and likes numbers and the end token, so that its answers differ."""
+    """A T5 that attends sharply to its passages, and likes numbers and the end token, so that its answers differ."""
     folder.mkdir(parents=True)
-    save_spm_tokenizer(folder, ["<pad>", "</s>", "<unk>"], "<pad>", "</s>")
-    file = str(folder / "tokenizer.json")
-    tokenizer = Tokenizer.from_file(file)
-    tokenizer.add_tokens(list("[]>()"))
-    tokenizer.save(file)
+    tokenizer = save_tokenizer(folder)
     torch.manual_seed(0)
     config = transformers.T5Config(
-        vocab_size=vocabulary(folder),
+        vocab_size=tokenizer.get_vocab_size(),
         d_model=32,
         d_kv=8,
         d_ff=48,
@@ -57,12 +80,12 @@ def save_fid(folder: Path) -> Path:
         eos_token_id=1,
     )
     network = transformers.T5ForConditionalGeneration(config).eval()
-    liked = [i for token, i in tokenizer.get_vocab().items() if re.fullmatch(r"▁?(\d|\[|\]|>)", token)]
+    digits = [i for token, i in tokenizer.get_vocab().items() if re.fullmatch(r"▁[1-9]", token)]
     with torch.no_grad():
-        for name, weight in network.named_parameters():
-            if "EncDecAttention" in name:
-                weight *= 10
-        network.shared.weight[liked] *= 1.4
+        for block in network.decoder.block:
+            for project in block.layer[1].EncDecAttention.children():
+                project.weight *= 10
+        network.shared.weight[digits] *= 3
         network.shared.weight[1] *= 2
     network.save_pretrained(folder)
     return folder
@@ -191,13 +214,13 @@ def facts(one: Asked) -> tuple[Any, ...]:
 
 def test_distill_writes_what_plain_transformers_writes(load: Callable[..., Any], naive: Naive) -> None:
     answerer = load(LiT5Distill)
-    asked = questions("order", [3, 20, 1, 7], max_new_tokens=19)
+    asked = questions("order", [3, 20, 1, 7], max_new_tokens=39)
     answers = answerer.answer(asked)
     orders = set()
     for one, answer in zip(asked, answers):
         filled = [*one.texts, *[""] * (20 - len(one.texts))]
         prompts = [distill_prompt(one.query, number, text) for number, text in enumerate(filled, 1)]
-        said, written = naive.say(prompts, 20)
+        said, written = naive.say(prompts, 40)
         expected = parse_permutation(said, len(one.texts))
         assert answer.order == tuple(one.question.passages[position] for position in expected.order)
         assert one.tally.calls == 1
@@ -342,7 +365,7 @@ def test_limits_of_the_users_own(load: Callable[..., Any], naive: Naive) -> None
         token for text in (kept, "bees") for token in naive.ids(f"question: {QUERY} context: {text}")
     ]
     assert one.tally.notes == {"truncated": 1}
-    with pytest.raises(InvalidOptionsError, match="or max_length"):
+    with pytest.raises(InvalidOptionsError, match="raise max_length"):
         load(LiT5Score).answer([ask("grade", QUERY, ["bees"], max_length=8)])
 
 

@@ -61,7 +61,6 @@ class ListwiseOptions(PromptOptions):
 
     Args:
         algorithm: How an order comes out of questions; None is the one that the model's recipe was published with.
-            ``docs/algorithms.md`` says which does what, and what each costs.
         window_size: Passages per question at most, for algorithms that show many; None is the recipe's. Smaller only where
             the context cannot hold as many, with a warning.
         stride: How far a sliding window lies before the last; None is the recipe's, or half of ``window_size`` if that is set.
