@@ -382,14 +382,17 @@ def test_filter_judges_all_documents_together(server: Loopback, chat: Callable[.
     assert len(ranked.above(0.5)) == 3
 
 
-def test_filter_without_structured_output_reads_text(server: Loopback, chat: Callable[..., Reranker]) -> None:
+@pytest.mark.parametrize("status", [400, 422, 500])
+def test_filter_without_structured_output_reads_text(
+    status: int, server: Loopback, chat: Callable[..., Reranker]
+) -> None:
     def handle(hit: Hit) -> Response:
         if "response_format" in hit.body:
-            return Response({"error": {"message": "response_format is not supported"}}, 400)
+            return Response({"error": {"message": "response_format is not supported"}}, status)
         return answering()(hit)
 
     server.handler = handle
-    assert len(chat(backend="llm-filter").rank(QUERY, graded(8)).above(0.5)) == 3
+    assert len(chat(backend="llm-filter", max_retries=1).rank(QUERY, graded(8)).above(0.5)) == 3
 
 
 def test_a_document_without_a_verdict_has_no_score(server: Loopback, chat: Callable[..., Reranker]) -> None:

@@ -145,7 +145,7 @@ class ChatService:
             return await self._ask(body, prompt, call, key)
         except ProviderError as error:
             refused = [field for field in _DISPENSABLE if field in body and field in str(error)]
-            if error.status not in (400, 422) or not refused:
+            if not refused:  # servers answer 400, 422, and llama-cpp-python's even 500
                 raise
             self._refused.update(refused)
             logger.info("%s takes no %s with %s: it is left out", self._known.name, " and ".join(refused), self._model)
