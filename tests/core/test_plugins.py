@@ -270,4 +270,11 @@ def test_nothing_is_recommended_that_does_not_exist(name: str) -> None:
         with pytest.raises(BackendNotFoundError) as caught:
             Reranker(**arguments, registry=fake_registry(), local_files_only=True)
         named = set(re.findall(r"rerank-\w+", str(caught.value)))
-        assert named <= {"rerank-crossencoder", "rerank-onnx", "rerank-nano", "rerank-api", "rerank-llm", "rerank-listwise"}
+        assert named <= {
+            "rerank-crossencoder",
+            "rerank-onnx",
+            "rerank-nano",
+            "rerank-api",
+            "rerank-llm",
+            "rerank-listwise",
+        }

@@ -167,6 +167,11 @@ class AnswererAsker:
         wanted: int = options.window_size or int(getattr(self._answerer, "window_size", 20))
         size: int = wanted if most is None else min(wanted, most)
         name = options.algorithm or self._answerer.algorithm
+        if native_kind(ASKS[name], self._answerer.kinds) is None:
+            raise InvalidOptionsError(
+                f"algorithm={name!r} needs a model that grades passages, and this one answers to "
+                f"{', '.join(sorted(self._answerer.kinds))}: leave algorithm out, or choose another"
+            )
         stride: int = options.stride or max(1, size // 2)
         plan = Plan(algorithm=name, window_size=size, stride=min(stride, size), children=options.children or _CHILDREN)
         algorithm = translate(
