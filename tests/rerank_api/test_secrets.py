@@ -101,7 +101,7 @@ def test_list_of_backends(monkeypatch: pytest.MonkeyPatch) -> None:
     backends = [backend for plugin in json.loads(as_json) for backend in plugin["backends"]]
     notes = next(backend["notes"] for backend in backends if backend["name"] == "api")
     assert any(note.startswith("voyage") and "key set" in note for note in notes)
-    assert all(backend["notes"] == [] for backend in backends if backend["name"] != "api")
+    assert all(backend["notes"] == [] for backend in backends if backend["name"] not in ("api", "llm-listwise"))
 
 
 def test_a_key_in_the_environment_that_no_header_can_carry(monkeypatch: pytest.MonkeyPatch) -> None:
