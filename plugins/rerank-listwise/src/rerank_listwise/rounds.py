@@ -51,6 +51,18 @@ def together(works: Sequence[Work[I, R, V]]) -> Work[I, R, list[V]]:
     return [values[n] for n in range(len(works))]
 
 
+def through(work: Work[I, R, V], do: Callable[[Sequence[I]], Work[J, S, Sequence[R]]]) -> Work[J, S, V]:
+    """A work whose rounds are done by other works; ``do`` starts the one whose value are the results of a round."""
+    results: Any = None
+    while True:
+        try:
+            items = work.send(results)
+        except StopIteration as end:
+            value: V = end.value
+            return value
+        results = yield from do(items)
+
+
 def translate(work: Work[I, R, V], how: Callable[[I], Work[J, S, R]]) -> Work[J, S, V]:
     """A work in terms of another: each item of a round becomes a work of its own, and these go on together.
 
@@ -58,30 +70,20 @@ def translate(work: Work[I, R, V], how: Callable[[I], Work[J, S, R]]) -> Work[J,
         work: The work.
         how: Starts the work whose value is the result of an item.
     """
-    results: Any = None
-    while True:
-        try:
-            items = work.send(results)
-        except StopIteration as end:
-            value: V = end.value
-            return value
-        results = yield from together([how(item) for item in items])
+    return through(work, lambda items: together([how(item) for item in items]))
 
 
 def without_repeats(work: Work[I, R, V]) -> Work[I, R, V]:
     """A work that asks for each item only once, and is sent the first result again; items must be hashable."""
     known: dict[I, R] = {}
-    results: Any = None
-    while True:
-        try:
-            items = work.send(results)
-        except StopIteration as end:
-            value: V = end.value
-            return value
+
+    def ask_new(items: Sequence[I]) -> Work[I, R, Sequence[R]]:
         new = [item for item in dict.fromkeys(items) if item not in known]
         if new:
             known.update(zip(new, (yield new)))
-        results = [known[item] for item in items]
+        return [known[item] for item in items]
+
+    return through(work, ask_new)
 
 
 def run(work: Work[I, R, V], do: Callable[[Sequence[I]], Sequence[R]]) -> V:

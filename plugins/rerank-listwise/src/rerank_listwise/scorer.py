@@ -19,7 +19,7 @@ from rerank_listwise.plan import ASKS, Outcome, Plan, as_scores, judge
 from rerank_listwise.prompted import Prompted, largest_group
 from rerank_listwise.questions import Answer, Asked, Kind, Question, Tally
 from rerank_listwise.recipe import Completion, Prompt, Recipe
-from rerank_listwise.rounds import Algorithm, Work, run, together, translate, without_repeats
+from rerank_listwise.rounds import Algorithm, Work, run, through, together, translate, without_repeats
 
 logger = logging.getLogger(__name__)
 
@@ -197,15 +197,12 @@ def _ask(asked: Asked) -> Work[Asked, Answer, Answer]:
 
 def _counted(algorithm: Algorithm[V], tally: Tally) -> Algorithm[V]:
     """The algorithm, whose rounds are counted."""
-    answers: Any = None
-    while True:
-        try:
-            questions = algorithm.send(answers)
-        except StopIteration as end:
-            value: V = end.value
-            return value
+
+    def ask(questions: Sequence[Question]) -> Algorithm[Sequence[Answer]]:
         tally.rounds += 1
-        answers = yield questions
+        return (yield questions)
+
+    return through(algorithm, ask)
 
 
 class LocalScorer(GroupScorer):
