@@ -60,3 +60,27 @@ def test_a_model_carries_where_it_comes_from_and_shows_no_token() -> None:
     assert isinstance(model, ModelSource)
     assert (model.revision, model.token, model.lang) == ("v2", "hf_secret", "fr")
     assert "hf_secret" not in repr(model) + repr(ModelSource(token="hf_secret"))
+
+
+@pytest.mark.parametrize(
+    ("place", "hub_name", "matches"),
+    [
+        ("acme/ranker-1b", "acme/ranker-1b", True),
+        ("other/ranker-1b", "other/ranker-1b", False),
+        ("ranker-1b", "ranker-1b", False),
+        ("FOLDER/ranker-1b", "ranker-1b", True),
+        ("FOLDER/ranker", "ranker", False),
+        ("FOLDER/models--acme--ranker-1b/snapshots/0123", "acme/ranker-1b", True),
+        ("FOLDER/models--other--ranker-1b/snapshots/0123", "other/ranker-1b", False),
+        ("FOLDER/models--ranker-1b/snapshots/0123", "ranker-1b", False),
+    ],
+)
+def test_a_model_is_known_by_its_name_on_the_hub(place: str, hub_name: str, matches: bool, tmp_path: Path) -> None:
+    if place.startswith("FOLDER"):
+        place = place.replace("FOLDER", str(tmp_path))
+        Path(place).mkdir(parents=True)
+    model = ModelRef(place)
+    assert model.hub_name == hub_name
+    assert model.is_one_of(["acme/ranker-1b"]) is matches
+    assert model.is_one_of(["acme/ranker-*", "unknown/*"]) is matches
+    assert not model.is_one_of([])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -49,6 +49,36 @@ class ModelRef(ModelSource):
             return path if self.name and path.exists() else None
         except (OSError, RuntimeError, ValueError):  # a path that is too long, an unknown user's home, a null character
             return None
+
+    @property
+    def hub_name(self) -> str:
+        """The model's name on the hub, as far as it is known.
+
+        A folder on this machine is known by the hub's name in the hub's cache (``models--Qwen--Qwen3-Reranker-0.6B``), else
+        by its own name, which a download usually keeps from the hub, without the owner.
+        """
+        return self._hub_name[0]
+
+    @property
+    def _hub_name(self) -> tuple[str, bool]:
+        """The name on the hub, and whether it is whole."""
+        if not self.is_local:
+            return self.name, True
+        folder = Path(self.name).expanduser().resolve()
+        cached = next((part for part in reversed(folder.parts) if part.startswith("models--")), None)
+        if cached is None:
+            return folder.name, False
+        return cached.removeprefix("models--").replace("--", "/", 1), True
+
+    def is_one_of(self, names: Iterable[str]) -> bool:
+        """Whether the model's name on the hub is one of these; a name that ends in ``*`` is a prefix.
+
+        A folder whose name lacks the owner is compared without the owners.
+        """
+        known, whole = self._hub_name
+        if not whole:
+            names = [own for name in names if (own := name.rpartition("/")[2]) != "*"]
+        return any(known.startswith(name[:-1]) if name.endswith("*") else known == name for name in names)
 
     @property
     def files(self) -> frozenset[str]:

@@ -211,18 +211,6 @@ class Recipe(BaseModel):
         """How many passages have identifiers; None for any number."""
         return len(LETTERS) if self.letters else None
 
-    def knows(self, model: str, *, without_owner: bool = False) -> bool:
-        """Whether a model's name on the hub is one of this recipe's.
-
-        Args:
-            model: The name, such as ``castorini/rank_zephyr_7b_v1_full``.
-            without_owner: Whether it lacks the owner and the slash.
-        """
-        names = (name.rpartition("/")[2] if without_owner else name for name in self.models)
-        return any(
-            model.startswith(name[:-1]) if name.endswith("*") else model == name for name in names if name != "*"
-        )
-
     def prompt(
         self, query: str, passages: Sequence[str], *, select: int = 1, examples: Sequence[Example] = ()
     ) -> Prompt:

@@ -149,18 +149,6 @@ class Recipe(BaseModel):
         no = "" if self.false is None else f" − logit({self.false!r})"
         return f"logit({self.true!r}){no} at {where.get(self.kind, 'the last position')}"
 
-    def knows(self, model: str, *, without_owner: bool = False) -> bool:
-        """Whether a model's name on the hub is one of this recipe's.
-
-        Args:
-            model: The name, such as ``Qwen/Qwen3-Reranker-0.6B``.
-            without_owner: Whether it lacks the owner and the slash.
-        """
-        names = (
-            [own for name in self.models if (own := name.rpartition("/")[2]) != "*"] if without_owner else self.models
-        )
-        return any(model.startswith(name[:-1]) if name.endswith("*") else model == name for name in names)
-
     def choose_pieces(self, instruction: str | None) -> tuple[str, ...]:
         """The pieces for an instruction that the user gives, or for None.
 

@@ -26,7 +26,6 @@ from rerank_llm.generators.fid_options import (
     choose_loading,
     claim_named,
     cut_text,
-    hub_name,
     refuse_prompting,
 )
 from rerank_llm.prompt import Encoded, Prompt
@@ -265,7 +264,7 @@ class LiT5Distill(OrderAnswerer):
 
 
 def _is_second(model: ModelRef) -> bool:
-    return hub_name(model)[0].endswith("-v2")
+    return model.hub_name.endswith("-v2")
 
 
 class ListT5(OrderAnswerer):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Final, Literal
 
 from rerank import Claim, Confidence, FastTokens, InvalidOptionsError, ModelRef, Reload
@@ -57,24 +56,8 @@ def cut_text(tokens: FastTokens, text: str, longest: int | None) -> str:
     return text if len(offsets) <= longest else text[: offsets[longest - 1][1]]
 
 
-def hub_name(model: ModelRef) -> tuple[str, bool]:
-    """A model's name on the hub, and whether the owner is missing from it.
-
-    A folder on this machine is known by the hub's name in the hub's cache (``models--castorini--LiT5-Distill-base``), else
-    by its own name, which a download usually keeps from the hub.
-    """
-    if not model.is_local:
-        return model.name, False
-    folder = Path(model.name).expanduser().resolve()
-    cached = next((part for part in reversed(folder.parts) if part.startswith("models--")), None)
-    if cached is None:
-        return folder.name, True
-    return cached.removeprefix("models--").replace("--", "/", 1), False
-
-
 def claim_named(model: ModelRef, options: Any, *, recipe: Recipe) -> Claim:
     """Claim the models that a recipe names, and no others."""
-    name, without_owner = hub_name(model)
-    if recipe.knows(name, without_owner=without_owner):
+    if model.is_one_of(recipe.models):
         return Claim(Confidence.CERTAIN, f"its name is that of a {recipe.name} model")
     return Claim(Confidence.NONE, f"its name is not that of a {recipe.name} model")

@@ -27,7 +27,7 @@ from rerank import (
 from rerank_listwise.generator import Generator
 from rerank_listwise.questions import Answer, Asked, Kind
 from rerank_listwise.recipe import Algorithm
-from rerank_llm.generators.fid_options import hub_name, refuse_prompting
+from rerank_llm.generators.fid_options import refuse_prompting
 from rerank_torch import TorchOptions
 
 if TYPE_CHECKING:
@@ -298,13 +298,12 @@ def _grade(asked: Asked, ran: Sequence[tuple[Row, NDArray[np.float32]]]) -> Answ
 
 def names_query_twice(model: ModelRef) -> bool:
     """Whether a checkpoint is v3.5: by its name, or by its layers with sliding attention, which v3 has none of."""
-    return "v3.5" in hub_name(model)[0] or "sliding_attention" in (model.config.get("layer_types") or ())
+    return "v3.5" in model.hub_name or "sliding_attention" in (model.config.get("layer_types") or ())
 
 
 def claim(model: ModelRef, options: Any) -> Claim:
     """Claim the published models, and folders with a checkpoint of their architecture."""
-    name, without_owner = hub_name(model)
-    if name in (known.partition("/")[2] if without_owner else known for known in MODELS):
+    if model.is_one_of(MODELS):
         return Claim(Confidence.CERTAIN, "its name is that of a listwise jina-reranker")
     if model.is_local and _ARCHITECTURE in (model.config.get("architectures") or ()):
         return Claim(Confidence.CERTAIN, f"its architecture is {_ARCHITECTURE}")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from functools import cache
-from pathlib import Path
 from typing import Final
 
 from rerank import InvalidOptionsError, ModelRef, PluginError, installed
@@ -55,15 +54,5 @@ def find(name: str) -> Recipe:
 
 
 def trained(model: ModelRef) -> Recipe | None:
-    """The recipe that a model was trained with, if its name is known.
-
-    A folder on this machine is known by the hub's name in the hub's cache (``models--Qwen--Qwen3-Reranker-0.6B``), else by
-    its own name, which a download usually keeps from the hub.
-    """
-    name, without_owner = model.name, False
-    if model.is_local:
-        folder = Path(model.name).expanduser().resolve()
-        cached = next((part for part in reversed(folder.parts) if part.startswith("models--")), None)
-        name = folder.name if cached is None else cached.removeprefix("models--").replace("--", "/", 1)
-        without_owner = cached is None
-    return next((recipe for recipe in known().values() if recipe.knows(name, without_owner=without_owner)), None)
+    """The recipe that a model was trained with, if its name on the hub is known."""
+    return next((recipe for recipe in known().values() if model.is_one_of(recipe.models)), None)
