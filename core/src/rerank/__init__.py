@@ -31,7 +31,7 @@ from rerank.errors import (
 from rerank.hookspecs import hookimpl
 from rerank.model_ref import ModelRef
 from rerank.model_source import ModelSource
-from rerank.options import Options, Reload
+from rerank.options import Options, Reload, find_named, is_data, read_data
 from rerank.pairs import PairLayout, PairRows, aggregate, encode_pairs, fit_pair, pair_rows, plan_windows
 from rerank.protocols import Request, Scorer, Scores
 from rerank.ranking import sigmoid
@@ -95,16 +95,19 @@ __all__ = [
     "aggregate",
     "available_cores",
     "encode_pairs",
+    "find_named",
     "find_pad_id",
     "fit_pair",
     "group_requests",
     "hookimpl",
     "installed",
+    "is_data",
     "map_batches",
     "pair_rows",
     "plan_batches",
     "plan_windows",
     "query_limit",
+    "read_data",
     "read_tokenizer_config",
     "reads_segments",
     "sigmoid",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -63,6 +65,60 @@ def parse_options(kind: type[O], given: Mapping[str, Any], backend: str) -> O:
         f"backend {backend!r} cannot use these options: {found}{'' if found.endswith('?') else '.'} "
         f"Its options are: {', '.join(sorted(kind.model_fields))}"
     )
+
+
+M = TypeVar("M", bound=BaseModel)
+
+
+def read_data(kind: type[M], given: Mapping[str, Any] | str | Path, origin: str) -> M:
+    """An option's value from a mapping, or from a JSON file.
+
+    Args:
+        kind: What it describes, such as a recipe.
+        given: The mapping, or the file.
+        origin: What the user gave, for errors, such as ``the recipe``.
+
+    Raises:
+        InvalidOptionsError: The file cannot be read, or a field is missing, unknown or wrong.
+    """
+    origin = origin if isinstance(given, Mapping) else f"{origin} in {given}"
+    try:
+        content = (
+            given if isinstance(given, Mapping) else json.loads(Path(given).expanduser().read_text(encoding="utf-8"))
+        )
+        return kind.model_validate(content)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, problem['loc'])) or 'it'}: {problem['msg']}" for problem in error.errors()
+        )
+    except (OSError, ValueError) as error:
+        problems = str(error)
+    raise InvalidOptionsError(
+        f"{origin} cannot be used ({problems}): fix it; its fields are {', '.join(kind.model_fields)}"
+    )
+
+
+def is_data(value: Any) -> bool:
+    """Whether an option's value is what `read_data` reads: a mapping, or the path of a JSON file."""
+    return isinstance(value, Mapping) or (isinstance(value, (str, Path)) and Path(value).suffix == ".json")
+
+
+def find_named(name: str, known: Mapping[str, T], what: str) -> T:
+    """What an option names.
+
+    Args:
+        name: The name that the user gives.
+        known: What there is, by name.
+        what: What it is, such as ``recipe``.
+
+    Raises:
+        InvalidOptionsError: There is none; the message suggests the closest name.
+    """
+    if name in known:
+        return known[name]
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(known)}, or give a file of your own"
+    raise InvalidOptionsError(f"there is no {what} {name!r}: {hint}")
 
 
 def override_options(options: O, given: Mapping[str, Any], backend: str) -> O:

@@ -7,8 +7,8 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache
-from typing import TYPE_CHECKING, Any, Final
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import pluggy
 
@@ -21,6 +21,18 @@ from rerank.plugin import Plugin
 
 if TYPE_CHECKING:
     import click
+
+
+class Named(Protocol):
+    """Something that plugins offer by name."""
+
+    @property
+    def name(self) -> str:
+        """Its unique name."""
+        ...
+
+
+N = TypeVar("N", bound=Named)
 
 _CORE: Final = "rerank-core"
 _BY_HAND: Final = "this program"
@@ -217,6 +229,16 @@ class Registry:
                     for offered in offers:
                         add(offered, plugin.distribution)
 
+    def collect_named(self, hook: str, kind: type[N], known: dict[str, N]) -> None:
+        """Add what plugins offer through a hook to what is known by name, which no plugin can replace.
+
+        Args:
+            hook: Its name, such as ``rerank_register_recipes``.
+            kind: What plugins offer, such as ``Recipe``; anything else fails the plugin.
+            known: What this project's own distribution has, by name; added to.
+        """
+        self.collect(hook, partial(_add_named, kind, known))
+
     def register_commands(self, cli: click.Group, reserved: Iterable[str] = ()) -> None:
         """Let every plugin add its commands; one that fails or takes a used name is listed as failed, with the reason.
 
@@ -246,6 +268,18 @@ class Registry:
             names = ", ".join(sorted(self._origins)) or "none"
             step = f"choose one of {names}, or {what_to_install(self.backends, self.plugins)}"
         raise BackendNotFoundError(f"no installed backend is called {name!r}: {step}")
+
+
+def _add_named(kind: type[N], known: dict[str, N], offered: Any, distribution: str) -> None:
+    """Add what one plugin offers, unless it is something else or its name is taken."""
+    if not isinstance(offered, kind):
+        package = kind.__module__.partition(".")[0]
+        raise PluginError(f"{offered!r} is not a {package}.{kind.__name__}: yield {kind.__name__}(...) from the hook")
+    if offered.name in known:
+        raise PluginError(
+            f"the {kind.__name__.lower()} {offered.name!r} of {distribution} exists already: give it another name"
+        )
+    known[offered.name] = offered
 
 
 def _identity(distribution: Any) -> tuple[str, str]:

@@ -15,7 +15,6 @@ from rerank import (
     InvalidOptionsError,
     ModelRef,
     Options,
-    PluginError,
     Registry,
     Scorer,
     hookimpl,
@@ -71,14 +70,7 @@ class Generators:
     def __init__(self, registry: Registry | None = None) -> None:
         self.known: dict[str, Generator] = {CHAT.name: CHAT}
         if registry is not None:
-            registry.collect("rerank_register_generators", self._add)
-
-    def _add(self, generator: object, distribution: str) -> None:
-        if not isinstance(generator, Generator):
-            raise PluginError(f"{generator!r} is not a rerank_listwise.Generator: yield Generator(...) from the hook")
-        if generator.name in self.known:
-            raise PluginError(f"the generator {generator.name!r} of {distribution} exists already: rename it")
-        self.known[generator.name] = generator
+            registry.collect_named("rerank_register_generators", Generator, self.known)
 
     def options(self, own: type[PromptOptions]) -> type[Options]:
         """A backend's own options and those of every generator, in one class."""

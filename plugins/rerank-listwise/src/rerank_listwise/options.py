@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from rerank import Options, Reload
-from rerank_listwise.recipe import Algorithm, Example, Recipe, read_recipe
+from rerank import Options, Reload, is_data, read_data
+from rerank_listwise.recipe import Algorithm, Example, Recipe
 
 
 class PromptOptions(Options):
@@ -44,9 +42,7 @@ class PromptOptions(Options):
     @field_validator("recipe", mode="before")
     @classmethod
     def _read_recipe(cls, value: Any) -> Any:
-        if isinstance(value, Mapping) or (isinstance(value, (str, Path)) and Path(value).suffix == ".json"):
-            return read_recipe(value)
-        return value
+        return read_data(Recipe, value, "the recipe") if is_data(value) else value
 
     @field_validator("long_documents")
     @classmethod

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from rerank import InvalidOptionsError
 from rerank_listwise.permutation import LETTERS, identifiers
 from rerank_listwise.questions import Kind
 
@@ -294,30 +291,3 @@ _DIGITS: Final = r"[\d²³¹⁰-⁹₀-₉①-⒛⓪-⓿❶-➓]+"
 def _fill(template: str, texts: Mapping[str, str]) -> str:
     """Put texts into their places, all at once: a text that contains ``{query}`` stays as it is."""
     return _PLACE.sub(lambda place: texts.get(place[1], place[0]), template)
-
-
-def read_recipe(given: Mapping[str, Any] | str | Path, origin: str = "the recipe") -> Recipe:
-    """A recipe from a mapping, or from a JSON file.
-
-    Args:
-        given: The mapping, or the file.
-        origin: What the user gave, for errors.
-
-    Raises:
-        InvalidOptionsError: The file cannot be read, or a field is missing, unknown or wrong.
-    """
-    origin = origin if isinstance(given, Mapping) else f"{origin} in {given}"
-    try:
-        content = (
-            given if isinstance(given, Mapping) else json.loads(Path(given).expanduser().read_text(encoding="utf-8"))
-        )
-        return Recipe.model_validate(content)
-    except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, problem['loc'])) or 'it'}: {problem['msg']}" for problem in error.errors()
-        )
-    except (OSError, ValueError) as error:
-        problems = str(error)
-    raise InvalidOptionsError(
-        f"{origin} cannot be used ({problems}): fix it; its fields are {', '.join(Recipe.model_fields)}"
-    )

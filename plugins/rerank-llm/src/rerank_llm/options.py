@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from rerank import Reload
-from rerank_llm.recipe import Recipe, read_recipe
+from rerank import Reload, is_data, read_data
+from rerank_llm.recipe import Recipe
 from rerank_torch import TorchOptions
 
 
@@ -50,9 +48,7 @@ class LlmOptions(TorchOptions):
     @field_validator("recipe", mode="before")
     @classmethod
     def _read_recipe(cls, value: Any) -> Any:
-        if isinstance(value, Mapping) or (isinstance(value, (str, Path)) and Path(value).suffix == ".json"):
-            return read_recipe(value)
-        return value
+        return read_data(Recipe, value, "the recipe") if is_data(value) else value
 
 
 class CausalOptions(LlmOptions):

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from rerank import InvalidOptionsError, ModelLoadError, ModelRef, read_tokenizer_config
+from rerank import InvalidOptionsError, ModelLoadError, ModelRef, read_data, read_tokenizer_config
 from rerank_llm.chat import CannotRenderError, has_chat_template, read_template
 from rerank_llm.options import LlmOptions
-from rerank_llm.recipe import PLACE, PLACES, Recipe, read_recipe
+from rerank_llm.recipe import PLACE, PLACES, Recipe
 from rerank_llm.recipes import find, trained
 from rerank_torch.modules import Module, read_modules
 
@@ -123,7 +123,7 @@ def _with_users_parts(recipe: Recipe, options: LlmOptions) -> Recipe:
             "instructed": None,
             "chat": False,
         }
-    return read_recipe({**recipe.model_dump(), **changed}, "token_true, token_false and inputs_template")
+    return read_data(Recipe, {**recipe.model_dump(), **changed}, "token_true, token_false and inputs_template")
 
 
 def _read_carried(model: ModelRef, tokenizer: Any, transformer: Module, score: Module) -> Recipe:

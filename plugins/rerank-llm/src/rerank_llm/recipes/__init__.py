@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from functools import cache
 from typing import Final
 
-from rerank import InvalidOptionsError, ModelRef, PluginError, installed
+from rerank import ModelRef, find_named, installed
 from rerank_llm.recipe import Recipe
 from rerank_llm.recipes import bge, contextual, mixedbread, nvidia, qwen, rank1, t5, zero_shot, zeroentropy
 
@@ -28,15 +27,7 @@ OWN: Final[tuple[Recipe, ...]] = (
 def known() -> Mapping[str, Recipe]:
     """Every recipe by its name; a plugin cannot replace one of this project's."""
     recipes = {recipe.name: recipe for recipe in OWN}
-
-    def add(recipe: object, distribution: str) -> None:
-        if not isinstance(recipe, Recipe):
-            raise PluginError(f"{recipe!r} is not a rerank_llm.Recipe: yield Recipe(...) from the hook")
-        if recipe.name in recipes:
-            raise PluginError(f"the recipe {recipe.name!r} of {distribution} exists already: give it another name")
-        recipes[recipe.name] = recipe
-
-    installed().collect("rerank_register_recipes", add)
+    installed().collect_named("rerank_register_recipes", Recipe, recipes)
     return recipes
 
 
@@ -46,11 +37,7 @@ def find(name: str) -> Recipe:
     Raises:
         InvalidOptionsError: There is none; the message suggests the closest name.
     """
-    if name in known():
-        return known()[name]
-    near = difflib.get_close_matches(name, known(), n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(known())}, or give a file of your own"
-    raise InvalidOptionsError(f"there is no recipe {name!r}: {hint}")
+    return find_named(name, known(), "recipe")
 
 
 def trained(model: ModelRef) -> Recipe | None:
