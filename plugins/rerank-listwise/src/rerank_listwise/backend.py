@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, Final
 
@@ -28,7 +28,7 @@ from rerank_listwise.recipe import Recipe
 
 
 def claim_chat(model: ModelRef, options: Any) -> Claim:
-    """Claim what the options or the name put behind a chat endpoint; any other name without a slash only as likely."""
+    """Claim what the options or the name put behind a chat endpoint."""
     if options.address is not None or options.provider is not None or model.api_provider is not None:
         return Claim(Confidence.CERTAIN, "an address or a provider was given")
     if model.is_local:
@@ -205,7 +205,7 @@ def describe(model: ModelRef, options: Any, *, generators: Generators, own: type
         yield f"  the answer begins: {json.dumps(asked.begun, ensure_ascii=False)}"
 
 
-def claim(model: ModelRef, *, generators: Generators) -> Claim:
+def claim(model: ModelRef, *, generators: Generators, defaults: Options) -> Claim:
     """Claim models that were trained for several passages; any other only as possible."""
     from rerank_listwise.recipes import trained
 
@@ -215,12 +215,10 @@ def claim(model: ModelRef, *, generators: Generators) -> Claim:
         return Claim(Confidence.CERTAIN, f"the recipe {recipe.name} is known for its name")
     if find_endpoint(model.name, None)[0] is not None:
         return Claim(Confidence.POSSIBLE, "a chat model, which can be asked to rank")
-    defaults = generators.options(ListwiseOptions)()
     for generator in generators.known.values():
         if (found := generator.claim(model, defaults)).confidence == Confidence.CERTAIN:
             return found
-    architectures: Sequence[Any] = [] if not model.name else model.config.get("architectures") or []
-    if any(str(name).endswith("ForCausalLM") for name in architectures):
+    if any(str(name).endswith("ForCausalLM") for name in model.config.get("architectures") or ()):
         return Claim(Confidence.POSSIBLE, "a causal language model, which can be asked to rank")
     return Claim(Confidence.NONE, "no chat model and no causal language model")
 
@@ -263,13 +261,14 @@ def rerank_add_hooks(registry: Registry) -> None:
 def rerank_register_backends(registry: Registry) -> Iterator[Backend]:
     """Describe the backends of this distribution, with the options of every generator."""
     generators = Generators(registry)
+    listwise = generators.options(ListwiseOptions)
     yield Backend(
         name="llm-listwise",
         summary="listwise, pairwise and setwise language-model rerankers, through chat APIs and generators",
         load=partial(load, generators=generators, own=ListwiseOptions),
         describe=partial(describe, generators=generators, own=ListwiseOptions),
-        claim=partial(claim, generators=generators),
-        options=generators.options(ListwiseOptions),
+        claim=partial(claim, generators=generators, defaults=listwise()),
+        options=listwise,
         aliases=_ALIASES,
         notes=notes(generators),
     )

@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from rerank import Claim, ModelRef, Options, ScoreScale
 from rerank_listwise.questions import Answer, Asked, Kind, Tally
-from rerank_listwise.recipe import Algorithm, Completion, Prompt, Recipe
+from rerank_listwise.recipe import Algorithm, Completion, Prompt
 from rerank_listwise.rounds import Work
 
 V = TypeVar("V")
@@ -99,11 +99,13 @@ class Answerer(Protocol):
     Attributes:
         kinds: The kinds of questions that it answers; `rerank_listwise.derive` turns the others into these.
         algorithm: The algorithm that it was made for.
+        window_size: Passages per question that it was made for.
         scale: What its grades mean.
     """
 
     kinds: frozenset[Kind]
     algorithm: Algorithm
+    window_size: int
     scale: ScoreScale
 
     def answer(self, asked: Sequence[Asked]) -> Sequence[Answer]:
@@ -134,7 +136,6 @@ class Generator:
         options: The class of its own options, a subclass of `rerank.Options`; importing it must import nothing heavy.
         load: Loads a model; heavy imports belong inside. Returns a `Writer` or `RemoteWriter`, which is prompted with the
             recipe, or an `Answerer`.
-        recipes: Recipes that it brings with it.
     """
 
     name: str
@@ -142,4 +143,3 @@ class Generator:
     claim: Callable[[ModelRef, Any], Claim]
     options: type[Options]
     load: Callable[[ModelRef, Any], Writer | RemoteWriter | Answerer]
-    recipes: tuple[Recipe, ...] = ()

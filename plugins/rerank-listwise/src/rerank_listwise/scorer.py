@@ -164,7 +164,7 @@ class AnswererAsker:
         tally = Tally()
         texts = [document.text for document in request.documents[: options.depth]]
         most = self._answerer.most_passages(request.query, texts, options)
-        wanted: int = options.window_size or int(getattr(self._answerer, "window_size", 20))
+        wanted: int = options.window_size or self._answerer.window_size
         size: int = wanted if most is None else min(wanted, most)
         name = options.algorithm or self._answerer.algorithm
         if native_kind(ASKS[name], self._answerer.kinds) is None:

@@ -86,7 +86,6 @@ class FusionAnswerer(ABC):
 
     Attributes:
         window_size: Passages per question that it was published with.
-        stride: How far a sliding window lies before the last.
 
     Raises:
         ModelLoadError: The checkpoint cannot be loaded, or its tokenizer is not of T5's kind.
@@ -107,7 +106,6 @@ class FusionAnswerer(ABC):
 
         loading = choose_loading(options)
         self.name, self.window_size = model.name, self.choose_window(model)
-        self.stride = max(1, self.window_size // 2)
         self.prompt = Prompt.load(self.recipe, model, loading, load_config(model, loading).to_dict())
         (end,) = self.prompt.verdicts
         if self._encode("", [""], loading, _TOO_LONG, _TOO_LONG).pairs.rows[0][-1] != end:
