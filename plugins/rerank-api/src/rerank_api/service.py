@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Coroutine, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 from rerank import InvalidOptionsError, Request, Scores
 from rerank_api.address import endpoint
@@ -13,11 +12,9 @@ from rerank_api.keys import find_key, how_to_set
 from rerank_api.limit import DocumentLimit
 from rerank_api.options import SPECIFIC, ApiOptions
 from rerank_api.provider import Connection, Provider, Question, RawAnswer
-from rerank_http.caller import Call, Caller
+from rerank_http.caller import Call, Caller, together
 from rerank_http.pace import estimate_tokens as tokens_of
 from rerank_http.wire import Reply
-
-T = TypeVar("T")
 
 
 class Service:
@@ -73,7 +70,7 @@ class Service:
 
     async def _scores(self, request: Request, options: ApiOptions, call: Call) -> Scores:
         questions = self._split(request, options, await self._limit.get(call))
-        parts = await _together([self._ask(question, call) for question in questions])
+        parts = await together(self._ask(question, call) for question in questions)
         return self._merge(parts, options, call)
 
     def _split(self, request: Request, options: ApiOptions, limit: int | None) -> list[Question]:
@@ -175,14 +172,3 @@ def estimate_tokens(query: str, texts: Sequence[str], options: ApiOptions) -> fl
     if options.tokens_per_minute is None:
         return 0.0
     return len(texts) * tokens_of(query) + sum(map(tokens_of, texts))
-
-
-async def _together(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
-    """All results in order; the first failure cancels the rest."""
-    tasks = [asyncio.ensure_future(one) for one in work]
-    try:
-        return list(await asyncio.gather(*tasks))
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

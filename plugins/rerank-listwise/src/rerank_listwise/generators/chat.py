@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
@@ -12,7 +11,7 @@ from typing import Any, Final, TypeVar
 from rerank import AuthenticationError, InvalidOptionsError, ModelRef, ProviderError
 from rerank_http import Reply, read_key
 from rerank_http.address import join
-from rerank_http.caller import Call, Caller
+from rerank_http.caller import Call, Caller, together
 from rerank_http.caller import Tally as Cost
 from rerank_http.pace import estimate_tokens
 from rerank_http.portal import Portal
@@ -127,13 +126,7 @@ class ChatService:
 
     async def _complete_all(self, prompts: Sequence[Prompt], call: Call) -> list[Completion]:
         """All completions in order; the first failure cancels the rest."""
-        tasks = [asyncio.ensure_future(self._complete(prompt, call)) for prompt in prompts]
-        try:
-            return list(await asyncio.gather(*tasks))
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        return await together(self._complete(prompt, call) for prompt in prompts)
 
     async def _complete(self, prompt: Prompt, call: Call) -> Completion:
         body = self._body(prompt, call.options)
