@@ -18,6 +18,7 @@ from torch import nn
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from rerank import InvalidOptionsError, ModelLoadError, ModelRef
+from rerank_llm.forwards.native import assign
 from rerank_torch.device import choose_dtype
 from rerank_torch.loading import iterate_weights
 from rerank_torch.options import TorchOptions
@@ -167,19 +168,8 @@ def load_network(model: ModelRef, options: TorchOptions, device: str) -> JinaNet
         network = JinaNetwork(config, first.shape[0], second.shape[0])
     if [layer.self_attn.sliding_window for layer in network.model.layers] != windows:
         raise ModelLoadError(_ignored(model))
-    try:
-        missing, unknown = network.load_state_dict(tensors, strict=False, assign=True)
-    except RuntimeError as error:
-        raise ModelLoadError(f"{model.name} does not fit its config.json ({error}): fetch it again") from error
-    if missing or unknown:
-        raise ModelLoadError(
-            f"{model.name} lacks {len(missing)} tensors and has {len(unknown)} unknown ones, "
-            f"{(missing or unknown)[0]!r} among them: fetch it again"
-        )
-    for parameter in network.parameters():
-        parameter.data = parameter.data.to(device)
     network.model.rotary_emb = type(network.model.rotary_emb)(config=config).to(device)
-    return network.requires_grad_(False).eval()
+    return assign(tensors, network, model, device)
 
 
 def _iterate_tensors(model: ModelRef) -> Iterator[tuple[str, torch.Tensor]]:

@@ -154,6 +154,21 @@ def load_native(
     }
     with torch.device("meta"):
         network = build()
+    return assign(tensors, network, model, device)
+
+
+def assign(tensors: Mapping[str, torch.Tensor], network: N, model: ModelRef, device: str) -> N:
+    """Give a network without memory its weights, and make it ready to run on its device.
+
+    Args:
+        tensors: By their names in the network.
+        network: The network.
+        model: The model, for errors.
+        device: A torch device's name.
+
+    Raises:
+        ModelLoadError: Weights are missing, unknown or of another shape.
+    """
     try:
         missing, unread = network.load_state_dict(tensors, strict=False, assign=True)
     except RuntimeError as error:
