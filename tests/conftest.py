@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -23,6 +24,15 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"needs the data folder {SHARED.name}/ beside the checkout")
     return SHARED
+
+
+@pytest.fixture
+def no_garbage() -> Iterator[None]:
+    """No collection of garbage: an interrupt that meets the weakref callback of an earlier test's thread is lost."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
 
 
 @pytest.fixture

@@ -128,6 +128,7 @@ def test_no_thread_still_works_when_an_exception_arrives(two):
     assert inside == []
 
 
+@pytest.mark.usefixtures("no_garbage")
 def test_ctrl_c_ends_the_work_and_leaves_the_streams_usable(two):
     steps = Steps(10_000, seconds=0.001)
     handler = signal.signal(signal.SIGINT, signal.default_int_handler)

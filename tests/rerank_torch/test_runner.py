@@ -204,6 +204,7 @@ def test_an_exception_ends_all_streams():
     assert len(calls) <= 2
 
 
+@pytest.mark.usefixtures("no_garbage")
 def test_ctrl_c_ends_all_streams():
     calls = []
 
