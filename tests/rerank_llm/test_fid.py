@@ -21,6 +21,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from rerank import Confidence, InvalidOptionsError, MalformedRankingError, ModelRef, ScoringError
 from rerank.testing.contract import QUERY
 from rerank_listwise.options import ListwiseOptions
+from rerank_listwise.permutation import parse_permutation
 from rerank_listwise.questions import Answer, Asked, Question, Tally
 from rerank_llm.generators.fid import DISTILL, GENERATORS, LISTT5, FusionAnswerer, ListT5, LiT5Distill, LiT5Score
 from rerank_llm.generators.fid_options import EncoderDecoderOptions, claim_named
@@ -110,13 +111,6 @@ def load(folder: Path) -> Iterator[Callable[..., Any]]:
     yield build
     for answerer in loaded.values():
         answerer.close()
-
-
-def read_order(said: str, count: int) -> list[int]:
-    """The first mention of each of so many passages in a text of numbers, and the others behind them."""
-    named = dict.fromkeys(int(number) - 1 for number in re.findall(r"\d+", said))
-    order = [position for position in named if 0 <= position < count]
-    return order + [position for position in range(count) if position not in order]
 
 
 class Naive:
@@ -218,8 +212,13 @@ def facts(one: Asked) -> tuple[Any, ...]:
     return tally.calls, tally.prompt_tokens, tally.completion_tokens, tally.malformed, tally.notes
 
 
-def test_distill_writes_what_plain_transformers_writes(load: Callable[..., Any], naive: Naive) -> None:
+def test_distill_writes_what_plain_transformers_writes(
+    load: Callable[..., Any], naive: Naive, monkeypatch: pytest.MonkeyPatch
+) -> None:
     answerer = load(LiT5Distill)
+    texts: list[str] = []
+    read = answerer.parse
+    monkeypatch.setattr(answerer, "parse", lambda text, count: (texts.append(text), read(text, count))[1])
     asked = questions("order", [3, 20, 1, 7], max_new_tokens=39)
     answers = answerer.answer(asked)
     orders = set()
@@ -227,12 +226,13 @@ def test_distill_writes_what_plain_transformers_writes(load: Callable[..., Any],
         filled = [*one.texts, *[""] * (20 - len(one.texts))]
         prompts = [distill_prompt(one.query, number, text) for number, text in enumerate(filled, 1)]
         said, written = naive.say(prompts, 40)
-        expected = read_order(said, len(one.texts))
-        assert answer.order == tuple(one.question.passages[position] for position in expected)
+        assert texts.pop(0) == said
+        expected = parse_permutation(said, len(one.texts))
+        assert answer.order == tuple(one.question.passages[position] for position in expected.order)
         assert one.tally.calls == 1
         assert one.tally.prompt_tokens == sum(len(naive.ids(prompt)) for prompt in prompts)
         assert one.tally.completion_tokens == written
-        orders.add(tuple(expected))
+        orders.add(expected.order)
     assert any(order != tuple(range(len(order))) for order in orders)
 
 
