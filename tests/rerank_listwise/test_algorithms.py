@@ -11,13 +11,13 @@ from oracle import Oracle, solve
 
 from rerank_listwise import pairwise, setwise
 from rerank_listwise.derive import derive
-from rerank_listwise.listwise import grade_groups, one_pass, sliding_window, top_down, tournament, windows
+from rerank_listwise.listwise import grade_groups, one_pass, rearranged, sliding_window, top_down, tournament, windows
 from rerank_listwise.questions import Answer, Question
 from rerank_listwise.rounds import arun, run, together, translate, without_repeats
 
 ALGORITHMS: dict[str, Callable[[Sequence[int]], Any]] = {
     "sliding-window": lambda c: sliding_window(c, size=20, stride=10),
-    "top-down": lambda c: top_down(c, size=20, pivot=10),
+    "top-down": lambda c: top_down(c, size=20, pivot=8),
     "tournament": lambda c: tournament(c, size=20, runs=10, seed=0),
     "setwise-heapsort": lambda c: setwise.heapsort(c, children=3, top=10),
     "setwise-insertion": lambda c: setwise.insertion(c, children=3, top=10),
@@ -61,7 +61,7 @@ def test_a_tournament_finds_the_two_best(count: int) -> None:
     ("name", "calls", "rounds"),
     [
         ("sliding-window", 9, 9),
-        ("top-down", 7, 3),
+        ("top-down", 8, 3),
         ("tournament", 130, 5),
         ("pairwise-all-pairs", 9900, 1),
         ("groups", 10, 1),
@@ -100,12 +100,45 @@ def test_two_passes_go_through_the_list_twice() -> None:
 
 def test_the_pivot_stands_first_in_every_partition() -> None:
     oracle = Oracle(shuffled(100))
-    solve(top_down(range(100), size=20, pivot=10), oracle)
+    solve(top_down(range(100), size=20, pivot=10, arrangements=2), oracle)
     (first,), partitions = oracle.asked[0], oracle.asked[1]
     assert first.passages == tuple(range(20))
     pivot = sorted(range(20), key=lambda passage: -oracle.grades[passage])[9]
     assert {question.passages[0] for question in partitions} == {pivot}
     assert [len(question.passages) for question in partitions] == [20, 20, 20, 20, 5]
+
+
+@pytest.mark.parametrize("size", [3, 4, 5, 8, 20])
+@pytest.mark.parametrize("count", [21, 100, 500])
+def test_top_down_finds_the_better_half_of_a_window_wherever_it_stands(size: int, count: int) -> None:
+    for seed in range(5):
+        grades = shuffled(count, seed)
+        for pivot in range(1, size):
+            order = solve(top_down(range(count), size=size, pivot=pivot), Oracle(grades))
+            assert order[: size // 2] == sorted(range(count), key=lambda p: -grades[p])[: size // 2]
+
+
+def test_top_down_halves_what_beats_the_pivot_until_it_fits_into_one_window() -> None:
+    oracle = Oracle([float(position) for position in range(100)])  # the best come last
+    solve(top_down(range(100), size=20, pivot=8), oracle)
+    assert [len(asked) for asked in oracle.asked] == [1, 5, 3, 2, 2]
+    assert all(len(question.passages) <= 20 for asked in oracle.asked for question in asked)
+
+
+def test_the_last_window_is_asked_about_in_several_arrangements() -> None:
+    oracle = Oracle(shuffled(12))
+    solve(top_down(range(12), size=20, pivot=8, arrangements=3), oracle)
+    one, two, three = (question.passages for question in oracle.asked[0])
+    assert (one, two) == (tuple(range(12)), tuple(range(11, -1, -1)))
+    assert sorted(three) == list(one)
+    assert three not in (one, two)
+
+
+def test_passages_that_no_answer_names_stay_where_they_were_in_every_arrangement() -> None:
+    def name_one(questions: Sequence[Question]) -> list[Answer]:
+        return [Answer((3, *(p for p in question.passages if p != 3)), named=1) for question in questions]
+
+    assert run(rearranged(range(6), 2), name_one) == [3, 0, 1, 2, 4, 5]
 
 
 def test_the_stages_of_a_tournament_are_those_of_the_paper() -> None:

@@ -61,7 +61,8 @@ class ListwiseOptions(PromptOptions):
             the context cannot hold as many, with a warning.
         stride: How far a sliding window lies before the last; None is the recipe's, or half of ``window_size`` if that is set.
         passes: How often a sliding window goes through the list.
-        pivot: The rank in the first window that ``top-down`` compares all others with; None is half of the window.
+        pivot: The rank in the first window that ``top-down`` compares all others with; None is two fifths of the window.
+        arrangements: In how many arrangements ``top-down`` asks about its last window, whose ranks are summed.
         tournaments: How many tournaments run side by side.
         children: Children per node of the heap of the ``setwise`` algorithms; None is the recipe's, or 3.
         top: How many places the ``setwise`` and ``pairwise`` sorts settle; None is the call's ``top_k``, or 10.
@@ -76,6 +77,7 @@ class ListwiseOptions(PromptOptions):
     stride: int | None = Field(default=None, ge=1)
     passes: int = Field(default=1, ge=1)
     pivot: int | None = Field(default=None, ge=1)
+    arrangements: int = Field(default=2, ge=1)
     tournaments: int = Field(default=10, ge=1)
     children: int | None = Field(default=None, ge=2)
     top: int | None = Field(default=None, ge=1)

@@ -62,13 +62,13 @@ class Plan:
         if self.algorithm == "sliding-window":
             return listwise.sliding_window(candidates, size=self.window_size, stride=self.stride, passes=options.passes)
         if self.algorithm == "top-down":
-            pivot = options.pivot or self.window_size // 2
+            pivot = options.pivot or max(1, 2 * self.window_size // 5)
             if self.window_size < 3 or pivot >= self.window_size:
                 raise InvalidOptionsError(
                     f"a window of {self.window_size} is too small for top-down with pivot {pivot}: "
                     "raise window_size, or choose algorithm='sliding-window'"
                 )
-            return listwise.top_down(candidates, size=self.window_size, pivot=pivot)
+            return listwise.top_down(candidates, size=self.window_size, pivot=pivot, arrangements=options.arrangements)
         if self.algorithm == "tournament":
             return listwise.tournament(candidates, size=self.window_size, runs=options.tournaments, seed=options.seed)
         if self.algorithm == "groups":

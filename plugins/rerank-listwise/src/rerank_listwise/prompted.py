@@ -156,7 +156,7 @@ class Prompted:
             if permutation.is_given:
                 faults["missing"] = question.count - named
             return Reading(Answer(order[:named]), faults, named == question.count)
-        return Reading(Answer(order), permutation.faults, permutation.is_whole)
+        return Reading(Answer(order, named=permutation.named), permutation.faults, permutation.is_whole)
 
     def _read_labels(self, logits: Mapping[str, float], question: Question) -> Reading:
         """Passages by the probability of their identifiers; those that are not known come last."""
@@ -165,8 +165,8 @@ class Prompted:
         if not known:
             return Reading(Answer(()), {"unreadable": 1}, False)
         order = sorted(question.passages, key=lambda passage: -known.get(passage, float("-inf")))
-        missing = len(names) - len(known)
-        return Reading(Answer(tuple(order[:1] if question.kind == "best" else order)), {"unlisted": missing}, True)
+        answer = Answer(tuple(order[:1] if question.kind == "best" else order), named=len(known))
+        return Reading(answer, {"unlisted": len(names) - len(known)}, True)
 
 
 def _list_faults(faults: Mapping[str, int]) -> str:

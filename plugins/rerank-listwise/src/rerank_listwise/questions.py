@@ -36,11 +36,13 @@ class Answer:
         scores: Each passage's score, where the model gives one: its grade, its verdict, or for ``compare`` the
             probability of being the better one.
         details: What is known of each passage besides, such as a judge's explanation.
+        named: How many of ``order`` the model named; the others follow in the order of the question. None means all.
     """
 
     order: tuple[int, ...]
     scores: Mapping[int, float] | None = None
     details: Mapping[int, Mapping[str, Any]] | None = None
+    named: int | None = None
 
 
 @dataclass(slots=True)
