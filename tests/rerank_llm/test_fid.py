@@ -272,7 +272,7 @@ def test_score_adds_up_attention(load: Callable[..., Any], naive: Naive) -> None
     for one, answer in zip(asked, load(LiT5Score).answer(asked)):
         prompts = [f"question: {one.query} context: {text}" for text in one.texts]
         expected = dict(zip(one.question.passages, naive.grades(prompts, one.query)))
-        assert answer.scores == pytest.approx(expected, rel=1e-4)
+        assert answer.scores == pytest.approx(expected, rel=1e-3)
         assert answer.order == tuple(sorted(expected, key=lambda passage: -expected[passage]))
         assert one.tally.prompt_tokens == sum(len(naive.ids(prompt)) for prompt in prompts)
         assert one.tally.completion_tokens == naive.say(prompts, 20)[1]
