@@ -288,7 +288,7 @@ def test_score_ends_with_the_end_token(load: Callable[..., Any], naive: Naive) -
     for n in ended[:2]:
         prompts = [f"question: {asked[n].query} context: {text}" for text in asked[n].texts]
         expected = naive.grades(prompts, asked[n].query)
-        assert list((answers[n].scores or {}).values()) == pytest.approx(expected, rel=1e-4)
+        assert list((answers[n].scores or {}).values()) == pytest.approx(expected, rel=1e-3)
 
 
 def test_listt5_names_the_best_last(load: Callable[..., Any], naive: Naive) -> None:
