@@ -19,7 +19,7 @@ from rerank import cli as command_line
 from rerank import registry as registries
 
 TESTS = Path(__file__).parents[1]
-BACKENDS = ("nano", "onnx", "cross-encoder", "api")
+BACKENDS = ("nano", "onnx", "cross-encoder", "api", "llm-listwise", "llm-filter")
 LOCAL = ("nano", "onnx", "cross-encoder")
 KEY = "sk-hardening-1618033988"
 
@@ -114,6 +114,19 @@ def service() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
+def chat_endpoint() -> Iterator[str]:
+    """The address of a chat model on this machine."""
+    pytest.importorskip("rerank_listwise")
+    sys.path += [str(TESTS / "rerank_api"), str(TESTS / "rerank_listwise")]
+    from chat_model import answering
+    from loopback import Loopback
+
+    server = Loopback(answering(), keep_hits=False)
+    yield f"{server.url}/v1"
+    server.close()
+
+
+@pytest.fixture(scope="session")
 def subject_of(request: pytest.FixtureRequest) -> Callable[[str], Subject]:
     """``subject_of("onnx")``; skips where the backend is not installed."""
 
@@ -125,6 +138,10 @@ def subject_of(request: pytest.FixtureRequest) -> Callable[[str], Subject]:
             return Subject("onnx", str(request.getfixturevalue("onnx_folder")))
         if backend == "cross-encoder":
             return Subject("cross-encoder", str(request.getfixturevalue("torch_folder")), {"device": "cpu"})
+        if backend.startswith("llm-"):
+            url = request.getfixturevalue("chat_endpoint")
+            together = {"together": 20} if backend == "llm-filter" else {}
+            return Subject(backend, "stand-in", {"base_url": url, "api_key": KEY, **together})
         return Subject("api", "jina", {"url": request.getfixturevalue("service"), "api_key": KEY})
 
     return find

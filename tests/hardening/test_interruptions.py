@@ -41,8 +41,9 @@ def many(tmp_path: Path) -> Path:
 
 def test_ctrl_c(subject: Any, many: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = ["rank", "how do bees find flowers?", str(many), *subject.arguments]
-    if subject.backend == "api":
-        arguments = [*arguments, "--option", "batch_size=1", "--option", "max_concurrency=1"]
+    one_by_one = {"api": "batch_size=1", "llm-listwise": "stride=1", "llm-filter": "together=1"}
+    if subject.backend in one_by_one:
+        arguments = [*arguments, "--option", one_by_one[subject.backend], "--option", "max_concurrency=1"]
     started = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-c", INTERRUPTED, *arguments], capture_output=True, text=True, check=False, timeout=60
