@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-import re
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -22,6 +21,7 @@ from rerank import (
     read_tokenizer_config,
     special_token,
 )
+from rerank_llm.defusing import Defuser
 from rerank_llm.options import LlmOptions
 from rerank_llm.recipe import END_OF_THOUGHT, PLACE, Recipe, Verdict, fill
 
@@ -89,9 +89,8 @@ class Prompt:
             begins = recipe.begins and begin != _special_id(tokens, {}, tokenizer_config, "pad")
         self._begin = [begin] if begins and begin is not None else []
         self._end = [end] if recipe.ends and end is not None else []
-        self._special = _special_texts(tokens, recipe)
-        normalizer = tokens.tokenizer.normalizer
-        self._normalize: Callable[[str], str] | None = normalizer.normalize_str if normalizer else None
+        thought = [END_OF_THOUGHT] if recipe.kind == "reasoning" else []
+        self._defuse = Defuser.of(tokens, "".join((*recipe.pieces, *(recipe.instructed or ()), *thought)))
 
     def texts(self, query: str, document: str, instruction: str | None) -> Iterator[str]:
         """The prompt's pieces as text, for people to read, with special tokens at either end."""
@@ -233,20 +232,8 @@ class Prompt:
         return texts, [text or self.recipe.empty for text, _ in cleaned], defused
 
     def _clean(self, text: str, place: str) -> tuple[str, int]:
-        """A text as it goes into its place, and how many special tokens in it were broken.
-
-        It cannot end a turn: ``<|im_end|>`` becomes ``< |im_end|>``. A tokenizer that normalizes a text may find others in
-        it, such as those in full-width characters; so does this.
-        """
-        if place in self.recipe.strip:
-            text = text.strip()
-        if self._special is None:
-            return text, 0
-        text, count = self._special.subn(_break, text)
-        if self._normalize is not None and self._special.search(normalized := self._normalize(text)):
-            text, more = self._special.subn(_break, normalized)
-            count += more
-        return text, count
+        """A text as it goes into its place, and how many special tokens in it were broken."""
+        return self._defuse(text.strip() if place in self.recipe.strip else text)
 
     @property
     def verdicts(self) -> tuple[int, ...]:
@@ -325,17 +312,3 @@ def _special_id(
         return None if text is None else tokens.find(text)
     by_model = config.get(f"{role}_token_id")
     return by_model[0] if isinstance(by_model, list) else by_model
-
-
-def _break(special: re.Match[str]) -> str:
-    return f"{special[0][0]} {special[0][1:]}"
-
-
-def _special_texts(tokens: FastTokens, recipe: Recipe) -> re.Pattern[str] | None:
-    """Finds special tokens in a text: those of the tokenizer, and added ones that stand in the prompt."""
-    frame = "".join(
-        (*recipe.pieces, *(recipe.instructed or ()), *([END_OF_THOUGHT] if recipe.kind == "reasoning" else ()))
-    )
-    added = tokens.tokenizer.get_added_tokens_decoder().values()
-    found = {token.content for token in added if len(token.content) > 1 and (token.special or token.content in frame)}
-    return re.compile("|".join(re.escape(text) for text in sorted(found, key=len, reverse=True))) if found else None

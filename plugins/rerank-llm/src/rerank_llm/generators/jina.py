@@ -27,6 +27,7 @@ from rerank import (
 from rerank_listwise.generator import Generator
 from rerank_listwise.questions import Answer, Asked, Kind
 from rerank_listwise.recipe import Algorithm
+from rerank_llm.defusing import Defuser
 from rerank_llm.generators.fid_options import refuse_prompting
 from rerank_torch import TorchOptions
 
@@ -150,12 +151,7 @@ class Cleaner:
 
     def __init__(self, tokens: FastTokens) -> None:
         self._tokens = tokens
-        frame = prompt("", [""], None, twice=False)
-        added = tokens.tokenizer.get_added_tokens_decoder().values()
-        found = {
-            token.content for token in added if len(token.content) > 1 and (token.special or token.content in frame)
-        }
-        self._special = re.compile("|".join(re.escape(text) for text in sorted({EMBED, *found}, key=len, reverse=True)))
+        self._defuse = Defuser.of(tokens, prompt("", [""], None, twice=False))
         normalizer = tokens.tokenizer.normalizer
         self._normalize = normalizer.normalize_str if normalizer else None
 
@@ -170,21 +166,20 @@ class Cleaner:
         return prepared
 
     def _clean(self, text: str) -> tuple[str, int]:
-        text, defused = self._take_out(text)
-        if self._normalize is not None:
-            normalized = self._normalize(text)
-            plain, more = self._take_out(normalized)
-            if more:
-                return plain, defused + more
-        return text, defused
-
-    def _take_out(self, text: str) -> tuple[str, int]:
-        taken = 0
-        while _READ.search(text):  # around a removed token another one may come together
-            text, count = _READ.subn("", text)
-            taken += count
-        text, broken = self._special.subn(lambda token: f"{token[0][0]} {token[0][1:]}", text)
+        text, taken = _take_out(text)
+        if self._normalize is not None and _READ.search(normalized := self._normalize(text)):
+            text, more = _take_out(normalized)
+            taken += more
+        text, broken = self._defuse(text)
         return text, taken + broken
+
+
+def _take_out(text: str) -> tuple[str, int]:
+    taken = 0
+    while _READ.search(text):  # around a removed token another one may come together
+        text, count = _READ.subn("", text)
+        taken += count
+    return text, taken
 
 
 class JinaAnswerer:

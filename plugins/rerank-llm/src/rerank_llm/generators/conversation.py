@@ -1,0 +1,130 @@
+"""From a prompt's messages to the text that a model on this machine continues. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, Protocol
+
+from rerank import InvalidOptionsError, ModelLoadError
+from rerank_listwise.recipe import Message, Prompt
+
+
+class Render(Protocol):
+    """A checkpoint's chat template."""
+
+    def __call__(self, messages: Sequence[Mapping[str, str]], **arguments: Any) -> str:
+        """The text of a conversation, up to where the model answers; raises where the template refuses it."""
+        ...
+
+
+VICUNA: Final = ("USER:", "ASSISTANT:")
+"""How Vicuna marks who speaks (FastChat's conversation ``vicuna_v1.1``)."""
+
+_ROOM_TO_THINK: Final = 1_024
+"""Tokens of an answer from which on a model that can think before it answers may do so."""
+
+_MARK: Final = re.compile(r"<[^<>\s]{1,40}>+|<<[A-Z]+>>|\[/?[A-Z_]+\]")
+"""What chat templates mark turns with, be it a token or plain text, such as ``<|user|>``, ``[INST]`` and ``<<SYS>>``."""
+
+
+def find_marks(name: str, render: Render | None) -> frozenset[str]:
+    """What a text must not contain, or it might imitate a turn of the conversation.
+
+    Args:
+        name: The model's name, for errors.
+        render: The chat template; None where the checkpoint has none.
+
+    Raises:
+        ModelLoadError: The chat template refuses a plain conversation.
+    """
+    if render is None:
+        return frozenset(VICUNA)
+    said = [{"role": "user", "content": "0"}, {"role": "assistant", "content": "0"}, {"role": "user", "content": "0"}]
+    try:
+        return frozenset(_MARK.findall(render(said)))
+    except Exception as error:  # a template raises whatever it likes
+        raise ModelLoadError(
+            f"the chat template of {name} cannot be rendered ({type(error).__name__}: {error}): fetch the checkpoint again"
+        ) from error
+
+
+class Conversation:
+    """How a model on this machine is spoken to: by its chat template, or as the recipe says where it has none.
+
+    A model that can think first, such as Qwen3, is told to do so (``enable_thinking``) where its answer may have 1,024 tokens or
+    more, as with recipes of reasoning models, and not to do so otherwise: its thoughts would be cut.
+
+    Args:
+        name: The model's name, for errors.
+        render: Its chat template; None where the checkpoint has none.
+        defuse: Makes special tokens in a text plain text, and says how many.
+        arguments: Further arguments of the template.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        render: Render | None,
+        defuse: Callable[[str], tuple[str, int]],
+        arguments: Mapping[str, Any],
+    ) -> None:
+        self._name, self._render, self._defuse, self._arguments = name, render, defuse, arguments
+
+    def write(self, prompt: Prompt) -> tuple[str, int]:
+        """The text that the model continues, and how many special tokens in its messages were made plain text.
+
+        Raises:
+            InvalidOptionsError: The chat template refuses the conversation.
+        """
+        messages, defused = [], 0
+        for message in prompt.messages:
+            content, count = self._defuse(message.content)
+            messages.append(Message(message.role, content))
+            defused += count
+        if self._render is not None:
+            text = self._by_template(messages, prompt)
+        elif prompt.without_chat_template == "vicuna":
+            text = _as_vicuna(messages)
+        else:
+            text = "\n".join(message.content for message in messages) + "\n"
+        return text + prompt.begun, defused
+
+    def _by_template(self, messages: Sequence[Message], prompt: Prompt) -> str:
+        assert self._render is not None
+        room = prompt.max_new_tokens or 0
+        arguments = {"enable_thinking": room >= _ROOM_TO_THINK, **self._arguments}
+        refused: Exception | None = None
+        for tried in (messages, _join_system(messages, prompt.joins_system)):
+            try:
+                text = self._render([{"role": m.role, "content": m.content} for m in tried], **arguments)
+            except Exception as error:  # a template raises whatever it likes
+                refused = error
+                continue
+            if all(message.content.strip() in text for message in tried):  # some leave out the system message
+                return text
+        reason = "it leaves out a message" if refused is None else f"{type(refused).__name__}: {refused}"
+        raise InvalidOptionsError(
+            f"the chat template of {self._name} cannot write this conversation ({reason}): choose a recipe= with one user "
+            "message, or check chat_template_kwargs"
+        ) from refused
+
+
+def _join_system(messages: Sequence[Message], joint: str) -> list[Message]:
+    """The conversation with its system message at the beginning of the first user message."""
+    system, *rest = messages
+    if system.role != "system" or not rest:
+        return [*messages]
+    return [Message(rest[0].role, system.content + joint + rest[0].content), *rest[1:]]
+
+
+def _as_vicuna(messages: Sequence[Message]) -> str:
+    """``system USER: … ASSISTANT: …</s>USER: … ASSISTANT:`` (FastChat's ``vicuna_v1.1``)."""
+    user, assistant = VICUNA
+    text = ""
+    for message in messages:
+        if message.role == "assistant":
+            text += f"{assistant} {message.content}</s>"
+        else:
+            text += message.content + " " if message.role == "system" else f"{user} {message.content} "
+    return text + assistant
