@@ -8,6 +8,7 @@ import pytest
 from language_models import save_t5
 
 from rerank import InvalidOptionsError, Reranker, installed
+from rerank.cli import main
 from rerank.testing.contract import DOCUMENTS, QUERY
 
 
@@ -31,3 +32,27 @@ def test_pairs_are_compared_and_graded_algorithms_refused(tmp_path: Path) -> Non
         assert (ranked.diagnostics["calls"], ranked.diagnostics["rounds"], ranked.scale) == (12, 1, "ordinal")
         with pytest.raises(InvalidOptionsError, match="grades passages"):
             reranker.rank(QUERY, DOCUMENTS, algorithm="one-pass")
+
+
+@pytest.mark.parametrize(
+    ("model", "generator", "shown"),
+    [
+        (
+            "castorini/LiT5-Distill-base-v2",
+            "lit5-distill",
+            '" Passage: The giant panda is a bear of China. Relevance Ranking: "',
+        ),
+        ("castorini/duot5-base-msmarco", "duot5", '" Document0: The giant panda is a bear of China."'),
+        ("jinaai/jina-reranker-v3", "jina", "The giant panda is a bear of China.<|embed_token|>"),
+    ],
+)
+def test_explain_shows_what_such_a_model_reads(
+    model: str, generator: str, shown: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(SystemExit) as ended:
+        main(["explain", model])
+    assert not ended.value.code
+    lines = capsys.readouterr().out
+    assert f"generator: {generator}," in lines
+    assert shown in lines

@@ -189,6 +189,9 @@ def describe(model: ModelRef, options: Any, *, generators: Generators, own: type
 
     chosen = generators.choose(model, options, own)
     yield f"generator: {chosen.name}, {chosen.summary}"
+    if chosen.describe is not None:
+        yield from chosen.describe(model, options)
+        return
     recipe = own_recipe(model, options)
     kind: Kind = "judge"
     if isinstance(options, ListwiseOptions):

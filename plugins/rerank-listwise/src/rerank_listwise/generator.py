@@ -7,7 +7,7 @@ through a recipe. A model that reads passages in a way of its own (fusion-in-dec
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, runtime_checkable
@@ -136,6 +136,8 @@ class Generator:
         options: The class of its own options, a subclass of `rerank.Options`; importing it must import nothing heavy.
         load: Loads a model; heavy imports belong inside. Returns a `Writer` or `RemoteWriter`, which is prompted with the
             recipe, or an `Answerer`.
+        describe: Takes a model and the options and returns lines for ``rerank explain`` that say how an `Answerer` asks; None
+            for what is prompted with the recipe.
     """
 
     name: str
@@ -143,3 +145,4 @@ class Generator:
     claim: Callable[[ModelRef, Any], Claim]
     options: type[Options]
     load: Callable[[ModelRef, Any], Writer | RemoteWriter | Answerer]
+    describe: Callable[[ModelRef, Any], Iterable[str]] | None = None

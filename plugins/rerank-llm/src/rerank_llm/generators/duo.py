@@ -17,6 +17,7 @@ from rerank_llm.generators.fid_options import (
     choose_loading,
     claim_named,
     cut_text,
+    describe_named,
     refuse_prompting,
 )
 from rerank_llm.prompt import Prompt
@@ -194,5 +195,6 @@ GENERATOR: Final = Generator(
     claim=partial(claim_named, recipe=DUO),
     options=EncoderDecoderOptions,
     load=DuoT5,
+    describe=partial(describe_named, recipe=DUO, algorithm=DuoT5.algorithm),
 )
 """The generator of this module."""

@@ -26,6 +26,7 @@ from rerank_llm.generators.fid_options import (
     choose_loading,
     claim_named,
     cut_text,
+    describe_named,
     refuse_prompting,
 )
 from rerank_llm.prompt import Encoded, Prompt
@@ -363,6 +364,7 @@ def _describe(kind: type[FusionAnswerer], summary: str) -> Generator:
         claim=partial(claim_named, recipe=kind.recipe),
         options=EncoderDecoderOptions,
         load=kind,
+        describe=partial(describe_named, recipe=kind.recipe, algorithm=kind.algorithm),
     )
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from typing import Any, Final, Literal
 
 from rerank import Claim, Confidence, FastTokens, InvalidOptionsError, ModelRef, Reload
 from rerank_llm.options import LlmOptions
-from rerank_llm.recipe import Recipe
+from rerank_llm.recipe import Recipe, fill
 from rerank_torch import TorchOptions
 
 _PROMPTING: Final = ("recipe", "examples", "temperature", "answers")
@@ -61,3 +63,13 @@ def claim_named(model: ModelRef, options: Any, *, recipe: Recipe) -> Claim:
     if model.is_one_of(recipe.models):
         return Claim(Confidence.CERTAIN, f"its name is that of a {recipe.name} model")
     return Claim(Confidence.NONE, f"its name is not that of a {recipe.name} model")
+
+
+def describe_named(model: ModelRef, options: Any, *, recipe: Recipe, algorithm: str) -> Iterator[str]:
+    """The recipe, and how the encoder reads a sample passage."""
+    yield f"algorithm: {options.algorithm or algorithm}"
+    yield f"recipe: {recipe.name}, from {recipe.source}"
+    yield "a sample passage, in the pieces that are tokenised one by one:"
+    texts = {"query": "what is a panda?", "document": "The giant panda is a bear of China."}
+    for piece in recipe.pieces:
+        yield f"  {json.dumps(fill(piece, texts), ensure_ascii=False)}"

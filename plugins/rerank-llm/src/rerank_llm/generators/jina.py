@@ -6,9 +6,10 @@ Sources: the model card of jinaai/jina-reranker-v3; ``vllm/model_executor/models
 
 from __future__ import annotations
 
+import json
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -293,7 +294,9 @@ def _grade(asked: Asked, ran: Sequence[tuple[Row, NDArray[np.float32]]]) -> Answ
 
 def names_query_twice(model: ModelRef) -> bool:
     """Whether a checkpoint is v3.5: by its name, or by its layers with sliding attention, which v3 has none of."""
-    return "v3.5" in model.hub_name or "sliding_attention" in (model.config.get("layer_types") or ())
+    if "v3.5" in model.hub_name or (model.name in MODELS and not model.is_local):
+        return "v3.5" in model.hub_name
+    return "sliding_attention" in (model.config.get("layer_types") or ())
 
 
 def claim(model: ModelRef, options: Any) -> Claim:
@@ -314,11 +317,21 @@ def load(model: ModelRef, options: Any) -> JinaAnswerer:
     return JinaAnswerer(model, options)
 
 
+def describe(model: ModelRef, options: Any) -> Iterator[str]:
+    """What the model reads about two sample passages."""
+    yield f"algorithm: {options.algorithm or JinaAnswerer.algorithm}"
+    yield "the prompt about two sample passages:"
+    texts = ["The giant panda is a bear of China.", "Hello."]
+    asked = prompt("what is a panda?", texts, options.instruction, twice=names_query_twice(model))
+    yield f"  {json.dumps(asked, ensure_ascii=False)}"
+
+
 GENERATOR: Final = Generator(
     name="jina",
     summary="jina-reranker-v3 and v3.5: all passages in one pass, a vector for each, on torch",
     claim=claim,
     options=JinaOptions,
     load=load,
+    describe=describe,
 )
 """The generator of these models."""
