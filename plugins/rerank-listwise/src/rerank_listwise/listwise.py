@@ -43,7 +43,7 @@ def windows(count: int, size: int, stride: int) -> Iterator[tuple[int, int]]:
         end -= stride
 
 
-def top_down(candidates: Sequence[int], *, size: int, pivot: int, arrangements: int = 2) -> Algorithm[list[int]]:
+def top_down(candidates: Sequence[int], *, size: int, pivot: int, arrangements: int = 3) -> Algorithm[list[int]]:
     """Keep of every window what beats the pivot of the first one, in parallel, and order what is kept (TDPart, arXiv 2405.14589).
 
     The best ``size // 2`` candidates come first. The paper goes on with the kept ones as with a new list, window after window,

@@ -77,7 +77,7 @@ class ListwiseOptions(PromptOptions):
     stride: int | None = Field(default=None, ge=1)
     passes: int = Field(default=1, ge=1)
     pivot: int | None = Field(default=None, ge=1)
-    arrangements: int = Field(default=2, ge=1)
+    arrangements: int = Field(default=3, ge=1)
     tournaments: int = Field(default=10, ge=1)
     children: int | None = Field(default=None, ge=2)
     top: int | None = Field(default=None, ge=1)
