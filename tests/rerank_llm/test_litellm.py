@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
@@ -279,6 +281,36 @@ def test_cancelling_cancels_the_calls(server: Loopback, build: Build) -> None:
     while server.open_connections and time.monotonic() < deadline:
         time.sleep(0.02)
     assert (server.open_connections, len(server.hits)) == (0, 4)
+
+
+def test_a_call_that_is_cancelled_before_it_is_sent_leaves_nothing(
+    server: Loopback, build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reranker = build()
+    prepare = sys.modules["litellm.main"].completion
+    preparing, go_on, prepared = threading.Event(), threading.Event(), threading.Event()
+
+    def prepare_slowly(**arguments: Any) -> Any:
+        preparing.set()
+        go_on.wait(10)
+        prepared.set()
+        return prepare(**arguments)
+
+    monkeypatch.setattr("litellm.main.completion", prepare_slowly)
+
+    async def cancel() -> None:
+        task = asyncio.ensure_future(reranker.arank(QUERY, graded(6)))
+        await asyncio.to_thread(preparing.wait, 10)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(cancel())
+    time.sleep(0.1)  # the cancellation reaches the reranker's own event loop
+    go_on.set()
+    assert prepared.wait(10)
+    reranker.close()
+    gc.collect()  # Python warns of coroutines that never ran, and pytest makes that an error
+    assert not server.hits
 
 
 def test_closing_closes_the_connections(server: Loopback, build: Build) -> None:

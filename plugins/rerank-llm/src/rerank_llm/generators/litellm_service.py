@@ -12,7 +12,8 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import ContextVar
 from importlib.metadata import version
 from typing import Any, Final
@@ -38,8 +39,8 @@ _ENVIRONMENT: Final = {
 _LOGGERS: Final = ("LiteLLM", "openai._base_client")
 """Those to which requests are written, at the level of debugging."""
 
-_asking: Final = ContextVar("asking", default=False)
-"""Whether litellm works for us, in this task and in the threads that it starts from it."""
+_prepared: Final[ContextVar[list[Future[Any]] | None]] = ContextVar("prepared", default=None)
+"""What litellm does in threads for the call at hand; None where it does not work for us."""
 
 _SECRET: Final = ("_KEY", "_KEY_ID", "_TOKEN", "_SECRET", "_PASSWORD")
 """How variables with credentials end: which of them litellm reads depends on the provider."""
@@ -77,7 +78,27 @@ def import_litellm() -> Any:
 
 def _shows_no_request(record: logging.LogRecord) -> bool:
     """Drop the details of our own calls: they show prompts, and the values of headers."""
-    return record.levelno >= logging.WARNING or not _asking.get()
+    return record.levelno >= logging.WARNING or _prepared.get() is None
+
+
+class Threads(ThreadPoolExecutor):
+    """The threads of an event loop. In one, litellm prepares a call, and returns the coroutine that sends it.
+
+    A call that is cancelled meanwhile leaves a coroutine that nobody awaits, of which Python warns; `close_unsent` closes it.
+    """
+
+    def submit(self, work: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Start work in a thread, and remember it for the call at hand."""
+        future = super().submit(work, *args, **kwargs)
+        if (prepared := _prepared.get()) is not None:
+            prepared.append(future)
+        return future
+
+
+def close_unsent(prepared: Future[Any]) -> None:
+    """Close the coroutine that was prepared for a cancelled call."""
+    if not prepared.cancelled() and prepared.exception() is None and asyncio.iscoroutine(call := prepared.result()):
+        call.close()
 
 
 class LiteLlmService(ChatService):
@@ -92,7 +113,7 @@ class LiteLlmService(ChatService):
     """
 
     def __init__(self, model: str, options: LiteLlmOptions) -> None:
-        self._litellm = import_litellm()
+        self._litellm, self._threads = import_litellm(), Threads()
         key = options.api_key.get_secret_value() if options.api_key is not None else None
         self._fixed = {
             "api_key": key,
@@ -130,10 +151,15 @@ class LiteLlmService(ChatService):
                 f"extra_body sets {clash[0]!r}, which the reranker passes to litellm itself: use api_key=, base_url=, "
                 "headers=, read_timeout= or max_retries="
             )
-        _asking.set(True)
+        asyncio.get_running_loop().set_default_executor(self._threads)
+        _prepared.set(prepared := [])
         self._litellm._internal_context.is_internal_call.set(True)  # others are logged in a queue for one event loop
         try:
             answer = await self._litellm.acompletion(**body, **self._fixed)
+        except asyncio.CancelledError:
+            for future in prepared:
+                future.add_done_callback(close_unsent)
+            raise
         except Exception as error:
             outcome = self._outcome(error)
         else:
