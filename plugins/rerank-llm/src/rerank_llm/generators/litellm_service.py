@@ -151,9 +151,10 @@ class LiteLlmService(ChatService):
                 f"extra_body sets {clash[0]!r}, which the reranker passes to litellm itself: use api_key=, base_url=, "
                 "headers=, read_timeout= or max_retries="
             )
+        prepared: list[Future[Any]] = []
+        _prepared.set(prepared)
         asyncio.get_running_loop().set_default_executor(self._threads)
-        _prepared.set(prepared := [])
-        self._litellm._internal_context.is_internal_call.set(True)  # others are logged in a queue for one event loop
+        self._litellm._internal_context.is_internal_call.set(True)  # others go to a log queue of one event loop
         try:
             answer = await self._litellm.acompletion(**body, **self._fixed)
         except asyncio.CancelledError:
