@@ -190,6 +190,14 @@ def smollm2(session: nox.Session) -> None:
 
 
 @nox.session
+def litellm(session: nox.Session) -> None:
+    """Ask chat models through litellm, and compare with the generator that asks them directly."""
+    folders = [ALL[name] for name in ("rerank-core", "rerank-http", "rerank-listwise", "rerank-torch")]
+    install(session, folders, f"-e{ALL['rerank-llm'].folder}[litellm]", *TEST_TOOLS)
+    session.run("python", "-m", "pytest", *(session.posargs or ["tests/rerank_llm/test_litellm.py"]))
+
+
+@nox.session
 def flagembedding(session: nox.Session) -> None:
     """Compare scores with FlagEmbedding's own language-model rerankers on the same folders.
 

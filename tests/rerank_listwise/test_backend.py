@@ -8,9 +8,19 @@ from typing import Any
 
 import pytest
 
-from rerank import AuthenticationError, BackendNotFoundError, InvalidOptionsError, Reranker, installed
+from rerank import (
+    AuthenticationError,
+    BackendNotFoundError,
+    Confidence,
+    InvalidOptionsError,
+    ModelRef,
+    Reranker,
+    installed,
+)
+from rerank_listwise.backend import claim_chat
 from rerank_listwise.generators.endpoints import ENDPOINTS, find_endpoint
 from rerank_listwise.generators.measure import EstimatedTokens
+from rerank_listwise.generators.options import ChatOptions
 
 pytestmark = pytest.mark.usefixtures("no_keys")
 
@@ -70,6 +80,13 @@ def test_wrong_options_say_what_to_do(options: dict[str, Any], match: str) -> No
         Reranker("x", backend="llm-listwise", base_url="http://127.0.0.1:1/v1", **options) as reranker,
     ):
         reranker.rank("a", ["b", "c"])
+
+
+def test_a_model_for_litellm_is_left_to_it() -> None:
+    options = ChatOptions(provider="litellm", base_url="http://localhost:1/v1")
+    claim = claim_chat(ModelRef("groq/llama-3.1-8b-instant"), options)
+    assert claim.confidence == Confidence.NONE
+    assert "pip install 'rerank-llm[litellm]'" in claim.reason
 
 
 def test_the_name_before_the_slash_is_a_provider() -> None:

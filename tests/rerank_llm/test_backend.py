@@ -341,3 +341,10 @@ def test_an_option_without_effect(
         pytest.raises(InvalidOptionsError, match=message),
     ):
         reranker.rank(QUERY, DOCUMENTS, **option)
+
+
+@pytest.mark.parametrize("given", [{"generator": "litellm"}, {"provider": "litellm"}])
+def test_litellm_where_it_is_not_installed(given: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "litellm", None)
+    with pytest.raises(InvalidOptionsError, match=r"pip install 'rerank-llm\[litellm\]'"):
+        Reranker("groq/llama-3.1-8b-instant", backend="llm-listwise", **given)

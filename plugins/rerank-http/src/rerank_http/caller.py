@@ -94,6 +94,7 @@ class Caller:
         key_hint: How to set a key, such as ``set COHERE_API_KEY or pass api_key=``.
 
     Attributes:
+        name: The service's name in errors.
         url: Where its requests go.
         cache: What it answered before.
         client: The connection pool, with the user's timeouts, proxy and certificates.
@@ -116,8 +117,8 @@ class Caller:
         expected: str = "the service",
         key_hint: str = "pass api_key=",
     ) -> None:
-        self._name, self._expected, self._key_hint = name, expected, key_hint
-        self.url = url
+        self.name, self.url = name, url
+        self._expected, self._key_hint = expected, key_hint
         own = {name: value.get_secret_value() for name, value in options.headers.items()}
         self.secrets = Secrets()
         for secret in (*own.values(), key or ""):
@@ -194,13 +195,16 @@ class Caller:
         try:
             return await retrying(call.options, self._budget, call.seconds_left)(attempt)
         except AttemptError as error:
-            raise error.failure.error(self._name, attempts) from error.__cause__
+            raise error.failure.error(self.name, attempts) from error.__cause__
         except LateTurnError as error:
             raise self._too_late(call, str(error)) from None
 
     async def _attempt(self, send: Sender, body: Mapping[str, Any], tally: Tally) -> Reply:
         try:
             reply = await send(body)
+        except AttemptError as error:
+            tally.last = error.failure
+            raise
         except httpx.HTTPError as error:
             tally.last = of_exception(error, self.url, self.secrets)
             raise AttemptError(tally.last) from error
@@ -230,23 +234,23 @@ class Caller:
             problem: What is wrong with it, such as ``its answer has no 'results'``.
             reply: The reply.
         """
-        return of_answer(problem, reply, self.secrets).error(self._name, attempts=1)
+        return of_answer(problem, reply, self.secrets).error(self.name, attempts=1)
 
     def _too_late(self, call: Call, why: str = "") -> ProviderTimeoutError:
         tally = call.tally
         last = f"; the last one {tally.last.what}" if tally.last is not None else ""
         return ProviderTimeoutError(
-            f"{self._name} gave no answer within the deadline of {call.options.deadline:g} s "
+            f"{self.name} gave no answer within the deadline of {call.options.deadline:g} s "
             f"({why or f'{tally.requests} requests sent{last}'}): raise deadline=, or send fewer documents",
-            provider=self._name,
+            provider=self.name,
             status=tally.last.status if tally.last is not None else None,
             request_id=tally.last.request_id if tally.last is not None else None,
         )
 
     def _closed(self) -> ProviderError:
         return ProviderError(
-            f"this reranker was closed during a request to {self._name}: close it after its last call",
-            provider=self._name,
+            f"this reranker was closed during a request to {self.name}: close it after its last call",
+            provider=self.name,
         )
 
     async def aclose(self) -> None:
@@ -273,4 +277,4 @@ class Caller:
             await asyncio.gather(*ended, return_exceptions=True)
 
     def __repr__(self) -> str:
-        return f"Caller({self._name!r})"
+        return f"Caller({self.name!r})"

@@ -29,7 +29,10 @@ class Reply:
 
 
 Sender: TypeAlias = Callable[[Mapping[str, Any]], Awaitable[Reply]]
-"""Sends one request's body and returns the reply, whatever its status."""
+"""Sends one request's body and returns the reply, whatever its status.
+
+Where no reply came, it raises an ``httpx.HTTPError`` or a `rerank_http.failures.AttemptError`.
+"""
 
 
 def bearer(key: str) -> Mapping[str, str]:

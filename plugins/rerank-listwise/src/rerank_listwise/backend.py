@@ -29,6 +29,10 @@ from rerank_listwise.recipe import Recipe
 
 def claim_chat(model: ModelRef, options: Any) -> Claim:
     """Claim what the options or the name put behind a chat endpoint."""
+    if (options.provider or model.api_provider) == "litellm":
+        return Claim(
+            Confidence.NONE, "provider='litellm' is for the generator litellm: pip install 'rerank-llm[litellm]'"
+        )
     if options.address is not None or options.provider is not None or model.api_provider is not None:
         return Claim(Confidence.CERTAIN, "an address or a provider was given")
     if model.is_local:
@@ -46,9 +50,9 @@ def load_chat(model: ModelRef, options: Any) -> RemoteWriter:
         AuthenticationError: The endpoint needs a key and there is none.
         InvalidOptionsError: Nothing says where the model is.
     """
-    from rerank_listwise.generators.chat import ChatWriter
+    from rerank_listwise.generators.chat import write_to_endpoint
 
-    return ChatWriter(model, options)
+    return write_to_endpoint(model, options)
 
 
 CHAT: Final = Generator(

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
 from typing import Any, Final, TypeVar
 
 from rerank import AuthenticationError, InvalidOptionsError, ModelRef, ProviderError
-from rerank_http import Reply, read_key
+from rerank_http import Reply, Sender, read_key
 from rerank_http.address import join
 from rerank_http.caller import Call, Caller, together
 from rerank_http.caller import Tally as Cost
@@ -39,35 +39,24 @@ _FRAME: Final = 8
 
 
 class ChatWriter:
-    """A model behind a chat endpoint. Safe to call from several threads and event loops at once, and after a fork.
+    """A chat model on an event loop of its own. Safe to call from several threads and event loops at once, and after a fork.
 
     Args:
-        model: The model's name, and where its tokenizer is looked for.
+        model: Where its tokenizer is looked for.
         options: The options given at construction.
+        open_service: Creates the service; called at once, and in every forked child that uses it.
 
     Attributes:
         measure: The model's tokens, or an estimate of them.
         context_size: How many tokens prompt and answer may have together; None if that is unknown.
         max_concurrency: How many requests it sends at the same time.
-
-    Raises:
-        AuthenticationError: The endpoint needs a key and there is none.
-        InvalidOptionsError: Nothing says where the model is.
     """
 
-    def __init__(self, model: ModelRef, options: ChatOptions) -> None:
-        provider = options.provider or model.api_provider
-        endpoint, name = find_endpoint(model.name, provider)
-        if endpoint is None and options.address is None:
-            asked = f"provider {provider!r} is not known" if provider is not None else "its name says no provider"
-            raise InvalidOptionsError(
-                f"{model.name!r} is behind an unknown address ({asked}): give base_url= of a chat endpoint, or provider= "
-                f"one of {', '.join(ENDPOINTS)}"
-            )
+    def __init__(self, model: ModelRef, options: ChatOptions, open_service: Callable[[], ChatService]) -> None:
         self.measure: TextMeasure = read_tokens(options.tokenizer, model)
         self.context_size = options.context_size
         self.max_concurrency = options.max_concurrency
-        self._portal = Portal(partial(ChatService, endpoint, name, options))
+        self._portal = Portal(open_service)
 
     def submit(self, work: Work[Prompt, Completion, V], options: ChatOptions, tally: Tally) -> Future[V]:
         """Start a work; its prompts of one round are sent at the same time. Cancelling the future cancels its requests."""
@@ -83,32 +72,60 @@ class ChatWriter:
         self._portal.close()
 
 
-class ChatService:
-    """An endpoint and a model of it. Its coroutines all run on one event loop.
+def write_to_endpoint(model: ModelRef, options: ChatOptions) -> ChatWriter:
+    """A model behind a chat endpoint.
+
+    Raises:
+        AuthenticationError: The endpoint needs a key and there is none.
+        InvalidOptionsError: Nothing says where the model is.
+    """
+    provider = options.provider or model.api_provider
+    endpoint, name = find_endpoint(model.name, provider)
+    if endpoint is None and options.address is None:
+        asked = f"provider {provider!r} is not known" if provider is not None else "its name says no provider"
+        raise InvalidOptionsError(
+            f"{model.name!r} is behind an unknown address ({asked}): give base_url= of a chat endpoint, or provider= "
+            f"one of {', '.join(ENDPOINTS)}"
+        )
+    return ChatWriter(model, options, partial(open_endpoint, endpoint, name, options))
+
+
+def open_endpoint(endpoint: Endpoint | None, model: str, options: ChatOptions) -> ChatService:
+    """A model of an endpoint, whose requests are posted to its address.
 
     Args:
         endpoint: The endpoint, if it is a known one.
         model: The model's name there.
         options: The options given at construction.
+
+    Raises:
+        AuthenticationError: The endpoint needs a key and there is none.
+    """
+    known = endpoint or Endpoint("the chat endpoint", "", ("OPENAI_API_KEY",), needs_key=False)
+    keys = known.keys if options.address is None or endpoint is not None else ()
+    key = read_key(options, keys, service=known.name)
+    how_to_set = f"set {keys[0]} or pass api_key=" if keys else "pass api_key="
+    if key is None and known.needs_key and options.address is None:
+        raise AuthenticationError(f"{known.name} has no key: {how_to_set}", provider=known.name)
+    url = join(options.address or known.url, _PATH)
+    caller = Caller(known.name, url, options, key=key, expected="a chat endpoint", key_hint=how_to_set)
+    return ChatService(caller, model, limit_field=known.limit_field)
+
+
+class ChatService:
+    """A chat model behind a caller. Its coroutines all run on one event loop.
+
+    Args:
+        caller: What its requests go through.
+        model: The model's name in requests.
+        limit_field: The request's field for how long an answer may be.
+        send: How to send a request of OpenAI's chat API; None posts it to the caller's address.
     """
 
-    def __init__(self, endpoint: Endpoint | None, model: str, options: ChatOptions) -> None:
-        self._model = model
-        self._known = endpoint or Endpoint("the chat endpoint", "", ("OPENAI_API_KEY",), needs_key=False)
-        address = options.address or self._known.url
-        keys = self._known.keys if options.address is None or endpoint is not None else ()
-        key = read_key(options, keys, service=self._known.name)
-        how_to_set = f"set {keys[0]} or pass api_key=" if keys else "pass api_key="
-        if key is None and self._known.needs_key and options.address is None:
-            raise AuthenticationError(f"{self._known.name} has no key: {how_to_set}", provider=self._known.name)
-        self._caller = Caller(
-            self._known.name,
-            join(address, _PATH),
-            options,
-            key=key,
-            expected="a chat endpoint",
-            key_hint=how_to_set,
-        )
+    def __init__(
+        self, caller: Caller, model: str, *, limit_field: str = "max_tokens", send: Sender | None = None
+    ) -> None:
+        self._caller, self._model, self._limit_field, self._send = caller, model, limit_field, send
         self._refused: set[str] = set()
 
     async def run(self, work: Work[Prompt, Completion, V], options: ChatOptions, tally: Tally) -> V:
@@ -141,12 +158,12 @@ class ChatService:
             if not refused:  # servers answer 400, 422, and llama-cpp-python's even 500
                 raise
             self._refused.update(refused)
-            logger.info("%s takes no %s with %s: it is left out", self._known.name, " and ".join(refused), self._model)
+            logger.info("%s takes no %s with %s: it is left out", self._caller.name, " and ".join(refused), self._model)
             return await self._ask(self._body(prompt, call.options), prompt, call, key)
 
     async def _ask(self, body: Mapping[str, Any], prompt: Prompt, call: Call, key: str | None) -> Completion:
         tokens = sum(estimate_tokens(message.content) for message in prompt.messages)
-        reply = await self._caller.ask(body, call, tokens=tokens)
+        reply = await self._caller.ask(body, call, send=self._send, tokens=tokens)
         completion = self._read(reply, prompt)
         used = {"prompt_tokens": completion.prompt_tokens, "completion_tokens": completion.completion_tokens}
         self._caller.add_usage({**used, "total_tokens": sum(used.values())}, call, tokens=tokens)
@@ -168,7 +185,7 @@ class ChatService:
             longest = _TOKENS_READ
             body |= {"logprobs": True, "top_logprobs": _LISTED}
         if longest is not None:
-            body[self._known.limit_field] = longest
+            body[self._limit_field] = longest
         if prompt.schema is not None:
             schema = {"name": "answer", "strict": True, "schema": prompt.schema}
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
@@ -203,7 +220,7 @@ class ChatService:
         await self._caller.aclose()
 
     def __repr__(self) -> str:
-        return f"ChatService({self._known.name!r}, {self._model!r})"
+        return f"{type(self).__name__}({self._caller.name!r}, {self._model!r})"
 
 
 def _logits(logprobs: Any, labels: Sequence[str]) -> dict[str, float]:
