@@ -1,10 +1,10 @@
-"""What rerank-llm adds to rerank-listwise: models that read several passages in ways of their own. Imports nothing heavy."""
+"""What rerank-llm adds to rerank-listwise: models that write, or read passages in ways of their own. Imports nothing heavy."""
 
 from __future__ import annotations
 
 from typing import Final
 
 from rerank_listwise import Generator
-from rerank_llm.generators import duo, fid, jina
+from rerank_llm.generators import causal, duo, fid, jina
 
-GENERATORS: Final[tuple[Generator, ...]] = (*fid.GENERATORS, duo.GENERATOR, jina.GENERATOR)
+GENERATORS: Final[tuple[Generator, ...]] = (*fid.GENERATORS, duo.GENERATOR, jina.GENERATOR, causal.GENERATOR)
