@@ -24,8 +24,9 @@ _VERDICT: Final = re.compile(
     r"\[(\d{1,9})\][\s:*-]*(not[ _-]?relevant|irrelevant|relevant)\b[\s:.*–-]*([^\n]*)", re.IGNORECASE
 )
 _PER_PASSAGE: Final = 8
+_PER_VERDICT: Final = 96
 _BESIDES: Final = 16
-"""Tokens that an answer needs for each passage it names, and besides."""
+"""Tokens that an answer needs for each passage it names, for each that it judges with a reason, and besides."""
 
 
 class Reading(NamedTuple):
@@ -78,7 +79,9 @@ class Prompted:
             for example in options.examples
         ]
         prompt = self.recipe.prompt(self.recipe.clean(query)[0], texts, select=question.count, examples=examples)
-        changed: dict[str, Any] = {"schema": VERDICTS} if self.recipe.structured else {}
+        changed: dict[str, Any] = {"usual_tokens": self.answer_tokens(len(texts), options)}
+        if self.recipe.structured:
+            changed["schema"] = VERDICTS
         if options.temperature is not None:
             changed["temperature"] = options.temperature
         if options.max_new_tokens is not None:
@@ -87,7 +90,8 @@ class Prompted:
 
     def answer_tokens(self, count: int, options: PromptOptions) -> int:
         """How long an answer about so many passages may be, in tokens."""
-        return options.max_new_tokens or self.recipe.answer_tokens or _BESIDES + _PER_PASSAGE * count
+        each = _PER_VERDICT if self.recipe.reads == "verdicts" else _PER_PASSAGE
+        return options.max_new_tokens or self.recipe.answer_tokens or _BESIDES + each * count
 
     def converse(self, asked: Asked) -> Work[Prompt, Completion, Answer]:
         """Ask a question, and ask again where the options say so.
@@ -103,6 +107,7 @@ class Prompted:
             asked.tally.calls += 1
             asked.tally.prompt_tokens += completion.prompt_tokens
             asked.tally.completion_tokens += completion.completion_tokens
+            asked.tally.note("defused", completion.defused)
             reading = self.read(completion, asked.question)
             asked.tally.count({**reading.faults, "cut": int(completion.cut and not reading.is_whole)})
             if reading.is_whole or not retries:

@@ -65,6 +65,8 @@ class Prompt:
         labels: The identifiers among which it chooses, where their probabilities as the next token are read; empty if it
             writes text.
         max_new_tokens: How long its answer may be; None leaves that to the model's own end.
+        usual_tokens: How long such an answer is at most in the usual case: the limit of a model on this machine where
+            ``max_new_tokens`` is None, since it may find no end.
         schema: A JSON schema of the answer, for endpoints that hold a model to one.
         without_chat_template: How the conversation is written where a checkpoint has no chat template of its own.
         joins_system: What stands between the system message and the first user message where the chat template has no
@@ -77,6 +79,7 @@ class Prompt:
     begun: str = ""
     labels: tuple[str, ...] = ()
     max_new_tokens: int | None = None
+    usual_tokens: int | None = None
     schema: Mapping[str, Any] | None = None
     without_chat_template: str = "plain"
     joins_system: str = "\n"
@@ -95,6 +98,7 @@ class Completion:
         prompt_tokens: Tokens that it read, if that is known.
         completion_tokens: Tokens that it wrote, if that is known.
         cut: Whether its answer was cut at a limit.
+        defused: How many special tokens in the prompt's messages were made plain text.
     """
 
     text: str
@@ -102,6 +106,7 @@ class Completion:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cut: bool = False
+    defused: int = 0
 
 
 class Example(BaseModel):

@@ -116,10 +116,11 @@ class WriterAsker:
 
     def _fit(self, prompted: Prompted, request: Request, prepared: Sequence[str], wanted: int, tally: Tally) -> int:
         """How many passages fit into the context, with a warning where that is fewer than wanted."""
-        room = self._writer.context_size
+        options: Any = request.options
+        limits = [self._writer.context_size, getattr(options, "max_length", None)]
+        room = min((limit for limit in limits if limit is not None), default=None)
         if room is None or wanted < 2:
             return wanted
-        options: Any = request.options
         largest = largest_group(
             prompted,
             request.query,

@@ -12,7 +12,24 @@ from rerank_llm.recipe import Recipe
 from rerank_torch import TorchOptions
 
 
-class LlmOptions(TorchOptions):
+class LoadingOptions(TorchOptions):
+    """Options of every language model on torch: what `rerank_llm.forwards.loading` reads.
+
+    Args:
+        peft_path: A folder or hub name with a PEFT adapter, which is merged into the model; needs ``peft``.
+        quantization: ``4bit`` or ``8bit`` loads the weights like that; needs ``bitsandbytes``.
+    """
+
+    peft_path: Reload[str | None] = None
+    quantization: Reload[Literal["4bit", "8bit"] | None] = None
+
+
+def choose_loading(options: Any) -> LoadingOptions:
+    """What loads a model, out of the options of a backend and a generator together, whose class cannot be pickled."""
+    return LoadingOptions(**{name: getattr(options, name) for name in LoadingOptions.model_fields})
+
+
+class LlmOptions(LoadingOptions):
     """Options of every backend of this distribution, besides those of every torch backend.
 
     ``max_length`` counts what the recipe says and is by default the recipe's; ``query_max_length`` is the recipe's, or three
@@ -25,8 +42,6 @@ class LlmOptions(TorchOptions):
         token_true: The text of the token that says relevant, in place of the recipe's.
         token_false: The text of the token that says not relevant, in place of the recipe's.
         inputs_template: A prompt with ``{query}`` and ``{text}`` in place of the recipe's (AnswerDotAI rerankers).
-        peft_path: A folder or hub name with a PEFT adapter, which is merged into the model; needs ``peft``.
-        quantization: ``4bit`` or ``8bit`` loads the weights like that; needs ``bitsandbytes``.
     """
 
     recipe: Reload[Recipe | str | None] = None
@@ -34,8 +49,6 @@ class LlmOptions(TorchOptions):
     token_true: Reload[str | None] = None
     token_false: Reload[str | None] = None
     inputs_template: Reload[str | None] = None
-    peft_path: Reload[str | None] = None
-    quantization: Reload[Literal["4bit", "8bit"] | None] = None
 
     @field_validator("token_true", "token_false", mode="before")
     @classmethod

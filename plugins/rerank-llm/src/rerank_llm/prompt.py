@@ -22,7 +22,7 @@ from rerank import (
     special_token,
 )
 from rerank_llm.defusing import Defuser
-from rerank_llm.options import LlmOptions
+from rerank_llm.options import LlmOptions, LoadingOptions
 from rerank_llm.recipe import END_OF_THOUGHT, PLACE, Recipe, Verdict, fill
 
 logger = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ class Prompt:
     """
 
     @classmethod
-    def load(cls, recipe: Recipe, model: ModelRef, options: LlmOptions, config: Mapping[str, Any]) -> Prompt:
+    def load(cls, recipe: Recipe, model: ModelRef, options: LoadingOptions, config: Mapping[str, Any]) -> Prompt:
         """A recipe's prompt for a checkpoint's own tokenizer.
 
         Raises:

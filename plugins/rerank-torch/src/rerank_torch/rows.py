@@ -18,10 +18,12 @@ class Row:
     Args:
         ids: Token ids, special tokens included.
         first_len: How many of them, from the start, belong to the first segment.
+        room: How many tokens the model may write after them.
     """
 
     ids: tuple[int, ...]
     first_len: int = 0
+    room: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +48,14 @@ class Batch:
         mask: ``(rows, tokens)`` 1 for real tokens; None if all are real, since a mask of ones would only keep attention
             off its fast path.
         in_first: ``(rows, tokens)`` whether a token belongs to the first segment.
+        room: How many tokens may be written after each row.
         shared: What the scorer gave the runner for all rows of the call; None if nothing.
     """
 
     ids: torch.Tensor
     mask: torch.Tensor | None
     in_first: torch.Tensor
+    room: tuple[int, ...]
     shared: Any = None
 
 
@@ -73,5 +77,6 @@ def pad(rows: Sequence[Row], padding: Padding, device: torch.device, shared: Any
         ids=on_device(ids),
         mask=None if real.all() else on_device(real.astype(np.int64)),
         in_first=on_device(in_first),
+        room=tuple(row.room for row in rows),
         shared=shared,
     )

@@ -72,8 +72,8 @@ class Work:
 
     @property
     def lengths(self) -> list[int]:
-        """Token count per row."""
-        return [len(row.ids) + self.shared_len for row in self.rows]
+        """Token count per row, with what may be written after it."""
+        return [len(row.ids) + row.room + self.shared_len for row in self.rows]
 
 
 class Runner:

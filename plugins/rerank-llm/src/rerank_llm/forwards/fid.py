@@ -21,7 +21,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from rerank import ModelRef, map_batches
 from rerank_llm.forwards.loading import load_language_model
-from rerank_llm.options import LlmOptions
+from rerank_llm.options import LoadingOptions
 from rerank_torch.device import OUT_OF_MEMORY, memory_errors_raised
 from rerank_torch.rows import Batch, Padding, Row, pad
 from rerank_torch.runner import BATCH_TOKENS, CPU_BATCH_TOKENS
@@ -74,7 +74,7 @@ class FusionForward(ABC):
         end: The token that ends a passage, and an answer.
     """
 
-    def __init__(self, device: str, *, model: ModelRef, options: LlmOptions, end: int) -> None:
+    def __init__(self, device: str, *, model: ModelRef, options: LoadingOptions, end: int) -> None:
         self.network = load_language_model("AutoModelForSeq2SeqLM", model, options, device)
         self._end = end
         self._start = self.network.config.decoder_start_token_id
@@ -158,7 +158,7 @@ class AttentionForward(FusionForward):
         end: The token that ends a passage, and an answer.
     """
 
-    def __init__(self, device: str, *, model: ModelRef, options: LlmOptions, end: int) -> None:
+    def __init__(self, device: str, *, model: ModelRef, options: LoadingOptions, end: int) -> None:
         super().__init__(device, model=model, options=options, end=end)
         self._attentions = [block.layer[1].EncDecAttention for block in self.network.get_decoder().block]
         self._seen = threading.local()  # batches may run in several threads

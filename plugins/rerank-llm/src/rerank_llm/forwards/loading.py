@@ -9,13 +9,13 @@ from typing import Any, Final
 import transformers
 
 from rerank import InvalidOptionsError, ModelLoadError, ModelRef
-from rerank_llm.options import LlmOptions
+from rerank_llm.options import LoadingOptions
 from rerank_torch.loading import load_config, load_model
 
 _ADAPTER_FILES: Final = ("adapter_config.json", "adapter_model.safetensors")
 
 
-def load_language_model(kind: str, model: ModelRef, options: LlmOptions, device: str) -> Any:
+def load_language_model(kind: str, model: ModelRef, options: LoadingOptions, device: str) -> Any:
     """A language model with its head, on its device and ready to run.
 
     Of a model that also reads images (Qwen3-VL), the part that reads text is kept.

@@ -10,7 +10,7 @@ from rerank import ModelRef
 from rerank_llm.forwards.causal import log_odds
 from rerank_llm.forwards.loading import load_language_model
 from rerank_llm.forwards.verdicts import keep_verdicts
-from rerank_llm.options import LlmOptions
+from rerank_llm.options import LoadingOptions
 from rerank_torch.rows import Batch
 
 
@@ -24,7 +24,7 @@ class T5Forward:
         verdicts: The tokens whose logits are read: relevant first.
     """
 
-    def __init__(self, device: str, *, model: ModelRef, options: LlmOptions, verdicts: Sequence[int]) -> None:
+    def __init__(self, device: str, *, model: ModelRef, options: LoadingOptions, verdicts: Sequence[int]) -> None:
         self.network = load_language_model("AutoModelForSeq2SeqLM", model, options, device)
         keep_verdicts(self.network, verdicts)
         self._start = self.network.config.decoder_start_token_id
@@ -49,7 +49,7 @@ class T5LikelihoodForward:
         options: How to load it.
     """
 
-    def __init__(self, device: str, *, model: ModelRef, options: LlmOptions) -> None:
+    def __init__(self, device: str, *, model: ModelRef, options: LoadingOptions) -> None:
         self.network = load_language_model("AutoModelForSeq2SeqLM", model, options, device)
         self._start = self.network.config.decoder_start_token_id
 

@@ -1,13 +1,16 @@
-"""What rerank-llm adds to rerank-listwise: models that read several passages in ways of their own, and litellm's.
-
-Imports nothing heavy.
-"""
+"""What rerank-llm adds to rerank-listwise: models on this machine, and those of litellm. Imports nothing heavy."""
 
 from __future__ import annotations
 
 from typing import Final
 
 from rerank_listwise import Generator
-from rerank_llm.generators import duo, fid, jina, litellm
+from rerank_llm.generators import causal, duo, fid, jina, litellm
 
-GENERATORS: Final[tuple[Generator, ...]] = (*fid.GENERATORS, duo.GENERATOR, jina.GENERATOR, litellm.GENERATOR)
+GENERATORS: Final[tuple[Generator, ...]] = (
+    *fid.GENERATORS,
+    duo.GENERATOR,
+    jina.GENERATOR,
+    causal.GENERATOR,
+    litellm.GENERATOR,
+)

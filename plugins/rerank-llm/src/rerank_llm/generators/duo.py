@@ -14,12 +14,12 @@ from rerank_listwise.questions import Answer, Asked, Kind
 from rerank_listwise.recipe import Algorithm
 from rerank_llm.generators.fid_options import (
     EncoderDecoderOptions,
-    choose_loading,
     claim_named,
     cut_text,
     describe_named,
     refuse_prompting,
 )
+from rerank_llm.options import choose_loading
 from rerank_llm.prompt import Prompt
 from rerank_llm.recipe import Recipe
 

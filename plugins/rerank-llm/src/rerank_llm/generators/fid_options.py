@@ -4,35 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any, Final, Literal
+from typing import Any, Final
 
-from rerank import Claim, Confidence, FastTokens, InvalidOptionsError, ModelRef, Reload
-from rerank_llm.options import LlmOptions
+from rerank import Claim, Confidence, FastTokens, InvalidOptionsError, ModelRef
+from rerank_llm.options import LoadingOptions
 from rerank_llm.recipe import Recipe, fill
-from rerank_torch import TorchOptions
 
 _PROMPTING: Final = ("recipe", "examples", "temperature", "answers")
 """Options for models that are prompted freely and sample."""
 
 
-class EncoderDecoderOptions(TorchOptions):
+class EncoderDecoderOptions(LoadingOptions):
     """Options of the generators ``lit5-distill``, ``lit5-score``, ``listt5`` and ``duot5``.
 
     ``max_length`` counts one passage with all that stands around it, or the two of duoT5; None is what the model was
     published with.
-
-    Args:
-        peft_path: A folder or hub name with a PEFT adapter, which is merged into the model; needs ``peft``.
-        quantization: ``4bit`` or ``8bit`` loads the weights like that; needs ``bitsandbytes``.
     """
-
-    peft_path: Reload[str | None] = None
-    quantization: Reload[Literal["4bit", "8bit"] | None] = None
-
-
-def choose_loading(options: Any) -> LlmOptions:
-    """What `rerank_llm.forwards.loading` reads, out of the options of a backend and a generator together."""
-    return LlmOptions(**{name: getattr(options, name) for name in EncoderDecoderOptions.model_fields})
 
 
 def refuse_prompting(options: Any, name: str, *more: str) -> None:
