@@ -103,6 +103,7 @@ class Prompted:
             asked.tally.calls += 1
             asked.tally.prompt_tokens += completion.prompt_tokens
             asked.tally.completion_tokens += completion.completion_tokens
+            asked.tally.note("defused", completion.defused)
             reading = self.read(completion, asked.question)
             asked.tally.count({**reading.faults, "cut": int(completion.cut and not reading.is_whole)})
             if reading.is_whole or not retries:

@@ -95,6 +95,7 @@ class Completion:
         prompt_tokens: Tokens that it read, if that is known.
         completion_tokens: Tokens that it wrote, if that is known.
         cut: Whether its answer was cut at a limit.
+        defused: How many special tokens in the prompt's messages were made plain text.
     """
 
     text: str
@@ -102,6 +103,7 @@ class Completion:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cut: bool = False
+    defused: int = 0
 
 
 class Example(BaseModel):

@@ -5,6 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 from rerank_listwise import Generator
-from rerank_llm.generators import duo, fid, jina
+from rerank_llm.generators import duo, fid, gguf, jina
 
-GENERATORS: Final[tuple[Generator, ...]] = (*fid.GENERATORS, duo.GENERATOR, jina.GENERATOR)
+GENERATORS: Final[tuple[Generator, ...]] = (*fid.GENERATORS, duo.GENERATOR, jina.GENERATOR, gguf.GENERATOR)
