@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Final
 
 from rerank_listwise import Generator
-from rerank_llm.generators import causal, duo, fid, jina, litellm
+from rerank_llm.generators import causal, duo, fid, gguf, jina, litellm
 
 GENERATORS: Final[tuple[Generator, ...]] = (
     *fid.GENERATORS,
     duo.GENERATOR,
     jina.GENERATOR,
     causal.GENERATOR,
+    gguf.GENERATOR,
     litellm.GENERATOR,
 )
