@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rerank import InvalidOptionsError, TokenLimits, query_limit, reads_segments
+from rerank import FastTokens, InvalidOptionsError, TokenLimits, query_limit, reads_segments
 
 CASES = [
     ({}, {}, 512),
@@ -53,3 +53,28 @@ def test_segments_are_read_unless_the_checkpoint_says_otherwise():
     assert reads_segments({})
     assert reads_segments({"model_input_names": ["input_ids", "token_type_ids", "attention_mask"]})
     assert not reads_segments({"model_input_names": ["input_ids", "attention_mask"]})
+
+
+def bytes_as_tokens(longest: int) -> FastTokens:
+    """A tokenizer with a token per byte, saved with truncation and padding."""
+    tokenizers = pytest.importorskip("tokenizers", reason="needs tokenizers")
+    alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {character: number for number, character in enumerate(alphabet)}
+    tokenizer = tokenizers.Tokenizer(tokenizers.models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.enable_truncation(longest)
+    tokenizer.enable_padding(length=longest)
+    return FastTokens(tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "kept"), [(0, ""), (1, "a"), (2, "a"), (3, "aé"), (5, "aé"), (6, "aé熊"), (7, "aé熊b"), (99, "aé熊b")]
+)
+def test_a_text_is_cut_between_characters(tokens: int, kept: str) -> None:
+    assert bytes_as_tokens(99).cut("aé熊b", tokens) == kept
+
+
+def test_what_a_tokenizer_was_saved_with_cuts_and_fills_nothing() -> None:
+    tokens = bytes_as_tokens(4)
+    assert tokens.count(["abcdef", "ab"]) == [6, 2]
+    assert tokens.cut("abcdef", 5) == "abcde"

@@ -137,6 +137,19 @@ class FastTokens(Tokens):
         """Token ids of each text, without special tokens, from one batched call."""
         return [encoding.ids for encoding in self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
 
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """How many tokens each text has, without special tokens."""
+        return [len(ids) for ids in self(texts)]
+
+    def cut(self, text: str, tokens: int) -> str:
+        """The beginning of a text that has at most so many tokens, without special tokens, and ends with a whole character."""
+        offsets = self.tokenizer.encode(text, add_special_tokens=False).offsets
+        if len(offsets) <= tokens:
+            return text
+        while tokens and offsets[tokens][0] < offsets[tokens - 1][1]:  # both are parts of one character
+            tokens -= 1
+        return text[: offsets[tokens - 1][1]] if tokens else ""
+
     def join(self, text: str, other: str | None = None) -> tuple[list[int], list[int]]:
         """One text or a pair as the tokenizer itself encodes it: token ids with special tokens, and segment ids."""
         encoding = self.tokenizer.encode(text, other)

@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
-from rerank import InvalidOptionsError, ModelLoadError, ModelRef
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
+from rerank import FastTokens, InvalidOptionsError, ModelLoadError, ModelRef
 
 
 class EstimatedTokens:
@@ -23,8 +19,8 @@ class EstimatedTokens:
         return [-(-sum(map(_quarters, text)) // 4) for text in texts]
 
     def cut(self, text: str, tokens: int) -> str:
-        """The beginning of a text that has at most so many tokens; a word is not cut where a space can end it."""
-        if 4 * len(text) <= 4 * tokens:
+        """The beginning of a text that has at most so many tokens; it ends at a space where there is one, so that no word is cut."""
+        if len(text) <= tokens:
             return text
         left = 4 * tokens
         for end, character in enumerate(text):
@@ -41,27 +37,7 @@ def _quarters(character: str) -> int:
     return 1 if character.isascii() else 4
 
 
-class FileTokens:
-    """Tokens of a ``tokenizer.json``.
-
-    Args:
-        tokenizer: The tokenizer.
-    """
-
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        self._tokenizer = tokenizer
-
-    def count(self, texts: Sequence[str]) -> list[int]:
-        """How many tokens each text has, without special tokens."""
-        return [len(encoding.ids) for encoding in self._tokenizer.encode_batch(list(texts), add_special_tokens=False)]
-
-    def cut(self, text: str, tokens: int) -> str:
-        """The beginning of a text that has at most so many tokens."""
-        encoding = self._tokenizer.encode(text, add_special_tokens=False)
-        return text if len(encoding.ids) <= tokens else text[: encoding.offsets[tokens - 1][1]]
-
-
-def read_tokens(name: str | None, model: ModelRef) -> EstimatedTokens | FileTokens:
+def read_tokens(name: str | None, model: ModelRef) -> EstimatedTokens | FastTokens:
     """The tokens of a tokenizer on this machine or the hub; an estimate if none is named.
 
     Raises:
@@ -76,6 +52,6 @@ def read_tokens(name: str | None, model: ModelRef) -> EstimatedTokens | FileToke
         raise InvalidOptionsError("tokenizer= needs tokenizers: pip install tokenizers, or leave it out") from error
     file = replace(model, name=name, alias=None, revision=None).fetch("tokenizer.json")
     try:
-        return FileTokens(Tokenizer.from_file(str(file)))
+        return FastTokens(Tokenizer.from_file(str(file)))
     except Exception as error:  # tokenizers raises nothing narrower
         raise ModelLoadError(f"{file} is not a tokenizer ({error}): fetch it again, or leave tokenizer= out") from error

@@ -17,7 +17,6 @@ from rerank import (
     special_token,
 )
 from rerank_listwise.generator import Generator, TextMeasure
-from rerank_listwise.generators.measure import FileTokens
 from rerank_listwise.recipe import Completion, Prompt
 from rerank_llm.defusing import Defuser
 from rerank_llm.generators.causal_options import CausalWriterOptions, claim, writing_head
@@ -83,7 +82,7 @@ class CausalWriter:
         tokenizer_config = {**read_tokenizer_config(model), **loading.tokenizer_kwargs}
         self.name, self._tokens = model.name, tokens
         self._begin = tokens.single_layout().before
-        self.measure: TextMeasure = FileTokens(tokens.tokenizer)
+        self.measure: TextMeasure = tokens
         positions = count_positions(config)
         self.context_size = _least(positions, options.max_length)
 
