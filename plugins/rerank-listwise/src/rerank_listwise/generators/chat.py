@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import asdict
 from functools import partial
 from typing import Any, Final, TypeVar
 
-from rerank import AuthenticationError, InvalidOptionsError, ModelRef, ProviderError
+from rerank import (
+    AuthenticationError,
+    InvalidOptionsError,
+    ModelRef,
+    ProviderError,
+    ProviderTimeoutError,
+    RateLimitError,
+)
 from rerank_http import Reply, Sender, read_key
 from rerank_http.address import join
 from rerank_http.caller import Call, Caller, together
@@ -32,7 +41,7 @@ _LISTED: Final = 20
 """How many tokens' log-probabilities endpoints list at most."""
 _TOKENS_READ: Final = 4
 """How many tokens are written where a label is read: it may follow a bracket, a quote or a word."""
-_DISPENSABLE: Final = ("temperature", "response_format")
+_DISPENSABLE: Final = ("temperature", "top_p", "response_format")
 """Fields that some endpoints and models refuse by name; answers are read without them too."""
 _FRAME: Final = 8
 """Tokens that a message takes besides its content, estimated high."""
@@ -80,7 +89,7 @@ def write_to_endpoint(model: ModelRef, options: ChatOptions) -> ChatWriter:
         InvalidOptionsError: Nothing says where the model is.
     """
     provider = options.provider or model.api_provider
-    endpoint, name = find_endpoint(model.name, provider)
+    endpoint, name = find_endpoint(model.name, provider, by_family=options.address is None)
     if endpoint is None and options.address is None:
         asked = f"provider {provider!r} is not known" if provider is not None else "its name says no provider"
         raise InvalidOptionsError(
@@ -102,7 +111,7 @@ def open_endpoint(endpoint: Endpoint | None, model: str, options: ChatOptions) -
         AuthenticationError: The endpoint needs a key and there is none.
     """
     known = endpoint or Endpoint("the chat endpoint", "", ("OPENAI_API_KEY",), needs_key=False)
-    keys = known.keys if options.address is None or endpoint is not None else ()
+    keys = known.keys if endpoint is not None else ()
     key = read_key(options, keys, service=known.name)
     how_to_set = f"set {keys[0]} or pass api_key=" if keys else "pass api_key="
     if key is None and known.needs_key and options.address is None:
@@ -146,20 +155,33 @@ class ChatService:
         return await together(self._complete(prompt, call) for prompt in prompts)
 
     async def _complete(self, prompt: Prompt, call: Call) -> Completion:
-        body = self._body(prompt, call.options)
-        key = self._caller.cache.key(body)
+        key = self._caller.cache.key(self._body(prompt, call.options, self._refused))
         if isinstance(kept := await self._caller.cache.get(key), dict):
             call.tally.cached += 1
             return Completion(**kept)
-        try:
-            return await self._ask(body, prompt, call, key)
-        except ProviderError as error:
-            refused = [field for field in _DISPENSABLE if field in body and field in str(error)]
-            if not refused:  # servers answer 400, 422, and llama-cpp-python's even 500
+        options: Any = call.options
+        refused: set[str] = set()
+        while True:
+            body = self._body(prompt, options, self._refused | refused)
+            try:
+                completion = await self._ask(body, prompt, call, key)
+            except (AuthenticationError, RateLimitError, ProviderTimeoutError):
                 raise
-            self._refused.update(refused)
-            logger.info("%s takes no %s with %s: it is left out", self._caller.name, " and ".join(refused), self._model)
-            return await self._ask(self._body(prompt, call.options), prompt, call, key)
+            except ProviderError as error:  # servers answer 400, 422, and llama-cpp-python's even 500
+                sent = body.keys() - options.extra_body.keys()
+                named = {field for field in _DISPENSABLE if field in sent and field in str(error)}
+                if not named:
+                    raise
+                refused |= named
+            else:
+                self._leave_out(refused)
+                return completion
+
+    def _leave_out(self, refused: set[str]) -> None:
+        """Remember the fields without which a refused request was answered."""
+        if new := sorted(refused - self._refused):
+            logger.info("%s takes no %s with %s: it is left out", self._caller.name, " and ".join(new), self._model)
+            self._refused |= refused
 
     async def _ask(self, body: Mapping[str, Any], prompt: Prompt, call: Call, key: str | None) -> Completion:
         tokens = sum(estimate_tokens(message.content) for message in prompt.messages)
@@ -167,12 +189,11 @@ class ChatService:
         completion = self._read(reply, prompt)
         used = {"prompt_tokens": completion.prompt_tokens, "completion_tokens": completion.completion_tokens}
         self._caller.add_usage({**used, "total_tokens": sum(used.values())}, call, tokens=tokens)
-        fields = ("text", "logits", "prompt_tokens", "completion_tokens", "cut")
-        await self._caller.cache.put(key, {field: getattr(completion, field) for field in fields})
+        await self._caller.cache.put(key, asdict(completion))
         return completion
 
-    def _body(self, prompt: Prompt, options: Any) -> dict[str, Any]:
-        """The request's body, with the names of OpenAI's API."""
+    def _body(self, prompt: Prompt, options: Any, left_out: Collection[str]) -> dict[str, Any]:
+        """The request's body, with the names of OpenAI's API, but for the fields that are left out."""
         body: dict[str, Any] = {
             "model": self._model,
             "messages": [{"role": message.role, "content": message.content} for message in prompt.messages],
@@ -189,7 +210,7 @@ class ChatService:
         if prompt.schema is not None:
             schema = {"name": "answer", "strict": True, "schema": prompt.schema}
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
-        kept = {field: value for field, value in body.items() if field not in self._refused}
+        kept = {field: value for field, value in body.items() if field not in left_out}
         return {**kept, **options.extra_body}
 
     def _read(self, reply: Reply, prompt: Prompt) -> Completion:
@@ -229,10 +250,11 @@ def _logits(logprobs: Any, labels: Sequence[str]) -> dict[str, float]:
     for token in tokens if isinstance(tokens, list) else ():
         if not isinstance(token, Mapping) or _bare(token) not in labels:
             continue
+        listed = token.get("top_logprobs")
         found: dict[str, float] = {}
-        for other in [token, *(token.get("top_logprobs") or ())]:
-            label, value = _bare(other), other.get("logprob")
-            if label in labels and isinstance(value, (int, float)):
+        for other in [token, *(listed if isinstance(listed, list) else ())]:
+            value = other.get("logprob") if isinstance(other, Mapping) else None
+            if isinstance(value, (int, float)) and math.isfinite(value) and (label := _bare(other)) in labels:
                 found[label] = max(found.get(label, float("-inf")), float(value))
         return found
     return {}

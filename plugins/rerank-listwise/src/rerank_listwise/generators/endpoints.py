@@ -71,18 +71,20 @@ _FAMILIES: Final[Mapping[str, str]] = {
 }
 
 
-def find_endpoint(model: str, provider: str | None) -> tuple[Endpoint | None, str]:
+def find_endpoint(model: str, provider: str | None, *, by_family: bool = True) -> tuple[Endpoint | None, str]:
     """The endpoint of a model by the provider's name, or by how the model's own name begins, and the model's name there.
 
     Args:
         model: The model's name, perhaps with the provider's before a slash.
         provider: The provider's name, if it is given.
+        by_family: Whether the beginning of the model's own name counts. At a given address it does not: a key must not go to
+            an Ollama server because its model is called ``deepseek-r1``.
     """
     before, _, after = model.partition("/")
     if provider is not None:
         return ENDPOINTS.get(provider), after if before == provider and after else model
     if after and before in ENDPOINTS:
         return ENDPOINTS[before], after
-    if not after:
+    if not after and by_family:
         return next((ENDPOINTS[owner] for begins, owner in _FAMILIES.items() if model.startswith(begins)), None), model
     return None, model
