@@ -11,7 +11,7 @@ from typing import Any
 
 from loopback import Hit, Response
 
-_LISTED = re.compile(r"^\[(\w+)\]:? (?!RELEVANT|NOT_RELEVANT)(.*)$", re.MULTILINE)
+_LISTED = re.compile(r"^\[(\w+)\][:.]? (?!RELEVANT|NOT_RELEVANT)(.*)$", re.MULTILINE)
 _LETTERED = re.compile(r"^Passage ([A-Z]): \"(.*)\"$", re.MULTILINE)
 _NUMBERED = re.compile(r"^Document (\d+): (.*)$", re.MULTILINE)
 _GRADE = re.compile(r"grade (\d+)")
@@ -47,6 +47,8 @@ def honest(passages: dict[str, str], body: dict[str, Any]) -> str:
     if "top" in asked and "Document" in asked:
         wanted = int(re.search(r"top (\d+)", asked)[1])  # type: ignore[index]
         return ", ".join(f"Document {name}" for name in order[:wanted])
+    if "Score these documents" in asked:
+        return "{" + ", ".join(f'"[{name}]": {grade(text) / 4}' for name, text in passages.items()) + "}"
     if "Output Passage A or Passage B" in asked or "passage label" in asked:
         return f"Passage {order[0]}"
     if "verdicts" in asked:

@@ -19,13 +19,12 @@ class Oracle:
 
     def __init__(self, grades: Sequence[float], noise: float = 0.0) -> None:
         self.grades, self.noise = grades, noise
-        self.calls = self.rounds = self.passages = 0
+        self.calls = self.rounds = 0
         self.asked: list[Sequence[Question]] = []
 
     def __call__(self, questions: Sequence[Question]) -> list[Answer]:
         self.rounds += 1
         self.calls += len(questions)
-        self.passages += sum(len(question.passages) for question in questions)
         self.asked.append(questions)
         return [self.answer(question) for question in questions]
 
@@ -33,8 +32,7 @@ class Oracle:
         draw = random.Random(repr((question.kind, question.passages))).gauss
         seen = {passage: self.grades[passage] + draw(0, self.noise) for passage in question.passages}
         order = tuple(sorted(question.passages, key=lambda passage: -seen[passage]))
-        wanted = {"best": 1, "select": question.count}.get(question.kind, len(order))
-        return Answer(order[:wanted], seen if question.kind == "grade" else None)
+        return Answer(order[: question.wanted], seen if question.kind == "grade" else None)
 
 
 def solve(algorithm: Algorithm, oracle: Oracle) -> list[int]:

@@ -95,10 +95,13 @@ def test_one_window_is_one_call(server: Loopback, chat: Callable[..., Reranker])
         "setwise-insertion",
         "pairwise-heapsort",
         "pairwise-bubble",
+        "groups",
     ],
 )
 def test_every_algorithm_asks_a_chat_model(algorithm: str, chat: Callable[..., Reranker]) -> None:
     ranked = chat(algorithm=algorithm).rank(QUERY, graded(40), top_k=3)
+    if algorithm == "groups":
+        assert (ranked.scale, ranked[0].score) == ("probability", pytest.approx(0.975))
     if algorithm != "tournament":
         assert grades(ranked) == [39, 38, 37]
     else:
@@ -126,6 +129,35 @@ def test_labels_are_read_from_logprobs(server: Loopback, chat: Callable[..., Rer
     assert grades(ranked) == list(range(19, -1, -1))
     assert server.hits[0].body["logprobs"] is True
     assert server.hits[0].body["max_tokens"] <= 4
+
+
+def test_a_window_without_labels_costs_only_itself(server: Loopback, chat: Callable[..., Reranker]) -> None:
+    def answer(hit: Hit) -> Response:
+        return Response(reply("?", logprobs={"content": []})) if len(server.hits) == 1 else with_logprobs(hit)
+
+    server.handler = answer
+    for algorithm in ("sliding-window", "top-down"):
+        server.hits.clear()
+        ranked = chat(answers="labels", algorithm=algorithm).rank(QUERY, graded(40))
+        assert sorted(grades(ranked)) == list(range(40))
+        assert ranked.diagnostics["malformed"] == {"unreadable": 1}
+
+
+def test_labels_compare_two(server: Loopback, chat: Callable[..., Reranker]) -> None:
+    server.handler = with_logprobs
+    ranked = chat(answers="labels", algorithm="pairwise-heapsort").rank(QUERY, graded(6))
+    assert grades(ranked)[0] == 5
+    assert ranked.diagnostics["recipe"] == "pairwise-labels"
+
+
+@pytest.mark.parametrize(
+    "listed", ["no list", ["no token"], [{"token": "B", "logprob": "NaN"}], [{"logprob": float("nan")}]]
+)
+def test_logprobs_of_a_wrong_shape_are_left_out(listed: Any, server: Loopback, chat: Callable[..., Reranker]) -> None:
+    tokens = [{"token": "A", "logprob": -0.1, "top_logprobs": listed}]
+    server.handler = lambda hit: Response(reply("A", logprobs={"content": tokens}))
+    ranked = chat(recipe="first").rank(QUERY, graded(3))
+    assert ranked.diagnostics["malformed"] == {"unlisted": 2}
 
 
 def test_an_endpoint_without_logprobs_is_named(chat: Callable[..., Reranker]) -> None:
@@ -233,6 +265,43 @@ def test_a_model_that_takes_no_temperature_is_asked_without(server: Loopback, ch
     assert grades(reranker.rank(QUERY, graded(5))) == [4, 3, 2, 1, 0]
     reranker.rank(QUERY, graded(5))
     assert len(server.hits) == 3
+
+
+def test_fields_are_refused_one_after_another(server: Loopback, chat: Callable[..., Reranker]) -> None:
+    def particular(hit: Hit) -> Response:
+        for field in ("temperature", "top_p", "response_format"):
+            if field in hit.body:
+                return Response({"error": {"message": f"unsupported: {field}"}}, status=400)
+        return answering()(hit)
+
+    server.handler = particular
+    with chat(backend="llm-filter", together=4, temperature=0.5) as reranker:
+        assert len(reranker.rank(QUERY, graded(4)).above(0.5)) == 0
+        assert [*map(len, (hit.body for hit in server.hits))] == [4, 3, 2]
+        reranker.rank(QUERY, graded(4))
+        assert len(server.hits) == 4
+
+
+def test_a_refusal_that_quotes_the_request_takes_away_no_field(server: Loopback, chat: Callable[..., Reranker]) -> None:
+    server.handler = lambda hit: Response({"error": {"message": f"too long: {json.dumps(hit.body)}"}}, status=400)
+    reranker = chat()
+    with pytest.raises(ProviderError, match="too long"):
+        reranker.rank(QUERY, graded(4))
+    server.handler = answering()
+    reranker.rank(QUERY, graded(4))
+    assert "temperature" in server.hits[-1].body
+
+
+@pytest.mark.parametrize("name", ["deepseek-r1:8b", "mistral-nemo", "gpt-oss:20b"])
+def test_a_model_of_a_known_family_at_another_address_is_sent_no_key(
+    name: str, server: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key in ("DEEPSEEK_API_KEY", "MISTRAL_API_KEY", "OPENAI_API_KEY"):
+        monkeypatch.setenv(key, KEY)
+    with Reranker(name, backend="llm-listwise", base_url=server.url) as reranker:
+        reranker.rank(QUERY, graded(3))
+    assert "authorization" not in server.hits[-1].headers
+    assert server.hits[-1].body["model"] == name
 
 
 def test_slow_answers_end_at_the_deadline(server: Loopback, chat: Callable[..., Reranker]) -> None:

@@ -11,7 +11,14 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from rerank_listwise.permutation import LETTERS, Permutation, final_answer, parse_choice, parse_permutation
+from rerank_listwise.permutation import (
+    LETTERS,
+    Permutation,
+    final_answer,
+    in_plain_digits,
+    parse_choice,
+    parse_permutation,
+)
 
 # an answer about three passages, the order read from it (from 0), and its faults
 ORDERS: list[tuple[str, tuple[int, ...], dict[str, int]]] = [
@@ -234,8 +241,12 @@ def test_a_choice_by_number(text: str, choice: int | None) -> None:
 
 
 def test_what_an_answer_says_at_its_end() -> None:
-    assert final_answer("a </think> b <answer> c\n \n d </answer> e") == " c\nd "
-    assert final_answer("plain  ③\t³ Ｂ") == "plain 3 3 B"
+    assert final_answer("a </think> b <answer> c\n \n d </answer> e") == " c\n \n d "
+
+
+def test_an_answer_in_plain_digits() -> None:
+    assert in_plain_digits(" c\n \n d ") == " c\nd "
+    assert in_plain_digits("plain  ③\t³ Ｂ") == "plain 3 3 B"
 
 
 LONG: dict[str, Callable[[int], str]] = {

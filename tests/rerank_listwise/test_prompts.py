@@ -11,8 +11,11 @@ from fake_plugins import Site
 from rerank import InvalidOptionsError, ModelRef, installed
 from rerank import registry as registries
 from rerank_listwise import Example, Message, Recipe
+from rerank_listwise.generators.measure import EstimatedTokens
 from rerank_listwise.permutation import parse_choice, parse_permutation
-from rerank_listwise.questions import Kind
+from rerank_listwise.prompted import Prompted
+from rerank_listwise.questions import Kind, Question
+from rerank_listwise.recipe import Completion
 from rerank_listwise.recipes import OWN, default_for, find, known, trained
 
 PROMPTS = Path(__file__).parent / "prompts"
@@ -250,3 +253,14 @@ def test_the_answer_that_a_prompt_shows_is_read(recipe: Recipe) -> None:
         read = parse_permutation(answer, 3, letters=recipe.letters, ties=recipe.reads == "ties")
         assert read.order == (2, 0, 1)
         assert not read.chatter
+    else:
+        forms = {
+            "grades": '{"[1]": 5, "[2]": 0, "[3]": 9}',
+            "verdicts": "[1] RELEVANT: it does\n[2] NOT_RELEVANT: it does not\n[3] RELEVANT: it does",
+            "choice": "Passage B",
+        }
+        question = Question(recipe.kind, (7, 8) if recipe.kind == "compare" else (7, 8, 9))
+        read_by_kind = Prompted(recipe, EstimatedTokens()).read(Completion(text=forms[recipe.reads]), question)
+        assert read_by_kind.is_whole
+        wanted = {"compare": (8, 7), "grade": (9, 7, 8), "judge": (7, 9, 8)}[recipe.kind]
+        assert read_by_kind.answer.order == wanted

@@ -24,7 +24,6 @@ from rerank_listwise.generator import Answerer, Generator, RemoteWriter
 from rerank_listwise.generators.endpoints import find_endpoint
 from rerank_listwise.generators.options import ChatOptions
 from rerank_listwise.options import FilterOptions, ListwiseOptions, PromptOptions
-from rerank_listwise.recipe import Recipe
 
 
 def claim_chat(model: ModelRef, options: Any) -> Claim:
@@ -125,6 +124,7 @@ def load(model: ModelRef, options: Any, *, generators: Generators, own: type[Pro
         InvalidOptionsError: Nothing runs the model, or an option has no meaning for what does.
         AuthenticationError: An endpoint needs a key and there is none.
     """
+    from rerank_listwise.recipes import own_recipe
     from rerank_listwise.scorer import AnswererAsker, LocalScorer, RemoteScorer, WriterAsker
 
     chosen = generators.choose(model, options, own)
@@ -132,84 +132,34 @@ def load(model: ModelRef, options: Any, *, generators: Generators, own: type[Pro
     loaded = chosen.load(model, options)
     if isinstance(loaded, Answerer):
         return LocalScorer(AnswererAsker(loaded), lambda asked, _: loaded.answer(asked), loaded.close)
-    asker = WriterAsker(loaded, partial(choose_recipe, recipe), recipe)
+    asker = WriterAsker(loaded, recipe)
     if isinstance(loaded, RemoteWriter):
         return RemoteScorer(loaded, asker)
     return LocalScorer(asker, loaded.write, loaded.close)
 
 
-def own_recipe(model: ModelRef, options: Any) -> Recipe | None:
-    """The recipe that the user gives, or that the model was trained with; None if there is neither.
-
-    Raises:
-        InvalidOptionsError: There is no recipe of the name that the user gives.
-    """
-    from rerank_listwise.recipes import find, trained
-
-    if isinstance(options.recipe, Recipe):
-        return options.recipe
-    return trained(model) if options.recipe is None else find(options.recipe)
-
-
-def choose_recipe(own: Recipe | None, kind: Any, options: Any) -> Recipe:
-    """The recipe for a kind of question: the model's own if it asks that, else the usual one.
-
-    Raises:
-        InvalidOptionsError: The recipe reads no labels.
-    """
-    from rerank_listwise.recipes import default_for, find
-
-    recipe = own if own is not None and own.kind == kind else None
-    if isinstance(options, FilterOptions):
-        if recipe is not None:
-            return recipe
-        name = "judge-briefly" if not options.explain else "judge" if options.structured is False else "judge-in-json"
-        return find(name)
-    if options.answers == "labels" and (recipe is None or not recipe.labels):
-        if recipe is not None:
-            raise InvalidOptionsError(
-                f"recipe {recipe.name!r} reads its answer as text: leave answers='labels' out, or choose another recipe="
-            )
-        if kind not in _LABELLED:
-            raise InvalidOptionsError(
-                f"answers='labels' orders passages or names the best, and this algorithm asks to {kind}: leave it out, or "
-                "choose algorithm='sliding-window' or 'setwise-heapsort'"
-            )
-        return find(_LABELLED[kind])
-    recipe = recipe or default_for(kind)
-    if options.answers == "text" and recipe.labels:
-        return recipe.model_copy(update={"labels": False, "begun": ""})
-    return recipe
-
-
-_LABELLED: Final[Mapping[str, str]] = {"order": "likelihood", "best": "setwise-labels"}
-"""The usual recipe of each kind that reads labels."""
-
-
 def describe(model: ModelRef, options: Any, *, generators: Generators, own: type[PromptOptions]) -> Iterator[str]:
     """What runs the model, the recipe, and the literal prompt about two passages."""
     from rerank_listwise.plan import ASKS
-    from rerank_listwise.questions import Kind
+    from rerank_listwise.recipes import own_recipe, recipe_for
 
     chosen = generators.choose(model, options, own)
     yield f"generator: {chosen.name}, {chosen.summary}"
     if chosen.describe is not None:
         yield from chosen.describe(model, options)
         return
-    recipe = own_recipe(model, options)
-    kind: Kind = "judge"
-    if isinstance(options, ListwiseOptions):
-        name = options.algorithm or (recipe.algorithm if recipe is not None else "sliding-window")
-        yield f"algorithm: {name}"
-        kind = ASKS[name]
-    asked = choose_recipe(recipe, kind if recipe is None else recipe.kind, options)
-    yield f"recipe: {asked.name}, from {asked.source or 'the user'}"
-    yield f"windows: {asked.window_size} passages, {asked.stride} further each time, of {asked.max_passage_tokens} tokens"
+    given = own_recipe(model, options)
+    name = options.algorithm_for(given)
+    recipe = recipe_for(given, ASKS[name], options)
+    size, stride = options.windows_for(recipe)
+    yield f"algorithm: {name}"
+    yield f"recipe: {recipe.name}, from {recipe.source or 'the user'}"
+    yield f"windows: {size} passages of up to {options.max_passage_tokens or recipe.max_passage_tokens} tokens, stride {stride}"
     yield "the prompt about two sample passages:"
-    for message in asked.prompt("what is a panda?", ["The giant panda is a bear of China.", "Hello."]).messages:
+    for message in recipe.prompt("what is a panda?", ["The giant panda is a bear of China.", "Hello."]).messages:
         yield f"  {message.role}: {json.dumps(message.content, ensure_ascii=False)}"
-    if asked.begun:
-        yield f"  the answer begins: {json.dumps(asked.begun, ensure_ascii=False)}"
+    if recipe.begun:
+        yield f"  the answer begins: {json.dumps(recipe.begun, ensure_ascii=False)}"
 
 
 def claim(model: ModelRef, *, generators: Generators, defaults: Options) -> Claim:

@@ -33,7 +33,7 @@ def derive(question: Question, kinds: Collection[Kind]) -> Algorithm[Answer]:
         question: The question.
         kinds: What the model answers: ``order``, ``grade``, ``compare`` or ``best`` among them.
     """
-    passages, wanted = question.passages, _wanted(question)
+    passages, wanted = question.passages, question.wanted
     native = native_kind(question.kind, kinds)
     if native == question.kind:
         (answer,) = yield [question]
@@ -45,11 +45,6 @@ def derive(question: Question, kinds: Collection[Kind]) -> Algorithm[Answer]:
         sums = yield from all_pairs(passages)
         return Answer(tuple(sorted(passages, key=lambda passage: -sums[passage]))[:wanted])
     return Answer((yield from _best_again(passages, wanted)))
-
-
-def _wanted(question: Question) -> int:
-    """How many passages an answer has."""
-    return {"best": 1, "select": question.count}.get(question.kind, len(question.passages))
 
 
 def _best_again(passages: Sequence[int], wanted: int) -> Algorithm[tuple[int, ...]]:

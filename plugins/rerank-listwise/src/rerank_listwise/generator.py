@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from rerank import Claim, ModelRef, Options, ScoreScale
 from rerank_listwise.questions import Answer, Asked, Kind, Tally
-from rerank_listwise.recipe import Algorithm, Completion, Prompt
+from rerank_listwise.recipe import AlgorithmName, Completion, Prompt
 from rerank_listwise.rounds import Work
 
 V = TypeVar("V")
@@ -99,12 +99,12 @@ class Answerer(Protocol):
     Attributes:
         kinds: The kinds of questions that it answers; `rerank_listwise.derive` turns the others into these.
         algorithm: The algorithm that it was made for.
-        window_size: Passages per question that it was made for.
+        window_size: Passages per window that it was made for; one that only compares two is asked about a window in pairs.
         scale: What its grades mean.
     """
 
     kinds: frozenset[Kind]
-    algorithm: Algorithm
+    algorithm: AlgorithmName
     window_size: int
     scale: ScoreScale
 

@@ -1,13 +1,16 @@
 """Listwise algorithms: a model orders, selects or grades several passages at once.
 
-Candidates are positions from 0 in the order of the first stage. Every algorithm returns all of them, best first.
+Candidates are positions from 0 in the order of the first stage. An algorithm returns all of them, best first, or what each was
+given.
 """
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from statistics import fmean
+from typing import Any
 
 from rerank_listwise.questions import Question
 from rerank_listwise.rounds import Algorithm, together
@@ -21,7 +24,7 @@ def sliding_window(candidates: Sequence[int], *, size: int, stride: int, passes:
     Args:
         candidates: In first-stage order.
         size: Passages per window.
-        stride: How far a window lies before the one after it; at most ``size``.
+        stride: How many places each window is nearer the top than the one before it; at most ``size``.
         passes: How often the whole list is gone through.
     """
     order = list(candidates)
@@ -47,7 +50,7 @@ def top_down(candidates: Sequence[int], *, size: int, pivot: int, arrangements: 
     """Keep of every window what beats the pivot of the first one, in parallel, and order what is kept (TDPart, arXiv 2405.14589).
 
     The best ``size // 2`` candidates come first. The paper goes on with the kept ones as with a new list, window after window,
-    and stops to look when they fill one. Here no window keeps more than half of its passages, what is kept is halved in
+    and stops as soon as they fill one. Here no window keeps more than half of its passages, what is kept is halved in
     parallel until it fits into one window, and that one is asked about in several arrangements: so it takes fewer rounds, and
     a model that errs loses less.
 
@@ -148,7 +151,9 @@ def _next_stage(count: int, size: int) -> tuple[int, int]:
         longest, kept = 20, next(kept for kept in (10, 5, 2) if kept < count)
     longest = min(longest, size)
     groups = math.ceil(count / longest)
-    return groups, max(1, min(kept, longest // 2)) if longest < 20 or groups > 1 else kept
+    if groups == 1 and longest == 20:
+        return groups, kept
+    return groups, max(1, min(kept, longest // 2))
 
 
 def grade_groups(candidates: Sequence[int], *, size: int, epochs: int, seed: int) -> Algorithm[dict[int, float]]:
@@ -161,18 +166,36 @@ def grade_groups(candidates: Sequence[int], *, size: int, epochs: int, seed: int
         seed: Seed of the divisions.
 
     Returns:
-        The mean grade of each candidate.
+        The mean of the grades that each candidate was given; 0 for one that no answer grades.
     """
     questions = []
     for epoch in range(epochs):
         order = list(candidates)
         random.Random(f"{seed}-{epoch}").shuffle(order)  # noqa: S311 (a fair order, no secret)
         questions += [Question("grade", tuple(order[start : start + size])) for start in range(0, len(order), size)]
-    grades: dict[int, float] = dict.fromkeys(candidates, 0.0)
+    grades: dict[int, list[float]] = {passage: [] for passage in candidates}
     for answer in (yield questions):
         for passage, grade in (answer.scores or {}).items():
-            grades[passage] += grade / epochs
-    return grades
+            grades[passage].append(grade)
+    return {passage: fmean(given) if given else 0.0 for passage, given in grades.items()}
+
+
+def judge_groups(candidates: Sequence[int], *, size: int) -> Algorithm[dict[int, tuple[float, Mapping[str, Any]]]]:
+    """Judge all candidates in one round.
+
+    Args:
+        candidates: In first-stage order.
+        size: Passages per question.
+
+    Returns:
+        The score and the details of each candidate that an answer judges.
+    """
+    groups = [tuple(candidates[start : start + size]) for start in range(0, len(candidates), size)]
+    judged: dict[int, tuple[float, Mapping[str, Any]]] = {}
+    for answer in (yield [Question("judge", group) for group in groups]):
+        for passage, score in (answer.scores or {}).items():
+            judged[passage] = (score, (answer.details or {}).get(passage, {}))
+    return judged
 
 
 def one_pass(candidates: Sequence[int]) -> Algorithm[dict[int, float]]:

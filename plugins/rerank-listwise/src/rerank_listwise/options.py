@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from rerank import Options, Reload, is_data, read_data
-from rerank_listwise.recipe import Algorithm, Example, Recipe
+from rerank_listwise.recipe import AlgorithmName, Example, Recipe
 
 
 class PromptOptions(Options):
@@ -59,7 +59,8 @@ class ListwiseOptions(PromptOptions):
         algorithm: How an order comes out of questions; None is the one that the model's recipe was published with.
         window_size: Passages per question at most, for algorithms that show many; None is the recipe's. Smaller only where
             the context cannot hold as many, with a warning.
-        stride: How far a sliding window lies before the last; None is the recipe's, or half of ``window_size`` if that is set.
+        stride: How many places each sliding window is nearer the top than the one before it; None is the recipe's, or half of
+            ``window_size`` if that is set.
         passes: How often a sliding window goes through the list.
         pivot: The rank in the first window that ``top-down`` compares all others with; None is two fifths of the window.
         arrangements: In how many arrangements ``top-down`` asks about its last window, whose ranks are summed.
@@ -72,7 +73,7 @@ class ListwiseOptions(PromptOptions):
             its next token (FIRST, likelihood), in one step; None is the recipe's.
     """
 
-    algorithm: Algorithm | None = None
+    algorithm: AlgorithmName | None = None
     window_size: int | None = Field(default=None, ge=2)
     stride: int | None = Field(default=None, ge=1)
     passes: int = Field(default=1, ge=1)
@@ -93,6 +94,16 @@ class ListwiseOptions(PromptOptions):
             raise ValueError("pivot must be below window_size")
         return self
 
+    def algorithm_for(self, own: Recipe | None) -> AlgorithmName:
+        """The algorithm that is asked for, else the one that a model's own recipe was published with."""
+        return self.algorithm or (own.algorithm if own is not None else "sliding-window")
+
+    def windows_for(self, recipe: Recipe) -> tuple[int, int]:
+        """Passages per question at most, and the stride of windows."""
+        size = self.window_size or recipe.window_size
+        stride = self.stride or (recipe.stride if self.window_size is None else None)
+        return size, stride or max(1, size // 2)
+
 
 class FilterOptions(PromptOptions):
     """Options of the backend ``llm-filter``.
@@ -107,3 +118,11 @@ class FilterOptions(PromptOptions):
     together: int = Field(default=1, ge=1)
     explain: bool = True
     structured: bool | None = None
+
+    def algorithm_for(self, own: Recipe | None) -> Literal["judge"]:
+        """Judging is all that a filter does."""
+        return "judge"
+
+    def windows_for(self, recipe: Recipe) -> tuple[int, int]:
+        """Passages per question, and the same again, since none is judged twice."""
+        return self.together, self.together

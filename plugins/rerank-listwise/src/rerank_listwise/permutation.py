@@ -10,10 +10,13 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 LETTERS: Final = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+OPENING: Final = "[［【〔〖「『⟦"
+CLOSING: Final = "]］】〕〗」』⟧"
+"""Brackets in which models write identifiers."""
 
 _LONGEST: Final = 100_000
 """Characters of an answer that are read; a model that writes more repeats itself."""
-_DIGITS: Final = 9
+_MOST_DIGITS: Final = 9
 """Longer numbers identify nothing."""
 _SHORT: Final = 20
 """Characters of an answer in which a lower-case letter can be an identifier."""
@@ -29,11 +32,11 @@ _END: Final = re.compile(rf"</{_THOUGHT}|<answer>|\[rankstart\]", re.IGNORECASE)
 """Where the end of a long answer may begin."""
 _SPACES: Final = re.compile(r"\s+")
 _ALIKE: Final = {
-    **dict.fromkeys("【〔〖「『⟦", "["),
-    **dict.fromkeys("】〕〗」』⟧", "]"),
+    **dict.fromkeys(OPENING[1:], "["),
+    **dict.fromkeys(CLOSING[1:], "]"),
     **dict.fromkeys("→⇒➔➜›»≻⟩", ">"),
 }
-"""What models write in place of brackets and ``>``, besides full-width forms."""
+"""What models write in place of brackets and ``>``."""
 
 _NOUN: Final = r"(?i:passages?|documents?|docs?)[ _#:.]{0,2}"
 _NUMBER: Final = rf"(?:(?<![^\W_])(?:(?P<noun>{_NOUN})|[^\W\d_]{{1,2}})|(?<![0-9.]))(?P<name>[0-9]+(?:\.[0-9]+)*)"
@@ -104,7 +107,7 @@ def parse_permutation(text: str, n: int, *, letters: bool = False, ties: bool = 
         ties: Whether ``=`` between two identifiers says that they are equal (Rank-K): they keep their given order.
         first: The number of the first passage.
     """
-    said = final_answer(text)
+    said = in_plain_digits(final_answer(text))
     order: list[int] = []
     seen: set[int] = set()
     duplicates = unknown = 0
@@ -133,7 +136,7 @@ def parse_choice(text: str, n: int, *, letters: bool = True, first: int = 1) -> 
         letters: Whether passages have letters in place of numbers.
         first: The number of the first passage.
     """
-    said = final_answer(text)
+    said = in_plain_digits(final_answer(text))
     if letters and len(said) <= _SHORT and (alone := _ALONE.fullmatch(said)):
         said = alone[1].upper()
     found = (_position(mention.name, letters, first) for mention in _mentions_in(said, letters, ">"))
@@ -141,7 +144,7 @@ def parse_choice(text: str, n: int, *, letters: bool = True, first: int = 1) -> 
 
 
 def final_answer(text: str) -> str:
-    """What an answer says at its end: after its chain of thought, inside its marks, in plain digits and single spaces.
+    """What an answer says at its end: after its chain of thought, and inside its marks.
 
     A chain of thought that does not end says nothing, unless an answer stands in ``<answer>``.
     """
@@ -154,6 +157,11 @@ def final_answer(text: str) -> str:
             said = end.split(said, maxsplit=1)[0]
     elif thought := _THOUGHT_BEGINS.search(said):
         said = said[: thought.start()]
+    return said
+
+
+def in_plain_digits(said: str) -> str:
+    """A text with its digits, letters and brackets in ASCII, and with single spaces and line breaks."""
     if not said.isascii():
         said = "".join(map(_plain, said))
     return _SPACES.sub(lambda space: "\n" if "\n" in space[0] else " ", said)
@@ -200,7 +208,7 @@ def _mentions_in(said: str, letters: bool, joints: str) -> list[_Mention]:
     """The identifiers in a text in their order: of all that could be some, those of the highest rank.
 
     Args:
-        said: The text, as `final_answer` returns it.
+        said: The text, as `in_plain_digits` returns it.
         letters: Whether identifiers are letters.
         joints: The marks that stand between identifiers.
     """
@@ -269,7 +277,7 @@ def _has_chatter(said: str, letters: bool) -> bool:
 def _position(name: str, letters: bool, first: int) -> int | None:
     if letters:
         return LETTERS.index(name)
-    return int(name) - first if len(name) <= _DIGITS else None
+    return int(name) - first if len(name) <= _MOST_DIGITS else None
 
 
 def identifiers(n: int, *, letters: bool, first: int = 1) -> Sequence[str]:

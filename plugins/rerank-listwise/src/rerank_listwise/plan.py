@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from rerank import InvalidOptionsError, MalformedRankingError, Request, Scores, ScoreScale
 from rerank_listwise import listwise, pairwise, setwise
-from rerank_listwise.options import ListwiseOptions
-from rerank_listwise.questions import Kind, Question, Tally
-from rerank_listwise.recipe import Algorithm as Name
+from rerank_listwise.questions import Kind, Tally
+from rerank_listwise.recipe import AlgorithmName
 from rerank_listwise.rounds import Algorithm
+
+Planned: TypeAlias = AlgorithmName | Literal["judge"]
+"""An algorithm of ``llm-listwise``, or what ``llm-filter`` does."""
 
 Outcome: TypeAlias = list[int] | dict[int, float] | dict[int, tuple[float, Mapping[str, Any]]]
 """An order, best first; a score per passage; or a score and details per passage."""
 
-ASKS: Final[Mapping[Name, Kind]] = {
+ASKS: Final[Mapping[Planned, Kind]] = {
     "sliding-window": "order",
     "top-down": "order",
     "tournament": "select",
@@ -27,6 +29,7 @@ ASKS: Final[Mapping[Name, Kind]] = {
     "pairwise-bubble": "compare",
     "groups": "grade",
     "one-pass": "grade",
+    "judge": "judge",
 }
 """The kind of question that each algorithm asks."""
 
@@ -41,22 +44,25 @@ class Plan:
     Args:
         algorithm: The algorithm's name.
         window_size: Passages per question at most.
-        stride: How far a sliding window lies before the last.
+        stride: How many places each sliding window is nearer the top than the one before it.
         children: Children per node of a heap.
     """
 
-    algorithm: Name
+    algorithm: Planned
     window_size: int
     stride: int
     children: int
 
-    def start(self, count: int, request: Request, options: ListwiseOptions) -> Algorithm[Outcome]:
-        """The algorithm over the first ``count`` candidates.
+    def start(self, count: int, request: Request) -> Algorithm[Outcome]:
+        """The algorithm over the first ``count`` candidates of a request.
 
         Raises:
             InvalidOptionsError: The windows are too small for it.
         """
         candidates = range(count)
+        options: Any = request.options
+        if self.algorithm == "judge":
+            return listwise.judge_groups(candidates, size=self.window_size)
         top = options.top or request.top_k or _SETTLED
         children = min(self.children, self.window_size - 1)
         if self.algorithm == "sliding-window":
@@ -84,16 +90,6 @@ class Plan:
         if self.algorithm == "pairwise-heapsort":
             return pairwise.heapsort(candidates, top=top)
         return pairwise.bubble(candidates, top=top)
-
-
-def judge(candidates: Sequence[int], *, together: int) -> Algorithm[Outcome]:
-    """Judge all candidates in one round, so many per question; those without a verdict have no score."""
-    groups = [tuple(candidates[start : start + together]) for start in range(0, len(candidates), together)]
-    judged: dict[int, tuple[float, Mapping[str, Any]]] = {}
-    for answer in (yield [Question("judge", group) for group in groups]):
-        for passage, score in (answer.scores or {}).items():
-            judged[passage] = (score, (answer.details or {}).get(passage, {}))
-    return judged
 
 
 def as_scores(outcome: Outcome, request: Request, scale: ScoreScale, tally: Tally, **more: Any) -> Scores:

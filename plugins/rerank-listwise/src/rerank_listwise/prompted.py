@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, NamedTuple
 
-from rerank import InvalidOptionsError, MalformedRankingError
+from rerank import InvalidOptionsError, MalformedRankingError, sigmoid
 from rerank_listwise.generator import TextMeasure
 from rerank_listwise.options import PromptOptions
-from rerank_listwise.permutation import final_answer, identifiers, parse_choice, parse_permutation
+from rerank_listwise.permutation import final_answer, identifiers, in_plain_digits, parse_choice, parse_permutation
 from rerank_listwise.questions import Answer, Asked, Question, Tally
 from rerank_listwise.recipe import Completion, Message, Prompt, Recipe
 from rerank_listwise.rounds import Work
@@ -124,15 +124,21 @@ class Prompted:
         return reading.answer
 
     def _again(self, prompt: Prompt, said: str, question: Question) -> Prompt:
-        """The conversation so far, and what was wrong with its last answer."""
+        """The conversation so far, and what was wrong with its last answer; an empty one, which endpoints refuse, is left out."""
         names = identifiers(len(question.passages), letters=self.recipe.letters, first=self.recipe.first)
+        one = "Answer with the identifier of one passage, and nothing else."
+        whole = "Answer again, for every passage, in the form described above."
         wanted = {
-            "best": "the identifier of one passage, and nothing else",
-            "compare": "the identifier of one passage, and nothing else",
-            "select": f"the identifiers of {question.count} passages, and nothing else",
-        }.get(question.kind, f"every passage from [{names[0]}] to [{names[-1]}] exactly once, and nothing else")
-        messages = [Message("assistant", said), Message("user", f"This cannot be read. Answer with {wanted}.")]
-        return replace(prompt, messages=(*prompt.messages, *messages))
+            "best": one,
+            "compare": one,
+            "select": f"Answer with the identifiers of {question.count} passages, and nothing else.",
+            "grade": whole,
+            "judge": whole,
+            "order": f"Answer with every passage from [{names[0]}] to [{names[-1]}] exactly once, and nothing else.",
+        }[question.kind]
+        correction = Message("user", f"This cannot be read. {wanted}")
+        answered = [Message("assistant", said), correction] if said.strip() else [correction]
+        return replace(prompt, messages=(*prompt.messages, *answered))
 
     def read(self, completion: Completion, question: Question) -> Reading:
         """The answer in a completion."""
@@ -144,13 +150,13 @@ class Prompted:
         if recipe.reads == "grades":
             return _read_grades(text, question, recipe)
         if recipe.reads == "verdicts":
-            return read_verdicts(text, question)
+            return _read_verdicts(text, question, recipe.first)
         if recipe.reads == "choice" or recipe.labels:
             choice = parse_choice(text, count, letters=recipe.letters, first=recipe.first)
             if choice is None:
-                return Reading(Answer(()), {"unreadable": 1}, False)
+                return _unreadable(question)
             rest = passages[:choice] + passages[choice + 1 :] if question.kind not in ("best", "select") else ()
-            return Reading(Answer((passages[choice], *rest)), {}, True)
+            return Reading(Answer((passages[choice], *rest), named=1), {}, True)
         permutation = parse_permutation(
             text, count, letters=recipe.letters, ties=recipe.reads == "ties", first=recipe.first
         )
@@ -168,10 +174,26 @@ class Prompted:
         names = identifiers(len(question.passages), letters=self.recipe.letters, first=self.recipe.first)
         known = {passage: logits[name] for passage, name in zip(question.passages, names) if name in logits}
         if not known:
-            return Reading(Answer(()), {"unreadable": 1}, False)
+            return _unreadable(question)
+        if question.kind == "compare" and len(known) == 2:
+            return Reading(_preferred(known), {}, True)
         order = sorted(question.passages, key=lambda passage: -known.get(passage, float("-inf")))
         answer = Answer(tuple(order[:1] if question.kind == "best" else order), named=len(known))
         return Reading(answer, {"unlisted": len(names) - len(known)}, True)
+
+
+def _unreadable(question: Question) -> Reading:
+    """What is left of an answer that names no passage: an order is that of the question."""
+    order = question.passages if question.kind == "order" else ()
+    return Reading(Answer(order, named=0), {"unreadable": 1}, False)
+
+
+def _preferred(logits: Mapping[int, float]) -> Answer:
+    """Which of two passages is better, with the probability that each is."""
+    (first, logit), (second, other) = logits.items()
+    probability = sigmoid(logit - other)
+    order = (first, second) if probability >= 0.5 else (second, first)
+    return Answer(order, {first: probability, second: 1 - probability})
 
 
 def _list_faults(faults: Mapping[str, int]) -> str:
@@ -182,7 +204,7 @@ def _read_grades(text: str, question: Question, recipe: Recipe) -> Reading:
     """Grades by identifier, such as ``{"[1]": 5}``, as shares of the scale; a passage without one has 0 (GroupRank)."""
     grades: dict[int, float] = {}
     unknown = 0
-    for name, grade in _GRADE.findall(final_answer(text)):
+    for name, grade in _GRADE.findall(in_plain_digits(final_answer(text))):
         position = int(name) - recipe.first
         if 0 <= position < len(question.passages):
             grades[question.passages[position]] = min(1.0, max(0.0, float(grade) / recipe.scale))
@@ -195,17 +217,18 @@ def _read_grades(text: str, question: Question, recipe: Recipe) -> Reading:
     return Reading(Answer(order, scores if grades else {}), faults, not missing)
 
 
-def read_verdicts(text: str, question: Question) -> Reading:
+def _read_verdicts(text: str, question: Question, first: int) -> Reading:
     """Verdicts by identifier: JSON of `VERDICTS`, or lines such as ``[1] RELEVANT: it says why``."""
     said = final_answer(text)
     found = _verdicts_in_json(said) or [
         (int(number), not verdict.lower().startswith(("not", "irr")), why.strip())
-        for number, verdict, why in _VERDICT.findall(said)
+        for number, verdict, why in _VERDICT.findall(said) or _VERDICT.findall(in_plain_digits(said))
     ]
     scores: dict[int, float] = {}
     details: dict[int, Mapping[str, Any]] = {}
     for number, relevant, why in found:
-        if 1 <= number <= len(question.passages) and (passage := question.passages[number - 1]) not in scores:
+        position = number - first
+        if 0 <= position < len(question.passages) and (passage := question.passages[position]) not in scores:
             scores[passage] = float(relevant)
             details[passage] = {"relevant": relevant, **({"explanation": why} if why else {})}
     missing = len(question.passages) - len(scores)
@@ -252,14 +275,21 @@ def _verdicts_in_json(said: str) -> list[tuple[int, bool, str]]:
 
 
 def largest_group(
-    prompted: Prompted, query: str, texts: Sequence[str], options: PromptOptions, *, wanted: int, room: int, frame: Any
+    prompted: Prompted,
+    query: str,
+    texts: Sequence[str],
+    options: PromptOptions,
+    *,
+    wanted: int,
+    room: int,
+    frame: Callable[[Prompt], int],
 ) -> int:
     """How many of some passages one question can have, whichever they are: at most ``wanted``.
 
     Args:
         prompted: The recipe for the model at hand.
         query: The query.
-        texts: All passages.
+        texts: All passages, two at least.
         options: The options of the call.
         wanted: At most so many.
         room: How many tokens prompt and answer may have together.
@@ -273,8 +303,6 @@ def largest_group(
         empty = prompted.prompt(Question("order", tuple(range(size))), query, [""] * size, options)
         if frame(empty) + sum(longest[:size]) + prompted.answer_tokens(size, options) <= room:
             return size
-    if len(texts) < 2:
-        return len(texts)
     raise InvalidOptionsError(
         f"a context of {room} tokens holds no question with two passages of up to {longest[0]} tokens: "
         "lower max_passage_tokens or max_new_tokens, or take a model with a longer context"

@@ -25,14 +25,19 @@ class Question:
     passages: tuple[int, ...]
     count: int = 1
 
+    @property
+    def wanted(self) -> int:
+        """How many passages an answer has."""
+        return {"best": 1, "select": self.count}.get(self.kind, len(self.passages))
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A model's answer to one question.
 
     Args:
-        order: Passages, best first: all of them for ``order``, ``grade`` and ``judge``, the two for ``compare``, the selected
-            ones for ``select``, and one for ``best``. Empty if the model's answer names none.
+        order: Passages, best first: for ``order`` always all of them, for ``compare`` both, for ``select`` the selected ones, and
+            for ``best`` one; for ``grade`` and ``judge`` those with a score. Empty, but for ``order``, if the model names none.
         scores: Each passage's score, where the model gives one: its grade, its verdict, or for ``compare`` the
             probability of being the better one.
         details: What is known of each passage besides, such as a judge's explanation.

@@ -9,12 +9,12 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from rerank_listwise.permutation import LETTERS, identifiers
+from rerank_listwise.permutation import CLOSING, LETTERS, OPENING, identifiers
 from rerank_listwise.questions import Kind
 
 Role = Literal["system", "user", "assistant"]
-Reading = Literal["order", "ties", "choice", "grades", "verdicts"]
-Algorithm = Literal[
+Reads = Literal["order", "ties", "choice", "grades", "verdicts"]
+AlgorithmName = Literal[
     "sliding-window",
     "top-down",
     "tournament",
@@ -149,7 +149,7 @@ class Recipe(BaseModel):
         structured: Whether an endpoint that can is told to answer in JSON of the schema that is read.
         algorithm: The algorithm that the family is published with.
         window_size: Passages per window that it is published with.
-        stride: How far its windows move.
+        stride: How many places each window is nearer the top than the one before it; None is half of ``window_size``.
         children: Children per node of the heap that it is published with, for ``best``.
         max_passage_tokens: Maximum token count of a passage.
         answer_tokens: How long an answer may be at most, in tokens; None allows what its passages need.
@@ -175,12 +175,12 @@ class Recipe(BaseModel):
     first: int = Field(default=1, ge=0)
     begun: str = ""
     labels: bool = False
-    reads: Reading = "order"
+    reads: Reads = "order"
     scale: float = Field(default=1.0, gt=0)
     structured: bool = False
-    algorithm: Algorithm = "sliding-window"
+    algorithm: AlgorithmName = "sliding-window"
     window_size: int = Field(default=20, ge=2)
-    stride: int = Field(default=10, ge=1)
+    stride: int | None = Field(default=None, ge=1)
     children: int = Field(default=3, ge=2)
     max_passage_tokens: int = Field(default=400, ge=1)
     answer_tokens: int | None = Field(default=None, ge=1)
@@ -206,6 +206,16 @@ class Recipe(BaseModel):
             raise ValueError("passage must contain {passage}")
         if self.turns[-1].role != "user":
             raise ValueError("its last turn must be the user's")
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_read(self) -> Recipe:
+        if self.structured and self.reads != "verdicts":
+            raise ValueError("structured needs reads='verdicts', whose JSON schema endpoints are given")
+        if self.letters and self.reads in ("grades", "verdicts"):
+            raise ValueError(f"reads={self.reads!r} needs numbers: leave letters out")
+        if self.stride is not None and self.stride > self.window_size:
+            raise ValueError("stride must not be above window_size, or passages between two windows are never read")
         return self
 
     @property
@@ -282,7 +292,7 @@ class Recipe(BaseModel):
 
     def _imitations(self) -> Iterator[tuple[re.Pattern[str], str]]:
         name = "[A-Za-zＡ-Ｚａ-ｚ]" if self.letters else _DIGITS
-        yield re.compile(rf"[\[［【〔]\s*({name})\s*[\]］】〕]"), r"(\1)"
+        yield re.compile(rf"[{re.escape(OPENING)}]\s*({name})\s*[{re.escape(CLOSING)}]"), r"(\1)"
         marks = {self.passage, *(turn.text for turn in self.turns if turn.each)}
         for word in sorted({found[1] for mark in marks for found in _MARKED.finditer(mark)}):
             yield re.compile(rf"\b({word}\s*{name})\s*[:：=＝]", re.IGNORECASE), r"\1"

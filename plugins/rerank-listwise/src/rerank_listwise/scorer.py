@@ -14,11 +14,12 @@ from rerank import GroupScorer, InvalidOptionsError, Request, Scores, ScoreScale
 from rerank_http.portal import result_of
 from rerank_listwise.derive import derive, native_kind
 from rerank_listwise.generator import Answerer, RemoteWriter, Writer
-from rerank_listwise.options import FilterOptions, ListwiseOptions, PromptOptions
-from rerank_listwise.plan import ASKS, Outcome, Plan, as_scores, judge
+from rerank_listwise.options import ListwiseOptions
+from rerank_listwise.plan import ASKS, Outcome, Plan, Planned, as_scores
 from rerank_listwise.prompted import Prompted, largest_group
-from rerank_listwise.questions import Answer, Asked, Kind, Question, Tally
+from rerank_listwise.questions import Answer, Asked, Question, Tally
 from rerank_listwise.recipe import Completion, Prompt, Recipe
+from rerank_listwise.recipes import recipe_for
 from rerank_listwise.rounds import Algorithm, Work, run, through, together, translate, without_repeats
 
 logger = logging.getLogger(__name__)
@@ -27,9 +28,6 @@ V = TypeVar("V")
 
 _CHILDREN: Final = 3
 """Children per node of a heap, for a model without a recipe (ielab/llm-rankers)."""
-
-ChooseRecipe = Callable[[Kind, PromptOptions], Recipe]
-"""The recipe with which a model is asked a kind of question."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,68 +48,54 @@ class WriterAsker:
 
     Args:
         writer: The model.
-        choose_recipe: How it is asked.
         own: The recipe that it was trained with, or that the user gives; None if neither.
     """
 
-    def __init__(self, writer: Writer | RemoteWriter, choose_recipe: ChooseRecipe, own: Recipe | None) -> None:
-        self._writer, self._choose, self._own = writer, choose_recipe, own
+    def __init__(self, writer: Writer | RemoteWriter, own: Recipe | None) -> None:
+        self._writer, self._own = writer, own
 
     def start(self, request: Request) -> tuple[_Job, Work[Prompt, Completion, Outcome]]:
-        """A request's job, and its work in rounds of prompts."""
+        """A request's job, and its work in rounds of prompts.
+
+        Raises:
+            InvalidOptionsError: The recipe does not fit the algorithm, or the context not even two passages.
+        """
         options: Any = request.options
         tally = Tally()
-        texts = [document.text for document in request.documents[: options.depth]]
-        if isinstance(options, FilterOptions):
-            kind: Kind = "judge"
-            shown: dict[str, Any] = {}
-        else:
-            name = options.algorithm or (self._own.algorithm if self._own is not None else "sliding-window")
-            kind = ASKS[name]
-            shown = {"algorithm": name}
-        native = None if self._own is None else native_kind(kind, {self._own.kind})
-        recipe = self._choose(native or kind, options)
+        name: Planned = options.algorithm_for(self._own)
+        recipe = recipe_for(self._own, ASKS[name], options)
         prompted = Prompted(recipe, self._writer.measure)
+        texts = [document.text for document in request.documents[: options.depth]]
         prepared = prompted.prepare(texts, options, tally)
-        algorithm: Algorithm[Outcome]
-        if isinstance(options, FilterOptions):
-            size = self._fit(prompted, request, prepared, options.together, tally)
-            algorithm = judge(range(len(texts)), together=max(1, size))
-        else:
-            plan = self._plan(name, recipe, prompted, request, prepared, options, tally)
-            algorithm = translate(
-                plan.start(len(texts), request, options), lambda question: derive(question, {recipe.kind})
-            )
+        plan = self._plan(name, prompted, request, prepared, tally)
+        algorithm = translate(plan.start(len(texts), request), lambda question: derive(question, {recipe.kind}))
         work = translate(
             _counted(without_repeats(algorithm), tally),
             lambda question: prompted.converse(_asked(question, request, prepared, tally)),
         )
-        scale: ScoreScale = "probability" if kind in ("grade", "judge") else "ordinal"
-        return _Job(request, tally, scale, {**shown, "recipe": recipe.name}), work
+        scale: ScoreScale = "probability" if ASKS[name] in ("grade", "judge") else "ordinal"
+        return _Job(request, tally, scale, {"algorithm": name, "recipe": recipe.name}), work
 
-    def _plan(
-        self,
-        name: Any,
-        recipe: Recipe,
-        prompted: Prompted,
-        request: Request,
-        prepared: Sequence[str],
-        options: ListwiseOptions,
-        tally: Tally,
-    ) -> Plan:
-        asked_for = options.window_size or recipe.window_size
-        most = recipe.most_passages
-        if most is not None and asked_for > most:
+    def _plan(self, name: Planned, prompted: Prompted, request: Request, prepared: Sequence[str], tally: Tally) -> Plan:
+        """The algorithm with windows that the recipe has identifiers for, and that fit into the context."""
+        options: Any = request.options
+        recipe = prompted.recipe
+        wanted, stride = options.windows_for(recipe)
+        if recipe.kind == "compare":  # a window is asked about in pairs
+            self._fit(prompted, request, prepared, 2, tally)
+            size = wanted
+        elif recipe.most_passages is not None and wanted > recipe.most_passages:
             raise InvalidOptionsError(
-                f"recipe {recipe.name!r} has identifiers for {most} passages, and window_size is {asked_for}: lower it"
+                f"recipe {recipe.name!r} has identifiers for {recipe.most_passages} passages, and window_size is {wanted}: "
+                "lower it"
             )
-        size = self._fit(prompted, request, prepared, asked_for, tally)
-        stride = options.stride or (recipe.stride if options.window_size is None else max(1, asked_for // 2))
+        else:
+            size = self._fit(prompted, request, prepared, wanted, tally)
         return Plan(
             algorithm=name,
-            window_size=max(2, size),
-            stride=max(1, min(stride * size // asked_for, size)),
-            children=options.children or recipe.children,
+            window_size=size,
+            stride=max(1, min(stride * size // wanted, size)),
+            children=getattr(options, "children", None) or recipe.children,
         )
 
     def _fit(self, prompted: Prompted, request: Request, prepared: Sequence[str], wanted: int, tally: Tally) -> int:
@@ -119,7 +103,7 @@ class WriterAsker:
         options: Any = request.options
         limits = [self._writer.context_size, getattr(options, "max_length", None)]
         room = min((limit for limit in limits if limit is not None), default=None)
-        if room is None or wanted < 2:
+        if room is None or wanted < 2 or len(prepared) < 2:
             return wanted
         largest = largest_group(
             prompted,
@@ -164,20 +148,20 @@ class AnswererAsker:
             raise InvalidOptionsError("this model orders passages and judges none: take a chat model for llm-filter")
         tally = Tally()
         texts = [document.text for document in request.documents[: options.depth]]
-        most = self._answerer.most_passages(request.query, texts, options)
-        wanted: int = options.window_size or self._answerer.window_size
-        size: int = wanted if most is None else min(wanted, most)
-        name = options.algorithm or self._answerer.algorithm
-        if native_kind(ASKS[name], self._answerer.kinds) is None:
+        name: Planned = options.algorithm or self._answerer.algorithm
+        native = native_kind(ASKS[name], self._answerer.kinds)
+        if native is None:
             raise InvalidOptionsError(
                 f"algorithm={name!r} needs a model that grades passages, and this one answers to "
                 f"{', '.join(sorted(self._answerer.kinds))}: leave algorithm out, or choose another"
             )
+        size: int = options.window_size or self._answerer.window_size
+        if native != "compare":  # else a window is asked about in pairs
+            most = self._answerer.most_passages(request.query, texts, options)
+            size = size if most is None else min(size, most)
         stride: int = options.stride or max(1, size // 2)
         plan = Plan(algorithm=name, window_size=size, stride=min(stride, size), children=options.children or _CHILDREN)
-        algorithm = translate(
-            plan.start(len(texts), request, options), lambda question: derive(question, self._answerer.kinds)
-        )
+        algorithm = translate(plan.start(len(texts), request), lambda question: derive(question, self._answerer.kinds))
         work = translate(
             _counted(without_repeats(algorithm), tally),
             lambda question: _ask(_asked(question, request, texts, tally)),
@@ -211,7 +195,7 @@ class LocalScorer(GroupScorer):
 
     Args:
         asker: Starts the requests' works.
-        do: Does the items of one round with the options of the call.
+        do: Continues the prompts or answers the questions of one round, with the options of the call.
         close: Releases the model.
     """
 

@@ -40,15 +40,16 @@ def pop_best(
     """
     heap = list(candidates)
     for level in _levels(len(heap), children):
-        yield from together([_sift_down(heap, node, len(heap), best_of, children) for node in level])
+        yield from together([_sift_down(heap, node, best_of, children) for node in level])
     taken: list[int] = []
     while heap and len(taken) < top:
         taken.append(heap[0])
         last = heap.pop()
         if heap and len(taken) < top:
             heap[0] = last
-            yield from _sift_down(heap, 0, len(heap), best_of, children)
-    return taken + [passage for passage in candidates if passage not in {*taken}]
+            yield from _sift_down(heap, 0, best_of, children)
+    settled = {*taken}
+    return taken + [passage for passage in candidates if passage not in settled]
 
 
 def _levels(count: int, children: int) -> list[range]:
@@ -62,11 +63,11 @@ def _levels(count: int, children: int) -> list[range]:
 
 
 def _sift_down(
-    heap: list[int], node: int, count: int, best_of: Callable[[Sequence[int]], Algorithm[int]], children: int
+    heap: list[int], node: int, best_of: Callable[[Sequence[int]], Algorithm[int]], children: int
 ) -> Algorithm[None]:
-    """Move a node of the first ``count`` down until it beats its children."""
-    while (first := node * children + 1) < count:
-        group = [node, *range(first, min(first + children, count))]
+    """Move a node down until it beats its children."""
+    while (first := node * children + 1) < len(heap):
+        group = [node, *range(first, min(first + children, len(heap)))]
         best = yield from best_of([heap[n] for n in group])
         winner = next(n for n in group if heap[n] == best)
         if winner == node:
@@ -94,7 +95,8 @@ def insertion(candidates: Sequence[int], *, children: int, top: int) -> Algorith
         waiting.remove(winner)
         place = yield from _find_place(winner, best[:-1])
         best = [*best[:place], winner, *best[place:-1]]
-    return best + [passage for passage in candidates if passage not in {*best}]
+    settled = {*best}
+    return best + [passage for passage in candidates if passage not in settled]
 
 
 def _find_place(passage: int, ordered: Sequence[int]) -> Algorithm[int]:

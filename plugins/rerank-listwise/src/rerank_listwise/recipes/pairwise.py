@@ -26,7 +26,6 @@ RECIPES: Final = (
         turns=(_question(""),),
         reads="choice",
         algorithm="pairwise-heapsort",
-        window_size=2,
         **QUOTED,
     ),
     Recipe(
@@ -38,7 +37,6 @@ RECIPES: Final = (
         labels=True,
         reads="choice",
         algorithm="pairwise-heapsort",
-        window_size=2,
         **QUOTED,
     ),
     Recipe(
@@ -55,7 +53,6 @@ RECIPES: Final = (
         ),
         reads="choice",
         algorithm="pairwise-heapsort",
-        window_size=2,
         **QUOTED,
     ),
 )

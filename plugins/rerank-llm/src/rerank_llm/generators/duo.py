@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from rerank import InvalidOptionsError, ModelRef, ScoreScale, ScoringError, query_limit, sigmoid
 from rerank_listwise.generator import Generator
 from rerank_listwise.questions import Answer, Asked, Kind
-from rerank_listwise.recipe import Algorithm
+from rerank_listwise.recipe import AlgorithmName
 from rerank_llm.generators.fid_options import (
     EncoderDecoderOptions,
     claim_named,
@@ -74,9 +74,9 @@ class DuoT5:
     """
 
     kinds: frozenset[Kind] = frozenset(("compare",))
-    algorithm: Algorithm = "pairwise-all-pairs"
+    algorithm: AlgorithmName = "pairwise-all-pairs"
     scale: ScoreScale = "similarity"
-    window_size: int = 2
+    window_size: int = 20
 
     def __init__(self, model: ModelRef, options: Any) -> None:
         from rerank_llm.forwards.t5 import T5Forward
@@ -182,7 +182,7 @@ class DuoT5:
 
     def most_passages(self, query: str, texts: Sequence[str], options: Any) -> int | None:
         """How many passages one question can have."""
-        return self.window_size
+        return 2
 
     def close(self) -> None:
         """End the streams and the processes."""

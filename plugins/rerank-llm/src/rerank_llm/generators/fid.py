@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from rerank import MalformedRankingError, ModelLoadError, ModelRef, Options, ScoreScale, ScoringError, query_limit
 from rerank_listwise.generator import Generator
-from rerank_listwise.permutation import Permutation, parse_permutation
+from rerank_listwise.permutation import CLOSING, OPENING, Permutation, parse_permutation
 from rerank_listwise.questions import Answer, Asked, Kind
-from rerank_listwise.recipe import Algorithm
+from rerank_listwise.recipe import AlgorithmName
 from rerank_llm.generators.fid_options import (
     EncoderDecoderOptions,
     claim_named,
@@ -94,7 +94,7 @@ class FusionAnswerer(ABC):
     """
 
     kinds: frozenset[Kind] = frozenset(("order",))
-    algorithm: Algorithm
+    algorithm: AlgorithmName
     scale: ScoreScale = "ordinal"
     recipe: ClassVar[Recipe]
     imitation: ClassVar[re.Pattern[str] | None] = None
@@ -216,7 +216,8 @@ class OrderAnswerer(FusionAnswerer):
                 f"the answer of {self.name} about {len(passages)} passages is malformed (it begins {text[:80]!r}): "
                 "leave malformed='error' out to repair it, or take another model"
             )
-        return Answer(tuple(passages[position] for position in permutation.order))
+        order = tuple(passages[position] for position in permutation.order)
+        return Answer(order, named=permutation.named)
 
 
 class LiT5Distill(OrderAnswerer):
@@ -229,9 +230,9 @@ class LiT5Distill(OrderAnswerer):
     passage where that is more; the published order of 20 has 80, that of 100 has 400.
     """
 
-    algorithm: Algorithm = "sliding-window"
+    algorithm: AlgorithmName = "sliding-window"
     recipe = DISTILL
-    imitation = re.compile(r"[\[［【]\s*(\d+)\s*[\]］】]")
+    imitation = re.compile(rf"[{re.escape(OPENING)}]\s*(\d+)\s*[{re.escape(CLOSING)}]")
 
     def __init__(self, model: ModelRef, options: Any) -> None:
         self._filled = 0 if _is_second(model) else self.choose_window(model)
@@ -276,7 +277,7 @@ class ListT5(OrderAnswerer):
     tokens, by data set; we take 512.
     """
 
-    algorithm: Algorithm = "setwise-heapsort"
+    algorithm: AlgorithmName = "setwise-heapsort"
     recipe = LISTT5
     imitation = re.compile(r"\bIndex\s*[:：]\s*(\d+)", re.IGNORECASE)
 
@@ -315,7 +316,7 @@ class LiT5Score(FusionAnswerer):
     """
 
     kinds: frozenset[Kind] = frozenset(("grade",))
-    algorithm: Algorithm = "one-pass"
+    algorithm: AlgorithmName = "one-pass"
     scale: ScoreScale = "similarity"
     recipe = SCORE
 

@@ -39,10 +39,7 @@ def refuse_prompting(options: Any, name: str, *more: str) -> None:
 
 def cut_text(tokens: FastTokens, text: str, longest: int | None) -> str:
     """The beginning of a text that has at most so many tokens; all of it if that is None."""
-    if longest is None:
-        return text
-    offsets = tokens.tokenizer.encode(text, add_special_tokens=False).offsets
-    return text if len(offsets) <= longest else text[: offsets[longest - 1][1]]
+    return text if longest is None else tokens.cut(text, longest)
 
 
 def claim_named(model: ModelRef, options: Any, *, recipe: Recipe) -> Claim:

@@ -27,7 +27,7 @@ from rerank import (
 )
 from rerank_listwise.generator import Generator
 from rerank_listwise.questions import Answer, Asked, Kind
-from rerank_listwise.recipe import Algorithm
+from rerank_listwise.recipe import AlgorithmName
 from rerank_llm.defusing import Defuser
 from rerank_llm.generators.fid_options import refuse_prompting
 from rerank_torch import TorchOptions
@@ -202,7 +202,7 @@ class JinaAnswerer:
     """
 
     kinds: frozenset[Kind] = frozenset(("grade",))
-    algorithm: Algorithm = "one-pass"
+    algorithm: AlgorithmName = "one-pass"
     scale: ScoreScale = "similarity"
     window_size = _BLOCK_DOCUMENTS
 
