@@ -147,12 +147,12 @@ def chatml(prompt: Prompt, thought: str = "") -> str:
 def test_rows_of_a_batch_are_written_as_each_is_by_itself(
     family: str, make: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(FAMILIES, "mistral", ("Mistral", {"sliding_window": 24}))
-    kinds = {"layer_types": ["sliding_attention", "full_attention", "sliding_attention"]}
-    monkeypatch.setitem(FAMILIES, "gemma3", ("Gemma3Text", {"sliding_window": 24, "query_pre_attn_scalar": 8, **kinds}))
     if family == "gemma3":
-        pytest.importorskip("transformers", minversion="4.57", reason="transformers before 4.57 builds other layers")
-    monkeypatch.setattr(transformers, "Gemma3TextForCausalLM", transformers.Gemma3ForCausalLM, raising=False)
+        if not hasattr(transformers, "Gemma3ForCausalLM"):
+            pytest.skip(f"transformers {transformers.__version__} has no Gemma3")
+        shape = {"sliding_window": 24, "sliding_window_pattern": 2, "query_pre_attn_scalar": 8}
+        monkeypatch.setitem(FAMILIES, family, ("Gemma3Text", shape))
+        monkeypatch.setattr(transformers, "Gemma3TextForCausalLM", transformers.Gemma3ForCausalLM, raising=False)
     folder = make(family)
     generator = torch.Generator().manual_seed(1)
     lengths = [3, 40, 11, 40, 25]
