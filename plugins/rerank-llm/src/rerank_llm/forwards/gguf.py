@@ -197,13 +197,17 @@ class GgufModel:
 
     @contextmanager
     def _generating(self, llama: Any, ids: Sequence[int], **sampling: Any) -> Iterator[Iterator[int]]:
-        """The tokens that follow a prompt, whose beginning is not read again where the last prompt began alike."""
+        """The tokens that follow a prompt.
+
+        It is read from its beginning: what an earlier prompt left of the same tokens would differ as their batches did, and
+        with them the answer.
+        """
+        llama.reset()
         llama.set_seed(_SEED)
         try:
             with closing(llama.generate(ids, top_k=0, min_p=0.0, repeat_penalty=1.0, **sampling)) as tokens:
                 yield tokens
         except RuntimeError as error:
-            llama.reset()
             raise ScoringError(
                 f"llama.cpp failed on a prompt of {len(ids)} tokens ({error}): lower context_size or gpu_layers if memory is "
                 "short"

@@ -43,7 +43,7 @@ class GgufTokens:
 
 
 class GgufWriter:
-    """A GGUF chat model. Prompts run one after another; the part that two neighbours begin with alike is read once.
+    """A GGUF chat model. Prompts run one after another, and no answer depends on the prompts before.
 
     Args:
         model: Where the file is.
