@@ -50,8 +50,8 @@ def ask(*said: str, **more: Any) -> Prompt:
 PROMPTS = [
     ask("Name three fruits."),
     ask("Name three rivers."),
-    ask("大熊猫吃什么？请用中文回答。"),
-    ask("Say yes.", "Yes.", "Say it again 🐼."),
+    ask("大熊猫吃什么？请用中文回答。", max_new_tokens=12),
+    ask("Say yes.", "Yes.", "Say it again 🐼.", max_new_tokens=24),
     ask(""),
 ]
 
@@ -116,6 +116,15 @@ def test_greedy_completions(writer: GgufWriter, bare: llama_cpp.Llama) -> None:
         assert completion.logits is None
         assert completion.defused == 0
     assert {completion.cut for completion in completions} == {True, False}
+
+
+def test_a_character_that_is_cut(writer: GgufWriter) -> None:
+    texts = [
+        writer.write([replace(PROMPTS[2], max_new_tokens=longest)], BothOptions())[0].text for longest in range(4, 9)
+    ]
+    whole = [text.rstrip("\ufffd") for text in texts]
+    assert whole != texts
+    assert all(after.startswith(before) for before, after in zip(whole, whole[1:]))
 
 
 def test_labels(writer: GgufWriter, bare: llama_cpp.Llama) -> None:
@@ -342,7 +351,7 @@ def test_arguments_of_llama_cpp(load: Callable[..., GgufWriter], writer: GgufWri
     ],
 )
 def test_ranking(file: Path, options: dict[str, Any], capfd: pytest.CaptureFixture[str]) -> None:
-    with Reranker(file, backend="llm-listwise", threads=1, max_new_tokens=8, **options) as reranker:
+    with Reranker(file, backend="llm-listwise", threads=1, max_new_tokens=12, **options) as reranker:
         ranked = reranker.rank("What is a panda?", PASSAGES)
         again = reranker.rank("What is a panda?", PASSAGES)
     assert sorted(result.index for result in ranked if result.index is not None) == [0, 1, 2, 3]

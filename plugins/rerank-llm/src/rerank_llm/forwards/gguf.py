@@ -43,12 +43,12 @@ class Written(NamedTuple):
 
     Args:
         text: What it wrote, without special tokens.
-        count: How many tokens that are, without the one that ends it.
+        tokens: How many tokens that are, without the one that ends it.
         cut: Whether it reached the limit.
     """
 
     text: str
-    count: int
+    tokens: int
     cut: bool
 
 
@@ -137,7 +137,7 @@ class GgufModel:
     def render(self, messages: Sequence[Mapping[str, str]], **arguments: Any) -> str:
         """The text of a conversation by the chat template; raises whatever that raises."""
         assert self.template is not None
-        return str(self.template(messages=list(messages), **arguments).prompt)  # type: ignore[arg-type]
+        return str(self.template(messages=list(messages), **arguments).prompt)
 
     def encode(self, text: str, *, as_prompt: bool = False) -> list[int]:
         """The tokens of a text.
