@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +125,7 @@ def test_a_character_that_is_cut(writer: GgufWriter) -> None:
     ]
     whole = [text.rstrip("\ufffd") for text in texts]
     assert whole != texts
-    assert all(after.startswith(before) for before, after in zip(whole, whole[1:]))
+    assert all(after.startswith(before) for before, after in pairwise(whole))
 
 
 def test_labels(writer: GgufWriter, bare: llama_cpp.Llama) -> None:
