@@ -105,6 +105,7 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "qwen3": ("Qwen3", {"tie_word_embeddings": True}),
     "qwen2": ("Qwen2", {"tie_word_embeddings": False}),
     "llama": ("Llama", {}),
+    "mistral": ("Mistral", {"sliding_window": WINDOW}),
     "gemma": ("Gemma", {}),
     "gemma2": ("Gemma2", {"sliding_window": WINDOW, "final_logit_softcapping": 3.0, "query_pre_attn_scalar": 8}),
     "modernbert-decoder": ("ModernBertDecoder", {"local_attention": 32, "classifier_bias": False}),

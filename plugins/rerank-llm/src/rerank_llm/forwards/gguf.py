@@ -43,12 +43,12 @@ class Written(NamedTuple):
 
     Args:
         text: What it wrote, without special tokens.
-        count: How many tokens that are, without the one that ends it.
+        tokens: How many tokens that are, without the one that ends it.
         cut: Whether it reached the limit.
     """
 
     text: str
-    count: int
+    tokens: int
     cut: bool
 
 
@@ -137,7 +137,7 @@ class GgufModel:
     def render(self, messages: Sequence[Mapping[str, str]], **arguments: Any) -> str:
         """The text of a conversation by the chat template; raises whatever that raises."""
         assert self.template is not None
-        return str(self.template(messages=list(messages), **arguments).prompt)  # type: ignore[arg-type]
+        return str(self.template(messages=list(messages), **arguments).prompt)
 
     def encode(self, text: str, *, as_prompt: bool = False) -> list[int]:
         """The tokens of a text.
@@ -197,13 +197,17 @@ class GgufModel:
 
     @contextmanager
     def _generating(self, llama: Any, ids: Sequence[int], **sampling: Any) -> Iterator[Iterator[int]]:
-        """The tokens that follow a prompt, whose beginning is not read again where the last prompt began alike."""
+        """The tokens that follow a prompt.
+
+        It is read from its beginning: what an earlier prompt left of the same tokens would differ as their batches did, and
+        with them the answer.
+        """
+        llama.reset()
         llama.set_seed(_SEED)
         try:
             with closing(llama.generate(ids, top_k=0, min_p=0.0, repeat_penalty=1.0, **sampling)) as tokens:
                 yield tokens
         except RuntimeError as error:
-            llama.reset()
             raise ScoringError(
                 f"llama.cpp failed on a prompt of {len(ids)} tokens ({error}): lower context_size or gpu_layers if memory is "
                 "short"

@@ -178,7 +178,8 @@ def sample(logits: torch.Tensor, how: Writing, draws: torch.Tensor) -> torch.Ten
     kept = sums - shares < how.top_p  # (rows, vocabulary), at least the first
     whole = (shares * kept).sum(dim=-1, keepdim=True)  # (rows, 1)
     places = ((sums <= draws * whole) & kept).sum(dim=-1, keepdim=True)  # (rows, 1)
-    return tokens.gather(-1, places.minimum(kept.sum(dim=-1, keepdim=True) - 1))
+    last = (kept.sum(dim=-1, keepdim=True) - 1).clamp(min=0)  # (rows, 1); values that are no numbers keep none
+    return tokens.gather(-1, places.minimum(last))
 
 
 def _draw(ids: Sequence[int], steps: int) -> list[float]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from rerank import InvalidOptionsError, ModelRef
-from rerank_listwise.generator import Generator
+from rerank_listwise.generator import Generator, TextMeasure
 from rerank_listwise.recipe import Completion, Prompt
 from rerank_llm.defusing import Defuser
 from rerank_llm.generators.conversation import Conversation, find_marks
@@ -43,7 +43,7 @@ class GgufTokens:
 
 
 class GgufWriter:
-    """A GGUF chat model. Prompts run one after another; the part that two neighbours begin with alike is read once.
+    """A GGUF chat model. Prompts run one after another, and no answer depends on the prompts before.
 
     Args:
         model: Where the file is.
@@ -70,7 +70,7 @@ class GgufWriter:
 
         own = GgufOptions(**{name: getattr(options, name) for name in GgufOptions.model_fields})
         self._model = GgufModel(find_file(model, own.gguf_file), own)
-        self.measure = GgufTokens(self._model)
+        self.measure: TextMeasure = GgufTokens(self._model)
         self.context_size = self._room = self._model.context_size
         render = self._model.render if self._model.template is not None else None
         marks = find_marks(model.name, render) | self._model.marks
@@ -107,7 +107,7 @@ class GgufWriter:
         return Completion(
             text=written.text,
             prompt_tokens=len(ids),
-            completion_tokens=written.count,
+            completion_tokens=written.tokens,
             cut=written.cut,
             defused=defused,
         )

@@ -64,10 +64,10 @@ def find_file(model: ModelRef, gguf_file: str | None) -> Path:
         ModelLoadError: The file is missing or cannot be fetched.
         InvalidOptionsError: There are several, or ``gguf_file`` names none of them.
     """
-    if model.gguf_file is not None:
-        if gguf_file not in (None, model.gguf_file.name):
+    if (itself := model.gguf_file) is not None:
+        if gguf_file not in (None, itself.name):
             raise InvalidOptionsError(f"{model.name} is a GGUF file itself: leave gguf_file={gguf_file!r} out")
-        model, gguf_file = replace(model, name=str(model.gguf_file.parent)), model.gguf_file.name
+        model, gguf_file = replace(model, name=str(itself.parent)), itself.name
     elif _is_flashrank(model):
         return _unpacked(model)
     files = sorted(file for file in model.files if file.lower().endswith(".gguf"))
