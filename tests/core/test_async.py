@@ -259,7 +259,7 @@ def test_bad_input_is_told_as_by_rank(scorer: Any) -> None:
 
 
 def test_a_model_that_only_orders_has_no_score() -> None:
-    with pytest.raises(ScoringError, match="no score: use rank"):
+    with pytest.raises(ScoringError, match="gives them no scores"):
         run(build(Native(), scale="ordinal").ascore("q", "a"))
 
 

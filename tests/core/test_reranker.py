@@ -154,7 +154,7 @@ def test_a_bad_pair_is_named_by_its_position(reranker: Reranker, pair: Any, mess
 def test_a_model_that_only_orders_has_no_score() -> None:
     with build(FakeScorer(), scale="ordinal") as reranker:
         assert [r.index for r in reranker.rank("cat", DOCS)] == [0, 2, 1]
-        with pytest.raises(ScoringError, match="fake gave 'a' no score: use rank"):
+        with pytest.raises(ScoringError, match="fake orders documents and gives them no scores"):
             reranker.score("q", "a")
 
 

@@ -19,7 +19,7 @@ from rerank.protocols import Scorer
 from rerank.registry import Registry, installed
 from rerank.requests import RankRequest, RequestMaker, group_pairs
 from rerank.resolution import select
-from rerank.results import RankedResults, Result, check_top_k
+from rerank.results import RankedResults, Result, ScoreScale, check_top_k
 from rerank.session import Session
 
 
@@ -161,7 +161,8 @@ class Reranker:
             ScoringError: The model only orders documents, so a single one has no score.
             InvalidInputError, InvalidOptionsError: As for `rank`.
         """
-        return self._score_of(self.rank(query, [doc], **options)[0])
+        ranked = self.rank(query, [doc], **options)
+        return self._score_of(ranked[0], ranked.scale)
 
     @overload
     def score_pairs(
@@ -188,8 +189,9 @@ class Reranker:
         groups = group_pairs(pairs)
         requests = ((query, list(texts.values())) for query, texts in groups.items())
         scored: dict[int, Result] = {}
+        scale: ScoreScale = "logit"
         for texts, results in zip(groups.values(), self.rank_many(requests, **options)):
-            positions = list(texts)
+            positions, scale = list(texts), results.scale
             scored |= {positions[result.index or 0]: result for result in results}
         ordered = [scored[position] for position in range(len(scored))]
         layers = options.get("cutoff_layers")
@@ -197,9 +199,11 @@ class Reranker:
             if not all("layers" in result.details for result in ordered):
                 raise ScoringError(f"{self.model} does not score by layer: leave cutoff_layers out")
             return {layer: [result.details["layers"][str(layer)] for result in ordered] for layer in sorted(layers)}
-        return [self._score_of(result) for result in ordered]
+        return [self._score_of(result, scale) for result in ordered]
 
-    def _score_of(self, result: Result) -> float:
+    def _score_of(self, result: Result, scale: ScoreScale) -> float:
+        if scale == "ordinal":
+            raise ScoringError(f"{self.model} orders documents and gives them no scores (scale 'ordinal'): use rank")
         if result.score is None:
             raise ScoringError(f"{self.model} gave {result.text!r:.60} no score: use rank, which needs none")
         return result.score
@@ -223,7 +227,8 @@ class Reranker:
         Raises:
             InvalidInputError, InvalidOptionsError, ScoringError: As for `score`.
         """
-        return self._score_of((await self.arank(query, [doc], **options))[0])
+        ranked = await self.arank(query, [doc], **options)
+        return self._score_of(ranked[0], ranked.scale)
 
     async def arank_many(
         self, requests: Iterable[RankRequest], *, top_k: int | None = None, concurrency: int = 8, **options: Any
