@@ -21,15 +21,24 @@ _MOST_DIGITS: Final = 9
 _SHORT: Final = 20
 """Characters of an answer in which a lower-case letter can be an identifier."""
 
-_THOUGHT: Final = r"(?:think|thinking|reason|reasoning)>"
-_THOUGHT_BEGINS: Final = re.compile("<" + _THOUGHT, re.IGNORECASE)
-_THOUGHT_ENDS: Final = re.compile("</" + _THOUGHT, re.IGNORECASE)
+_THOUGHT: Final = r"(?:think|thinking|thought|reason|reasoning)>"
+_BEGINS: Final = rf"<{_THOUGHT}|\[THINK\]|◁think▷|<\|begin_of_thought\|>|<\|channel\|>analysis"
+_ENDS: Final = rf"</{_THOUGHT}|\[/THINK\]|◁/think▷|<\|end_of_thought\|>|<\|channel\|>final(?:<\|message\|>)?"
+_THOUGHT_BEGINS: Final = re.compile(_BEGINS, re.IGNORECASE)
+_THOUGHT_ENDS: Final = re.compile(_ENDS, re.IGNORECASE)
+"""Around a chain of thought: those of DeepSeek-R1, Qwen3 and GroupRank, Magistral, Kimi, OpenThinker and gpt-oss."""
 _MARKS: Final = tuple(
     (re.compile(begin, re.IGNORECASE), re.compile(end, re.IGNORECASE))
     for begin, end in ((r"<answer>", r"</answer>"), (r"\[rankstart\]", r"\[rankend\]"))
 )
-_END: Final = re.compile(rf"</{_THOUGHT}|<answer>|\[rankstart\]", re.IGNORECASE)
+_END: Final = re.compile(rf"{_ENDS}|<answer>|\[rankstart\]", re.IGNORECASE)
 """Where the end of a long answer may begin."""
+ANSWER_MARK: Final = re.compile(
+    r"[<\[◁]\|?(/?(?:think|thinking|thought|reason|reasoning|answer|rankstart|rankend|(?:begin|end)_of_thought|channel))"
+    r"\|?[>\]▷]",
+    re.IGNORECASE,
+)
+"""What a passage must not contain, or a model that quotes it seems to end its thoughts or its answer there."""
 _SPACES: Final = re.compile(r"\s+")
 _ALIKE: Final = {
     **dict.fromkeys(OPENING[1:], "["),
@@ -47,10 +56,13 @@ _NOUNS: Final = re.compile(rf"(?<![^\W_]){_NOUN}(?![^\W\d_])")
 _ALONE: Final = re.compile(rf"\W*(?:{_NOUN})?\W*([a-z])\W*")
 _AFTER_LINE_NUMBER: Final = re.compile(rf"[.:)] ?(?:\[|{_NOUN}|[0-9])")
 _AND: Final = re.compile(r" ?[,;&]? ?(?:and )?", re.IGNORECASE)
-_TRIMMINGS: Final = " \n#*`\"'"
+_OF_MANY: Final = re.compile(r" ?(?:passages|documents|docs)\b", re.IGNORECASE)
+"""After a number that counts passages and identifies none."""
+_WORDS: Final = re.compile(r"[^\w>]*\w[^>]*")
+_TRIMMINGS: Final = " \n#*`\"'."
 """What may stand between an identifier and ``>``."""
-_CHATTER: Final = re.compile(r"[^\W\d_]|(?:^|\n) ?[0-9]+[.:)] ")
-"""What no bare ranking contains: letters, and the number of a line."""
+_CHATTER: Final = re.compile(r"[^\W\d_]|<|(?:^|\n) ?[0-9]+[.:)] ")
+"""What no bare ranking contains: letters, a mark the wrong way round, and the number of a line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,26 +104,32 @@ class Permutation:
         return {**counts, "chatter": int(self.chatter)}
 
 
-def parse_permutation(text: str, n: int, *, letters: bool = False, ties: bool = False, first: int = 1) -> Permutation:
+def parse_permutation(
+    text: str, n: int, *, letters: bool = False, ties: bool | Sequence[int] = False, first: int = 1
+) -> Permutation:
     """Read the order of ``n`` passages out of a model's answer.
 
     A chain of thought is left out, and what stands in ``<answer>`` or ``[rankstart]`` is preferred. Digits of any script, in
-    circles or raised, count as digits. Identifiers in brackets or beside ``>`` come before those after the word passage or
-    document, and these before all others; of several mentions the first counts; passages that are not named follow in their
-    given order.
+    circles or raised, count as digits. Identifiers that are both in brackets and beside ``>`` come before those that are one of
+    it, these before those after the word passage or document, and these before all others; of several mentions the first
+    counts; passages that are not named follow in their given order.
 
     Args:
         text: The answer.
         n: How many passages there are.
         letters: Whether passages have letters (``A``, ``B`` …) in place of numbers.
-        ties: Whether ``=`` between two identifiers says that they are equal (Rank-K): they keep their given order.
+        ties: Whether the last line is the answer, in which ``=`` between two identifiers says that they are equal (Rank-K): they
+            keep their given order, or that of the places which are given here, one per passage.
         first: The number of the first passage.
     """
     said = in_plain_digits(final_answer(text))
+    if ties is not False:
+        said = next((line for line in reversed(said.split("\n")) if _mentions_in(line, letters, ">=")), "")
+    places = range(n) if isinstance(ties, bool) else ties
     order: list[int] = []
     seen: set[int] = set()
     duplicates = unknown = 0
-    for group in _groups_in(said, letters, ties):
+    for group in _groups_in(said, letters, ties is not False):
         members = []
         for name in group:
             position = _position(name, letters, first)
@@ -122,7 +140,7 @@ def parse_permutation(text: str, n: int, *, letters: bool = False, ties: bool = 
             else:
                 seen.add(position)
                 members.append(position)
-        order += sorted(members)
+        order += sorted(members, key=places.__getitem__)
     missing = [position for position in range(n) if position not in seen]
     return Permutation((*order, *missing), len(order), duplicates, unknown, len(missing), _has_chatter(said, letters))
 
@@ -194,8 +212,8 @@ def _plain(character: str) -> str:
 
 
 class _Mention(NamedTuple):
-    """An identifier in a text, and how surely it is one: 3 in brackets or beside ``>``, 2 after the word passage, 1 elsewhere,
-    0 in a word.
+    """An identifier in a text, and how surely it is one: 4 in brackets and beside ``>``, 3 in brackets or beside ``>``, 2 after
+    the word passage, 1 elsewhere, 0 in a word.
     """
 
     name: str
@@ -214,20 +232,43 @@ def _mentions_in(said: str, letters: bool, joints: str) -> list[_Mention]:
     """
     found: list[_Mention] = []
     opened: int | None = None
+    lines = 0
     for match in _NAMES[letters].finditer(said):
         if match[0] == "[":
             opened = len(found)
         elif match[0] == "]":
             if opened is not None:
-                found[opened:] = [one if one.rank == 3 else one._replace(rank=3) for one in found[opened:]]
+                found[opened:] = [_in_brackets(one, said, joints) for one in found[opened:]]
             opened = None
-        elif "." not in match["name"] and (opened is not None or not _is_line_number(said, match)):
+        elif opened is None and _is_line_number(said, match, lines + 1):
+            lines += 1
+        elif "." not in match["name"]:
             rank = _rank(said, match, joints)
             if rank < 2 and found and found[-1].rank == 2 and _AND.fullmatch(said, found[-1].end, match.start()):
                 rank = 2  # the second of "documents 3 and 1"
             found.append(_Mention(match["name"], match.start(), match.end(), rank))
     highest = max((mention.rank for mention in found), default=0)
-    return [mention for mention in found if mention.rank == highest]
+    if highest < 4:
+        return [mention for mention in found if mention.rank == highest]
+    sure = [mention for mention in found if mention.rank >= 3]
+    chain = sure[_chain_start(sure, said) :]
+    return chain if {mention.name for mention in chain} == {mention.name for mention in sure} else sure
+
+
+def _in_brackets(mention: _Mention, said: str, joints: str) -> _Mention:
+    """A mention that stands in brackets, with ``>`` before or after them or not."""
+    before = said[max(0, mention.start - 6) : mention.start].rstrip(_TRIMMINGS + "[")[-1:]
+    after = said[mention.end : mention.end + 6].lstrip(_TRIMMINGS + "]")[:1]
+    is_joined = (before and before in joints) or (after and after in joints)
+    return mention._replace(rank=4 if is_joined else 3)
+
+
+def _chain_start(found: Sequence[_Mention], said: str) -> int:
+    """Where the first ranking begins: at the first identifier beside ``>``, or before it, but for words without ``>``."""
+    start = next(n for n, mention in enumerate(found) if mention.rank == 4)
+    while start and not _WORDS.fullmatch(said, found[start - 1].end, found[start].start):
+        start -= 1
+    return start
 
 
 def _rank(said: str, match: re.Match[str], joints: str) -> int:
@@ -238,6 +279,8 @@ def _rank(said: str, match: re.Match[str], joints: str) -> int:
     after = said[end : end + 4].lstrip(_TRIMMINGS)[:1]
     if after and after in joints + "]":
         return 3
+    if _OF_MANY.match(said, end) or said[max(0, start - 4) : start].lower() == "top ":
+        return 0
     if match["noun"]:
         return 2
     is_in_word = (
@@ -246,9 +289,11 @@ def _rank(said: str, match: re.Match[str], joints: str) -> int:
     return 0 if is_in_word else 1
 
 
-def _is_line_number(said: str, match: re.Match[str]) -> bool:
-    """Whether a number only counts the identifiers, such as the 2 of ``2. [5]``."""
+def _is_line_number(said: str, match: re.Match[str], expected: int) -> bool:
+    """Whether a number only counts the identifiers, such as the 2 of ``2. [5]`` in the second line."""
     start, end = match.span()
+    if match["name"] not in (str(expected), str(expected - 1)):
+        return False
     before = said[max(0, start - 2) : start].strip(" ")[-1:]
     return before in ("", "\n", ">") and match["noun"] is None and bool(_AFTER_LINE_NUMBER.match(said, end))
 

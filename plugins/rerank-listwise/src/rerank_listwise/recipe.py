@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from rerank_listwise.permutation import CLOSING, LETTERS, OPENING, identifiers
+from rerank_listwise.permutation import ANSWER_MARK, CLOSING, LETTERS, OPENING, identifiers
 from rerank_listwise.questions import Kind
 
 Role = Literal["system", "user", "assistant"]
@@ -210,6 +210,9 @@ class Recipe(BaseModel):
 
     @model_validator(mode="after")
     def _can_be_read(self) -> Recipe:
+        for kind, reads in (("grade", "grades"), ("judge", "verdicts")):
+            if (self.kind == kind) != (self.reads == reads):
+                raise ValueError(f"kind={kind!r} and reads={reads!r} need each other")
         if self.structured and self.reads != "verdicts":
             raise ValueError("structured needs reads='verdicts', whose JSON schema endpoints are given")
         if self.letters and self.reads in ("grades", "verdicts"):
@@ -220,8 +223,10 @@ class Recipe(BaseModel):
 
     @property
     def most_passages(self) -> int | None:
-        """How many passages have identifiers; None for any number."""
-        return len(LETTERS) if self.letters else None
+        """How many passages have identifiers, of one token where their probabilities are read; None for any number."""
+        if self.letters:
+            return len(LETTERS)
+        return 10 - self.first if self.labels else None
 
     def prompt(
         self, query: str, passages: Sequence[str], *, select: int = 1, examples: Sequence[Example] = ()
@@ -281,7 +286,8 @@ class Recipe(BaseModel):
         """A passage or query as it goes into its place, and how many imitations of identifiers in it were changed.
 
         White space becomes single spaces, so that no text imitates the beginning of a line; ``[3]`` becomes ``(3)``, in
-        whatever brackets and digits, and of ``Passage 3:`` the colon goes, where passages are marked like that.
+        whatever brackets and digits, and of ``Passage 3:`` the colon goes, where passages are marked like that. So do the
+        marks of an answer: ``<answer>`` becomes ``(answer)``.
         """
         text = _SPACE.sub(" ", text).strip()
         defused = 0
@@ -292,6 +298,7 @@ class Recipe(BaseModel):
 
     def _imitations(self) -> Iterator[tuple[re.Pattern[str], str]]:
         name = "[A-Za-zＡ-Ｚａ-ｚ]" if self.letters else _DIGITS
+        yield ANSWER_MARK, r"(\1)"
         yield re.compile(rf"[{re.escape(OPENING)}]\s*({name})\s*[{re.escape(CLOSING)}]"), r"(\1)"
         marks = {self.passage, *(turn.text for turn in self.turns if turn.each)}
         for word in sorted({found[1] for mark in marks for found in _MARKED.finditer(mark)}):
