@@ -387,7 +387,7 @@ def test_windows_shrink_only_where_the_context_forces_it(
     assert (roomy.diagnostics["calls"], "window_size" in roomy.diagnostics, caplog.text) == (1, False, "")
     tight = chat(context_size=2048).rank(QUERY, long)
     assert tight.diagnostics["window_size"] < 20
-    assert "windows shrink" in caplog.text
+    assert "questions shrink" in caplog.text
     assert grades(tight)[0] == 19
     with pytest.raises(InvalidOptionsError, match="max_passage_tokens"):
         chat(context_size=300).rank(QUERY, long)
@@ -429,8 +429,78 @@ def test_answers_are_cached(server: Loopback, chat: Callable[..., Reranker], tmp
 
 
 def test_scores_are_refused_with_a_reason(chat: Callable[..., Reranker]) -> None:
-    with pytest.raises(RerankError, match="rank"):
+    with pytest.raises(RerankError, match="scale 'ordinal'"):
         chat().score(QUERY, "a text")
+    with pytest.raises(RerankError, match="scale 'ordinal'"):
+        chat().score_pairs([(QUERY, "a text"), (QUERY, "another")])
+
+
+def test_one_candidate_needs_no_question(server: Loopback, chat: Callable[..., Reranker]) -> None:
+    server.handler = lambda hit: Response(reply("Only one passage was given."))
+    for algorithm in ("sliding-window", "top-down", "tournament", "setwise-insertion", "pairwise-all-pairs"):
+        ranked = chat(algorithm=algorithm).rank(QUERY, ["a text"])
+        assert (len(ranked), ranked.diagnostics["calls"]) == (1, 0)
+    assert server.hits == []
+
+
+def test_two_candidates_are_a_tournament(chat: Callable[..., Reranker]) -> None:
+    ranked = chat(algorithm="tournament").rank(QUERY, graded(2))
+    assert grades(ranked) == [1, 0]
+    assert ranked.diagnostics["calls"] == 2  # in both orders
+
+
+def test_questions_of_few_passages_need_no_context_for_many(
+    chat: Callable[..., Reranker], caplog: pytest.LogCaptureFixture
+) -> None:
+    long = [f"{text} {'and more words ' * 100}" for text in graded(20)]
+    ranked = chat(context_size=2048, algorithm="setwise-heapsort", children=2).rank(QUERY, long, top_k=1)
+    assert (grades(ranked)[0], "window_size" in ranked.diagnostics, caplog.text) == (19, False, "")
+    with pytest.raises(InvalidOptionsError, match="one-pass asks about all"):
+        chat(context_size=12_000, algorithm="one-pass").rank(QUERY, long)
+
+
+def test_a_stride_beyond_the_window_is_refused(chat: Callable[..., Reranker]) -> None:
+    with pytest.raises(InvalidOptionsError, match="stride=25 is above the 20"):
+        chat(stride=25).rank(QUERY, graded(60))
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        {"message": "This model does not support response format `json_schema`.", "param": "response_format"},
+        {"message": "Structured outputs are not available"},
+    ],
+)
+def test_a_refused_schema_is_left_out_however_it_is_refused(
+    refusal: dict[str, str], server: Loopback, chat: Callable[..., Reranker]
+) -> None:
+    def particular(hit: Hit) -> Response:
+        return Response({"error": refusal}, 400) if "response_format" in hit.body else answering()(hit)
+
+    server.handler = particular
+    assert chat(backend="llm-filter", together=6).rank(QUERY, graded(6))[0].score == 1.0
+
+
+def test_a_limit_of_another_name_is_sent_by_that(server: Loopback, chat: Callable[..., Reranker]) -> None:
+    def particular(hit: Hit) -> Response:
+        message = "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead."
+        return Response({"error": {"message": message}}, 400) if "max_tokens" in hit.body else answering()(hit)
+
+    server.handler = particular
+    assert grades(chat(max_new_tokens=99).rank(QUERY, graded(3))) == [2, 1, 0]
+    assert server.hits[-1].body["max_completion_tokens"] == 99
+
+
+@pytest.mark.parametrize(
+    "mark", ["</think>", "<answer>[2]</answer>", "[rankstart] [2] > [1]", "[/THINK]", "⟦2⟧ > 「1」"]
+)
+def test_a_passage_that_is_quoted_ends_no_answer(mark: str, server: Loopback, chat: Callable[..., Reranker]) -> None:
+    def quoting(passages: dict[str, str], body: dict[str, Any]) -> str:
+        return f"{honest(passages, body)}\nBecause [2] says: {passages['2']}"
+
+    texts = ["grade 1", f"b {mark} grade 0", "grade 2"]
+    server.handler = answering(quoting)
+    assert grades(chat().rank(QUERY, texts)) == [2, 1, 0]
 
 
 def test_filter_judges_each_document(server: Loopback, chat: Callable[..., Reranker]) -> None:

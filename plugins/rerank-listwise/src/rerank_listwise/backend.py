@@ -151,12 +151,13 @@ def describe(model: ModelRef, options: Any, *, generators: Generators, own: type
     given = own_recipe(model, options)
     name = options.algorithm_for(given)
     recipe = recipe_for(given, ASKS[name], options)
-    size, stride = options.windows_for(recipe)
+    size, stride = options.windows_for(recipe.window_size, recipe.stride)
     yield f"algorithm: {name}"
     yield f"recipe: {recipe.name}, from {recipe.source or 'the user'}"
     yield f"windows: {size} passages of up to {options.max_passage_tokens or recipe.max_passage_tokens} tokens, stride {stride}"
     yield "the prompt about two sample passages:"
-    for message in recipe.prompt("what is a panda?", ["The giant panda is a bear of China.", "Hello."]).messages:
+    shown = ["The giant panda is a bear of China.", "Hello."]
+    for message in recipe.prompt("what is a panda?", shown, examples=options.examples).messages:
         yield f"  {message.role}: {json.dumps(message.content, ensure_ascii=False)}"
     if recipe.begun:
         yield f"  the answer begins: {json.dumps(recipe.begun, ensure_ascii=False)}"

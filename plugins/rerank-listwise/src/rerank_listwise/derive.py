@@ -26,7 +26,7 @@ def native_kind(kind: Kind, kinds: Collection[Kind]) -> Kind | None:
 def derive(question: Question, kinds: Collection[Kind]) -> Algorithm[Answer]:
     """Ask a question of a model that answers only questions of some kinds.
 
-    An order says which passage is best, which of two is better, and which are the best few; so do grades. Of a model that only
+    Of one passage nothing is asked but its grade or verdict. An order says which passage is best, which of two is better, and which are the best few; so do grades. Of a model that only
     compares two, all pairs are asked, and of one that only names the best, the best of what is left, again and again.
 
     Args:
@@ -34,6 +34,8 @@ def derive(question: Question, kinds: Collection[Kind]) -> Algorithm[Answer]:
         kinds: What the model answers: ``order``, ``grade``, ``compare`` or ``best`` among them.
     """
     passages, wanted = question.passages, question.wanted
+    if len(passages) == 1 and question.kind not in ("grade", "judge"):
+        return Answer(passages)
     native = native_kind(question.kind, kinds)
     if native == question.kind:
         (answer,) = yield [question]

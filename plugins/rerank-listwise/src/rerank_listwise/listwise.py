@@ -129,7 +129,8 @@ def _one_tournament(candidates: Sequence[int], size: int, seed: str) -> Algorith
     """All selections of one tournament; a passage occurs once per stage that it survives."""
     shuffle = random.Random(seed).shuffle  # noqa: S311 (a fair order, no secret)
     left, selected = list(candidates), []
-    while len(left) > 2:
+    last = 1 if len(left) == 2 else 2
+    while len(left) > last:
         groups, kept = _next_stage(len(left), size)
         parts = [left[group::groups] for group in range(groups)]
         for part in parts:
@@ -148,7 +149,7 @@ def _next_stage(count: int, size: int) -> tuple[int, int]:
     elif count > 20:
         longest, kept = 10, 4
     else:
-        longest, kept = 20, next(kept for kept in (10, 5, 2) if kept < count)
+        longest, kept = 20, next(kept for kept in (10, 5, 2, 1) if kept < count)
     longest = min(longest, size)
     groups = math.ceil(count / longest)
     if groups == 1 and longest == 20:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from rerank import Options, Reload, is_data, read_data
+from rerank import InvalidOptionsError, Options, Reload, is_data, read_data
 from rerank_listwise.recipe import AlgorithmName, Example, Recipe
 
 
@@ -98,11 +98,25 @@ class ListwiseOptions(PromptOptions):
         """The algorithm that is asked for, else the one that a model's own recipe was published with."""
         return self.algorithm or (own.algorithm if own is not None else "sliding-window")
 
-    def windows_for(self, recipe: Recipe) -> tuple[int, int]:
-        """Passages per question at most, and the stride of windows."""
-        size = self.window_size or recipe.window_size
-        stride = self.stride or (recipe.stride if self.window_size is None else None)
-        return size, stride or max(1, size // 2)
+    def windows_for(self, size: int, stride: int | None) -> tuple[int, int]:
+        """Passages per window, and the stride of windows.
+
+        Args:
+            size: Passages per window that the model was published with.
+            stride: The stride that it was published with; None is half of ``size``.
+
+        Raises:
+            InvalidOptionsError: Windows do not overlap.
+        """
+        if self.window_size is not None:
+            size, stride = self.window_size, None
+        stride = self.stride or stride or max(1, size // 2)
+        if stride > size:
+            raise InvalidOptionsError(
+                f"stride={stride} is above the {size} passages of a window, so that passages between two windows would never "
+                "be read: lower it, or raise window_size"
+            )
+        return size, stride
 
 
 class FilterOptions(PromptOptions):
@@ -123,6 +137,6 @@ class FilterOptions(PromptOptions):
         """Judging is all that a filter does."""
         return "judge"
 
-    def windows_for(self, recipe: Recipe) -> tuple[int, int]:
+    def windows_for(self, size: int, stride: int | None) -> tuple[int, int]:
         """Passages per question, and the same again, since none is judged twice."""
         return self.together, self.together

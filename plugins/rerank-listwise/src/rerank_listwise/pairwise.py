@@ -48,7 +48,7 @@ def bubble(candidates: Sequence[int], *, top: int) -> Algorithm[list[int]]:
     for place in range(min(top, len(order) - 1)):
         swapped = False
         for upper in range(len(order) - 2, place - 1, -1):
-            if (yield from prefers(order[upper + 1], order[upper])):
+            if (yield from compare(order[upper + 1], order[upper])) > 0.5:
                 order[upper], order[upper + 1] = order[upper + 1], order[upper]
                 swapped = True
         if not swapped:
@@ -56,19 +56,20 @@ def bubble(candidates: Sequence[int], *, top: int) -> Algorithm[list[int]]:
     return order
 
 
-def prefers(passage: int, other: int) -> Algorithm[bool]:
-    """Whether the model prefers a passage to another; it does not if its two answers disagree."""
+def compare(passage: int, other: int) -> Algorithm[float]:
+    """How far the model prefers a passage to another, from 0 to 1; 0.5 if its two answers disagree."""
     answers = yield _both_orders(passage, other)
-    return _preference(passage, other, answers) > 0.5
+    return _preference(passage, other, answers)
 
 
 def _best_of_three(group: Sequence[int]) -> Algorithm[int]:
     """The best of a node and its children: the better child is compared with the node."""
-    node, *children = group
-    rival = children[0]
-    if len(children) == 2 and (yield from prefers(children[1], children[0])):
-        rival = children[1]
-    return rival if (yield from prefers(rival, node)) else node
+    best, *others = group[::-1]
+    for other in others:
+        preference = yield from compare(best, other)
+        if preference < 0.5 or (preference == 0.5 and other < best):
+            best = other
+    return best
 
 
 def _both_orders(first: int, second: int) -> list[Question]:

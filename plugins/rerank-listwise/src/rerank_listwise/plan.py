@@ -33,6 +33,16 @@ ASKS: Final[Mapping[Planned, Kind]] = {
 }
 """The kind of question that each algorithm asks."""
 
+
+def question_size(algorithm: Planned, count: int, *, window_size: int, children: int) -> int:
+    """How many of ``count`` passages the largest question of an algorithm shows."""
+    if ASKS[algorithm] == "best":
+        return children + 1
+    if ASKS[algorithm] == "compare":
+        return 2
+    return count if algorithm == "one-pass" else window_size
+
+
 _SETTLED: Final = 10
 """How many places the sorts settle if neither the options nor the call say (both papers)."""
 
@@ -43,7 +53,7 @@ class Plan:
 
     Args:
         algorithm: The algorithm's name.
-        window_size: Passages per question at most.
+        window_size: Passages per window at most.
         stride: How many places each sliding window is nearer the top than the one before it.
         children: Children per node of a heap.
     """
@@ -64,7 +74,6 @@ class Plan:
         if self.algorithm == "judge":
             return listwise.judge_groups(candidates, size=self.window_size)
         top = options.top or request.top_k or _SETTLED
-        children = min(self.children, self.window_size - 1)
         if self.algorithm == "sliding-window":
             return listwise.sliding_window(candidates, size=self.window_size, stride=self.stride, passes=options.passes)
         if self.algorithm == "top-down":
@@ -82,9 +91,9 @@ class Plan:
         if self.algorithm == "one-pass":
             return listwise.one_pass(candidates)
         if self.algorithm == "setwise-heapsort":
-            return setwise.heapsort(candidates, children=children, top=top)
+            return setwise.heapsort(candidates, children=self.children, top=top)
         if self.algorithm == "setwise-insertion":
-            return setwise.insertion(candidates, children=children, top=top)
+            return setwise.insertion(candidates, children=self.children, top=top)
         if self.algorithm == "pairwise-all-pairs":
             return pairwise.all_pairs(candidates)
         if self.algorithm == "pairwise-heapsort":

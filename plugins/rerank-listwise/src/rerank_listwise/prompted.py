@@ -7,7 +7,10 @@ import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any, Final, NamedTuple
+
+from pydantic import BaseModel
 
 from rerank import InvalidOptionsError, MalformedRankingError, sigmoid
 from rerank_listwise.generator import TextMeasure
@@ -19,10 +22,17 @@ from rerank_listwise.rounds import Work
 
 logger = logging.getLogger(__name__)
 
-_GRADE: Final = re.compile(r"\[?\s*(\d{1,9})\s*\]?\s*[\"']?\s*[:=]\s*(-?\d{1,9}(?:\.\d{1,9})?)")
-_VERDICT: Final = re.compile(
-    r"\[(\d{1,9})\][\s:*-]*(not[ _-]?relevant|irrelevant|relevant)\b[\s:.*–-]*([^\n]*)", re.IGNORECASE
+_GRADE: Final = re.compile(
+    r"(?:\[\s*(?P<bracketed>\d{1,9})\s*\][\s\"'*]*[:=–—-]|\b(?P<bare>\d{1,9})[\s\"'*]*[:=])"
+    r"[\s\"'*]*(?P<grade>-?\d{1,9}(?:\.\d{1,9})?)"
 )
+_VERDICT: Final = re.compile(
+    r"^\W*(?:(?:passage|document|doc)\W*)?(?P<number>\d{1,9})?[\s\].):*–-]*\b(?P<verdict>not[ _-]?relevant|irrelevant|relevant)\b[\s:.*–-]*(?P<why>[^\n]*)",
+    re.IGNORECASE | re.MULTILINE,
+)
+_JSON: Final = re.compile(r"\{|\[(?=\s*\{)")
+_TRIES: Final = 16
+"""Where JSON may begin, and how many such places are tried."""
 _PER_PASSAGE: Final = 8
 _PER_VERDICT: Final = 96
 _BESIDES: Final = 16
@@ -157,9 +167,8 @@ class Prompted:
                 return _unreadable(question)
             rest = passages[:choice] + passages[choice + 1 :] if question.kind not in ("best", "select") else ()
             return Reading(Answer((passages[choice], *rest), named=1), {}, True)
-        permutation = parse_permutation(
-            text, count, letters=recipe.letters, ties=recipe.reads == "ties", first=recipe.first
-        )
+        ties = passages if recipe.reads == "ties" else False
+        permutation = parse_permutation(text, count, letters=recipe.letters, ties=ties, first=recipe.first)
         order = tuple(passages[position] for position in permutation.order)
         if question.kind == "select":
             named = min(permutation.named, question.count)
@@ -204,10 +213,10 @@ def _read_grades(text: str, question: Question, recipe: Recipe) -> Reading:
     """Grades by identifier, such as ``{"[1]": 5}``, as shares of the scale; a passage without one has 0 (GroupRank)."""
     grades: dict[int, float] = {}
     unknown = 0
-    for name, grade in _GRADE.findall(in_plain_digits(final_answer(text))):
-        position = int(name) - recipe.first
+    for found in _GRADE.finditer(in_plain_digits(final_answer(text))):
+        position = int(found["bracketed"] or found["bare"]) - recipe.first
         if 0 <= position < len(question.passages):
-            grades[question.passages[position]] = min(1.0, max(0.0, float(grade) / recipe.scale))
+            grades[question.passages[position]] = min(1.0, max(0.0, float(found["grade"]) / recipe.scale))
         else:
             unknown += 1
     missing = len(question.passages) - len(grades)
@@ -219,11 +228,9 @@ def _read_grades(text: str, question: Question, recipe: Recipe) -> Reading:
 
 def _read_verdicts(text: str, question: Question, first: int) -> Reading:
     """Verdicts by identifier: JSON of `VERDICTS`, or lines such as ``[1] RELEVANT: it says why``."""
+    only = first if len(question.passages) == 1 else -1
     said = final_answer(text)
-    found = _verdicts_in_json(said) or [
-        (int(number), not verdict.lower().startswith(("not", "irr")), why.strip())
-        for number, verdict, why in _VERDICT.findall(said) or _VERDICT.findall(in_plain_digits(said))
-    ]
+    found = _verdicts_in_json(said, only) or _verdicts_in_json(text, only) or _verdicts_in_lines(said, only)
     scores: dict[int, float] = {}
     details: dict[int, Mapping[str, Any]] = {}
     for number, relevant, why in found:
@@ -235,6 +242,15 @@ def _read_verdicts(text: str, question: Question, first: int) -> Reading:
     order = tuple(sorted(scores, key=lambda passage: -scores[passage]))
     faults = {"unreadable": 1} if not scores else {"missing": missing}
     return Reading(Answer(order, scores, details), faults, not missing)
+
+
+def _verdicts_in_lines(said: str, only: int) -> list[tuple[int, bool, str]]:
+    """The number, the verdict and the reason of each line that has a verdict; ``only`` is a number that may go unsaid."""
+    lines = [*_VERDICT.finditer(said)] or [*_VERDICT.finditer(in_plain_digits(said))]
+    return [
+        (int(line["number"] or only), not line["verdict"].lower().startswith(("not", "irr")), line["why"].strip())
+        for line in lines
+    ]
 
 
 VERDICTS: Final[Mapping[str, Any]] = {
@@ -260,18 +276,33 @@ VERDICTS: Final[Mapping[str, Any]] = {
 """The JSON schema of verdicts, for endpoints that hold a model to one."""
 
 
-def _verdicts_in_json(said: str) -> list[tuple[int, bool, str]]:
-    start, end = said.find("{"), said.rfind("}")
-    try:
-        content = json.loads(said[start : end + 1]) if 0 <= start < end else None
-    except (ValueError, RecursionError):
-        return []
-    rows = content.get("verdicts") if isinstance(content, dict) else None
-    return [
-        (row["passage"], row["relevant"], str(row.get("explanation") or ""))
-        for row in (rows if isinstance(rows, list) else [])
-        if isinstance(row, dict) and isinstance(row.get("passage"), int) and isinstance(row.get("relevant"), bool)
-    ]
+def _verdicts_in_json(said: str, only: int) -> list[tuple[int, bool, str]]:
+    """The same of each entry of the first JSON in a text, whatever stands around it."""
+    content = None
+    for start in islice(_JSON.finditer(said), _TRIES):
+        try:
+            content = json.JSONDecoder().raw_decode(said, start.start())[0]
+            break
+        except (ValueError, RecursionError):
+            continue
+    rows = content.get("verdicts", content) if isinstance(content, dict) else content
+    verdicts = []
+    for row in rows if isinstance(rows, list) else [rows]:
+        try:
+            verdict = _Verdict.model_validate(row)
+        except ValueError:
+            continue
+        number = only if verdict.passage is None else verdict.passage
+        verdicts.append((number, verdict.relevant, verdict.explanation or ""))
+    return verdicts
+
+
+class _Verdict(BaseModel):
+    """One entry of `VERDICTS`, as models write it: ``"passage": "1"`` and ``"relevant": "true"`` are read too."""
+
+    passage: int | None = None
+    relevant: bool
+    explanation: str | None = None
 
 
 def largest_group(

@@ -15,9 +15,9 @@ from rerank_http.portal import result_of
 from rerank_listwise.derive import derive, native_kind
 from rerank_listwise.generator import Answerer, RemoteWriter, Writer
 from rerank_listwise.options import ListwiseOptions
-from rerank_listwise.plan import ASKS, Outcome, Plan, Planned, as_scores
+from rerank_listwise.plan import ASKS, Outcome, Plan, Planned, as_scores, question_size
 from rerank_listwise.prompted import Prompted, largest_group
-from rerank_listwise.questions import Answer, Asked, Question, Tally
+from rerank_listwise.questions import Answer, Asked, Kind, Question, Tally
 from rerank_listwise.recipe import Completion, Prompt, Recipe
 from rerank_listwise.recipes import recipe_for
 from rerank_listwise.rounds import Algorithm, Work, run, through, together, translate, without_repeats
@@ -27,7 +27,7 @@ logger = logging.getLogger(__name__)
 V = TypeVar("V")
 
 _CHILDREN: Final = 3
-"""Children per node of a heap, for a model without a recipe (ielab/llm-rankers)."""
+"""Children per node of a heap, for a model that is asked about two or names the best (ielab/llm-rankers)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,26 +77,32 @@ class WriterAsker:
         return _Job(request, tally, scale, {"algorithm": name, "recipe": recipe.name}), work
 
     def _plan(self, name: Planned, prompted: Prompted, request: Request, prepared: Sequence[str], tally: Tally) -> Plan:
-        """The algorithm with windows that the recipe has identifiers for, and that fit into the context."""
+        """The algorithm with questions that the recipe has identifiers for, and that fit into the context."""
         options: Any = request.options
         recipe = prompted.recipe
-        wanted, stride = options.windows_for(recipe)
-        if recipe.kind == "compare":  # a window is asked about in pairs
+        window_size, stride = options.windows_for(recipe.window_size, recipe.stride)
+        children = getattr(options, "children", None) or recipe.children
+        if recipe.kind == "compare":  # whatever the algorithm asks, the model is asked about two
             self._fit(prompted, request, prepared, 2, tally)
-            size = wanted
-        elif recipe.most_passages is not None and wanted > recipe.most_passages:
+            return Plan(algorithm=name, window_size=window_size, stride=stride, children=children)
+        wanted = question_size(name, len(prepared), window_size=window_size, children=children)
+        if recipe.most_passages is not None and wanted > recipe.most_passages:
             raise InvalidOptionsError(
-                f"recipe {recipe.name!r} has identifiers for {recipe.most_passages} passages, and window_size is {wanted}: "
-                "lower it"
+                f"recipe {recipe.name!r} has identifiers for {recipe.most_passages} passages, and {name} asks about {wanted}: "
+                "lower window_size or children"
             )
-        else:
-            size = self._fit(prompted, request, prepared, wanted, tally)
-        return Plan(
-            algorithm=name,
-            window_size=size,
-            stride=max(1, min(stride * size // wanted, size)),
-            children=getattr(options, "children", None) or recipe.children,
-        )
+        size = self._fit(prompted, request, prepared, wanted, tally)
+        if name == "one-pass" and size < wanted:
+            raise InvalidOptionsError(
+                f"the context holds {size} of {wanted} passages, and one-pass asks about all: choose algorithm='groups', or "
+                "lower max_passage_tokens or depth"
+            )
+        if ASKS[name] == "best":
+            children = size - 1
+        elif ASKS[name] != "compare":
+            stride = max(1, min(stride * size // window_size, size))
+            window_size = size
+        return Plan(algorithm=name, window_size=window_size, stride=stride, children=children)
 
     def _fit(self, prompted: Prompted, request: Request, prepared: Sequence[str], wanted: int, tally: Tally) -> int:
         """How many passages fit into the context, with a warning where that is fewer than wanted."""
@@ -116,7 +122,7 @@ class WriterAsker:
         )
         if largest < min(wanted, len(prepared)):
             logger.warning(
-                "a context of %d tokens holds %d passages of this request, not %d: windows shrink; lower "
+                "a context of %d tokens holds %d passages of this request, not %d: questions shrink; lower "
                 "max_passage_tokens to keep them",
                 room,
                 largest,
@@ -155,12 +161,7 @@ class AnswererAsker:
                 f"algorithm={name!r} needs a model that grades passages, and this one answers to "
                 f"{', '.join(sorted(self._answerer.kinds))}: leave algorithm out, or choose another"
             )
-        size: int = options.window_size or self._answerer.window_size
-        if native != "compare":  # else a window is asked about in pairs
-            most = self._answerer.most_passages(request.query, texts, options)
-            size = size if most is None else min(size, most)
-        stride: int = options.stride or max(1, size // 2)
-        plan = Plan(algorithm=name, window_size=size, stride=min(stride, size), children=options.children or _CHILDREN)
+        plan = self._plan(name, native, request, texts, tally)
         algorithm = translate(plan.start(len(texts), request), lambda question: derive(question, self._answerer.kinds))
         work = translate(
             _counted(without_repeats(algorithm), tally),
@@ -168,6 +169,23 @@ class AnswererAsker:
         )
         scale: ScoreScale = self._answerer.scale if ASKS[name] == "grade" else "ordinal"
         return _Job(request, tally, scale, {"algorithm": name}), work
+
+    def _plan(self, name: Planned, native: Kind, request: Request, texts: Sequence[str], tally: Tally) -> Plan:
+        """The algorithm with questions that the model can be asked."""
+        options: Any = request.options
+        window_size, stride = options.windows_for(self._answerer.window_size, None)
+        shows_many = native in ("order", "grade")
+        children = options.children or (window_size - 1 if shows_many else _CHILDREN)
+        most = self._answerer.most_passages(request.query, texts, options) if shows_many else None
+        wanted = question_size(name, len(texts), window_size=window_size, children=children)
+        if most is not None and most < wanted:
+            if most < min(wanted, len(texts)):
+                logger.warning(
+                    "the model can be asked about %d passages at once, not %d: questions shrink", most, wanted
+                )
+                tally.notes["window_size"] = most
+            window_size, children = min(window_size, most), min(children, most - 1)
+        return Plan(algorithm=name, window_size=window_size, stride=min(stride, window_size), children=children)
 
 
 def _asked(question: Question, request: Request, texts: Sequence[str], tally: Tally) -> Asked:

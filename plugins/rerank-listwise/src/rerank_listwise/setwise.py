@@ -19,10 +19,12 @@ def heapsort(candidates: Sequence[int], *, children: int, top: int) -> Algorithm
     return pop_best(candidates, _best_of, children=children, top=top)
 
 
-def _best_of(group: Sequence[int]) -> Algorithm[int]:
-    """The best of some passages; the first of them if the answer names none."""
+def _best_of(group: Sequence[int], otherwise: int | None = None) -> Algorithm[int]:
+    """The best of some passages; where the answer names none it is ``otherwise``, by default the first of the first stage."""
     (answer,) = yield [Question("best", tuple(group))]
-    return answer.order[0] if answer.order else group[0]
+    if answer.order:
+        return answer.order[0]
+    return min(group) if otherwise is None else otherwise
 
 
 def pop_best(
@@ -33,8 +35,8 @@ def pop_best(
     Nodes of one level do not depend on one another, so that a level is built in as many rounds as one of its nodes needs.
 
     Args:
-        candidates: In first-stage order, which those that are not taken keep.
-        best_of: Finds the best of a node and its children, given in this order.
+        candidates: Positions in the first stage, whose order those that are not taken keep.
+        best_of: Finds the best of a node and its children, given in this order; of equal ones that of the first stage's first.
         children: Children per node.
         top: How many to take.
     """
@@ -88,7 +90,7 @@ def insertion(candidates: Sequence[int], *, children: int, top: int) -> Algorith
     waiting = list(candidates[top:])
     while waiting:
         group = waiting[:children]
-        winner = yield from _best_of([best[-1], *group])
+        winner = yield from _best_of([best[-1], *group], otherwise=best[-1])
         if winner == best[-1]:
             del waiting[: len(group)]
             continue
@@ -104,7 +106,7 @@ def _find_place(passage: int, ordered: Sequence[int]) -> Algorithm[int]:
     low, high = 0, len(ordered)
     while low < high:
         middle = (low + high) // 2
-        if (yield from _best_of([ordered[middle], passage])) == passage:
+        if (yield from _best_of([ordered[middle], passage], otherwise=ordered[middle])) == passage:
             high = middle
         else:
             low = middle + 1

@@ -43,6 +43,10 @@ _TOKENS_READ: Final = 4
 """How many tokens are written where a label is read: it may follow a bracket, a quote or a word."""
 _DISPENSABLE: Final = ("temperature", "top_p", "response_format")
 """Fields that some endpoints and models refuse by name; answers are read without them too."""
+_REFUSED: Final = (400, 422)
+"""Statuses with which an endpoint refuses a request; some refuse a schema with one of these, and name no field."""
+_LIMIT_FIELD: Final = "max_completion_tokens"
+"""What OpenAI's newer models call the limit of an answer."""
 _FRAME: Final = 8
 """Tokens that a message takes besides its content, estimated high."""
 
@@ -169,7 +173,12 @@ class ChatService:
                 raise
             except ProviderError as error:  # servers answer 400, 422, and llama-cpp-python's even 500
                 sent = body.keys() - options.extra_body.keys()
+                if self._limit_field in sent and self._limit_field != _LIMIT_FIELD and _LIMIT_FIELD in str(error):
+                    self._limit_field = _LIMIT_FIELD
+                    continue
                 named = {field for field in _DISPENSABLE if field in sent and field in str(error)}
+                if not named and "response_format" in sent and error.status in _REFUSED:
+                    named = {"response_format"}
                 if not named:
                     raise
                 refused |= named

@@ -9,9 +9,10 @@ from rerank import FastTokens, InvalidOptionsError, ModelLoadError, ModelRef
 
 
 class EstimatedTokens:
-    """Tokens by the characters: about one per four of ASCII, and one per character of any other script.
+    """Tokens by the characters: one per four of ASCII, one per two of the other alphabets, and one per character of any other
+    script.
 
-    Tokenizers write English with four characters per token, and Chinese and Japanese with about one.
+    Tokenizers write English with four characters per token, Russian with two or three, and Chinese and Japanese with about one.
     """
 
     def count(self, texts: Sequence[str]) -> list[int]:
@@ -34,7 +35,9 @@ class EstimatedTokens:
 
 
 def _quarters(character: str) -> int:
-    return 1 if character.isascii() else 4
+    if character.isascii():
+        return 1
+    return 2 if character < "\u0900" else 4  # Latin, Greek, Cyrillic, Hebrew and Arabic letters come before
 
 
 def read_tokens(name: str | None, model: ModelRef) -> EstimatedTokens | FastTokens:
