@@ -82,7 +82,7 @@ class Judge:
         return self._grades.get(document, 0) + lasting + fresh
 
 
-class Counted:
+class StandIn:
     """Answers questions of one query, and counts what they cost."""
 
     def __init__(self, judge: Judge, documents: Sequence[str], texts: Sequence[str], query: str) -> None:
@@ -109,8 +109,7 @@ class Counted:
         asked = repr((question.kind, [self._documents[passage] for passage in question.passages]))
         seen = {passage: self._judge.seen(self._documents[passage], asked) for passage in question.passages}
         order = tuple(sorted(question.passages, key=lambda passage: -seen[passage]))
-        wanted = {"best": 1, "select": question.count}.get(question.kind, len(order))
-        return Answer(order[:wanted], seen if question.kind == "grade" else None)
+        return Answer(order[: question.wanted], seen if question.kind == "grade" else None)
 
 
 class Endpoint(ThreadingHTTPServer):
@@ -146,12 +145,11 @@ def say(body: dict[str, Any], judge: Judge) -> str:
     said = "\n".join(message["content"] for message in body["messages"] if message["role"] == "user")
     listed = {next(filter(None, found[:3])): found[3] for found in MARKED.findall(said)}
     order = sorted(listed, key=lambda name: -judge.seen(listed[name], repr(sorted(listed.items()))))
-    if "Document " in said:
-        wanted = int(re.findall(r"top (\d+)", said)[-1])
-        return ", ".join(f"Document {name}" for name in order[:wanted])
-    if "Passage A" in said:
+    if wanted := re.search(r"top (\d+) documents", said):
+        return ", ".join(f"Document {name}" for name in order[: int(wanted[1])])
+    if "Output Passage A or Passage B" in said or "passage label" in said:
         return f"Passage {order[0]}"
-    if "JSON" in said or "json" in said:
+    if "Score these documents" in said:
         return json.dumps({f"[{name}]": round(10 * (n + 1) / len(order)) for n, name in enumerate(order[::-1])})
     return " > ".join(f"[{name}]" for name in order)
 
@@ -194,11 +192,11 @@ class Collection:
         for draw in range(draws):
             scored = []
             for q, documents in self.candidates.items():
-                counted = Counted(Judge(self.grades[q], noise, draw), documents, self.texts[q], self.queries[q])
-                outcome = run(without_repeats(algorithm(range(len(documents)))), counted)
+                stand_in = StandIn(Judge(self.grades[q], noise, draw), documents, self.texts[q], self.queries[q])
+                outcome = run(without_repeats(algorithm(range(len(documents)))), stand_in)
                 order = outcome if isinstance(outcome, list) else sorted(outcome, key=lambda p: -outcome[p])
                 scored += [ir_measures.ScoredDoc(q, documents[p], -float(rank)) for rank, p in enumerate(order)]
-                costs.append(counted)
+                costs.append(stand_in)
             quality += self.judge(scored) / draws
         calls, rounds, tokens, seconds = (
             sum(getattr(cost, field) for cost in costs) / len(costs)
@@ -261,7 +259,7 @@ def compare_noises(collection: Collection, draws: int) -> list[str]:
     rows = [
         "The sliding window and top-down, with models that err less and more:",
         "",
-        "| noise | sliding-window: nDCG@10 | seconds | top-down: nDCG@10 | seconds | how many times sooner |",
+        "| noise | sliding-window: nDCG@10 | seconds | top-down: nDCG@10 | seconds | speed-up |",
         "|---:|---:|---:|---:|---:|---:|",
     ]
     for noise in OTHER_NOISES:
@@ -279,7 +277,7 @@ def compare_conditions(collection: Collection) -> list[str]:
     rows = [
         "The same two, measured for the first query; several callers share one reranker and its eight requests at a time:",
         "",
-        "| condition | sliding-window: seconds | top-down: seconds | how many times sooner |",
+        "| condition | sliding-window: seconds | top-down: seconds | speed-up |",
         "|---|---:|---:|---:|",
     ]
     for condition in CONDITIONS:

@@ -1,4 +1,4 @@
-"""A generator: a described way to run language models that answer questions about passages, as a backend is for scores.
+"""A generator describes one way to run a language model that answers questions, as a `rerank.Backend` describes one way to score.
 
 There are two levels. A `Writer` continues prompts with text, and `rerank_listwise.prompted.Prompted` makes it answer questions
 through a recipe. A model that reads passages in a way of its own (fusion-in-decoder, one vector per passage) is an
@@ -109,7 +109,7 @@ class Answerer(Protocol):
     scale: ScoreScale
 
     def answer(self, asked: Sequence[Asked]) -> Sequence[Answer]:
-        """Answer independent questions, in batches where that is faster, and count the calls in each one's tally.
+        """Answer the independent questions of one call, which share their options, and count the calls in each one's tally.
 
         Returns:
             One answer per question, in order.

@@ -35,18 +35,18 @@ class Task:
     """What a forward pass needs to know about all questions of a call, as ``Batch.shared``.
 
     Args:
-        least: Maximum token count of an answer, the start token included.
-        per_passage: As many tokens per passage are allowed where that is more.
+        most: Maximum token count of an answer, the start token included.
+        per_passage: So many tokens for each passage are allowed where that is more.
         max_tokens: Token budget of one batch of passages in the encoder; None is the device's default.
     """
 
-    least: int
+    most: int
     per_passage: int = 0
     max_tokens: int | None = None
 
     def limit(self, passages: int) -> int:
         """Maximum token count of an answer about so many passages, the start token included."""
-        return max(self.least, self.per_passage * passages)
+        return max(self.most, self.per_passage * passages)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +56,12 @@ class Fused:
     Args:
         states: ``(questions, tokens, width)`` the encoder's vectors.
         mask: ``(questions, tokens)`` whether a token is real.
-        passages: The length of each passage of each question.
+        lengths: The token count of each passage of each question.
     """
 
     states: torch.Tensor
     mask: torch.Tensor
-    passages: list[list[int]]
+    lengths: list[list[int]]
 
 
 class FusionForward(ABC):
@@ -117,7 +117,7 @@ class FusionForward(ABC):
 
     def write(self, fused: Fused, task: Task) -> list[list[int]]:
         """Let the decoder write the most probable answers, with the end token where one ended by itself."""
-        limits = [task.limit(len(passages)) for passages in fused.passages]
+        limits = [task.limit(len(passages)) for passages in fused.lengths]
         kind: Any = GenerationConfig
         settings = kind(
             max_length=max(limits),
@@ -183,13 +183,13 @@ class AttentionForward(FusionForward):
             self._weigh(attention, query, fused, is_step) for attention, query in zip(self._attentions, queries)
         )  # (questions, tokens)
         places = pad_sequence(
-            [torch.cat([torch.arange(length) for length in passages]) for passages in fused.passages], batch_first=True
+            [torch.cat([torch.arange(length) for length in passages]) for passages in fused.lengths], batch_first=True
         ).to(device)  # (questions, tokens), from 0 in each passage
         counted = fused.mask & (places >= batch.in_first.sum(dim=1, keepdim=True))  # (questions, tokens)
         sums = (sums * counted) / (_SCORED_TOKENS * layers)
         return [
             torch.stack([length, *(part.sum() for part in row[: sum(passages)].split(passages))])
-            for length, row, passages in zip(written.to(sums.dtype), sums, fused.passages)
+            for length, row, passages in zip(written.to(sums.dtype), sums, fused.lengths)
         ]
 
     def _weigh(self, attention: Any, query: torch.Tensor, fused: Fused, is_step: torch.Tensor) -> torch.Tensor:

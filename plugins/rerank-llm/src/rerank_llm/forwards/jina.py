@@ -27,13 +27,8 @@ from rerank_torch.rows import Batch
 PROJECTOR_FILE: Final = "projector.safetensors"
 """Where exports for mlx keep the projector."""
 
-_PROJECTOR: Final = {
-    "projector.0.weight": "projector.0.weight",
-    "projector.2.weight": "projector.2.weight",
-    "linear1.weight": "projector.0.weight",
-    "linear2.weight": "projector.2.weight",
-}
-"""Names of the projector's tensors in a checkpoint, and here."""
+_PROJECTOR: Final = {"linear1.weight": "projector.0.weight", "linear2.weight": "projector.2.weight"}
+"""Other names of the projector's tensors, and ours."""
 
 _UNREAD: Final = ("lm_head.",)
 _OWN_KEYS: Final = frozenset(
@@ -89,7 +84,9 @@ class JinaForward:
         self.network = load_network(model, options, device)
         self._embed_id, self._rerank_id = embed_id, rerank_id
         slides = _SLIDING in self.network.config.layer_types
-        self._masks = {_FULL: None, _SLIDING: None} if slides else None
+        self._masks = (
+            {_FULL: None, _SLIDING: None} if slides else None
+        )  # transformers makes none; attend_in_window does
 
     def __call__(self, batch: Batch) -> Sequence[torch.Tensor]:
         """Per row ``(1 + documents, width)``: the query's vector, then the documents' vectors in order."""
@@ -110,9 +107,9 @@ class JinaForward:
 
 
 def score_blocks(blocks: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
-    """The cosine of each document with the query, which several blocks see in contexts of their own.
+    """The cosine of each document with the query.
 
-    Each block's query vector counts as much as its best document is similar to it: ``max (1 + cos) / 2``.
+    Every block has a query vector of its own; they are averaged, each with a weight of ``max (1 + cos) / 2`` over its documents.
 
     Args:
         blocks: Per block ``(1 + documents, width)``: the query's vector, then the documents'.

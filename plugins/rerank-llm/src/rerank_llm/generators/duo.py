@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
-from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from rerank import InvalidOptionsError, ModelRef, ScoreScale, ScoringError, query_limit, sigmoid
@@ -13,6 +12,7 @@ from rerank_listwise.generator import Generator
 from rerank_listwise.questions import Answer, Asked, Kind
 from rerank_listwise.recipe import AlgorithmName
 from rerank_llm.generators.fid_options import (
+    UNLIMITED,
     EncoderDecoderOptions,
     claim_named,
     cut_text,
@@ -42,9 +42,6 @@ DUO: Final = Recipe(
 """How the model reads the first passage; the second stands behind it, as ``Document1``."""
 
 _AS_SECOND: Final = DUO.model_copy(update={"pieces": ("Query: {query}", " Document1: {document}", " Relevant:")})
-
-_WHOLE: Final = 1_000_000
-"""A limit within which every text is encoded whole; two of them are cut together."""
 
 
 class _Texts(NamedTuple):
@@ -100,13 +97,12 @@ class DuoT5:
             InvalidOptionsError: An option has no meaning for this model, or a limit leaves no room for two passages.
             ScoringError: A probability is no number.
         """
-        answers: list[Answer] = []
-        for options, group in groupby(asked, key=lambda one: one.options):
-            refuse_prompting(options, DUO.name, "max_new_tokens")
-            together = list(group)
-            values = self.runner(self._rows(together, options), options)
-            answers += [self._read(float(value), one) for value, one in zip(values, together)]
-        return answers
+        if not asked:
+            return []
+        options = asked[0].options
+        refuse_prompting(options, DUO.name, "max_new_tokens")
+        values = self.runner(self._rows(asked, options), options)
+        return [self._read(float(value), one) for value, one in zip(values, asked)]
 
     def _rows(self, together: Sequence[Asked], options: Any) -> list[Row]:
         """A row per question; each passage of a request is tokenised once."""
@@ -124,7 +120,9 @@ class DuoT5:
         one.tally.note("truncated", sum(len(cut) < len(text) for cut, text in zip(kept, texts)))
         longest_query = query_limit(options.query_max_length, self._longest(options))
         first, second = (
-            prompt.encode(one.query, kept, options, instruction=None, max_length=_WHOLE, query_max_length=longest_query)
+            prompt.encode(
+                one.query, kept, options, instruction=None, max_length=UNLIMITED, query_max_length=longest_query
+            )
             for prompt in (self.first, self.second)
         )
         one.tally.note("defused", first.defused)

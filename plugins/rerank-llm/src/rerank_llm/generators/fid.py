@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import chain, groupby
+from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from rerank import MalformedRankingError, ModelLoadError, ModelRef, Options, ScoreScale, ScoringError, query_limit
@@ -22,6 +22,7 @@ from rerank_listwise.permutation import CLOSING, OPENING, Permutation, parse_per
 from rerank_listwise.questions import Answer, Asked, Kind
 from rerank_listwise.recipe import AlgorithmName
 from rerank_llm.generators.fid_options import (
+    UNLIMITED,
     EncoderDecoderOptions,
     claim_named,
     cut_text,
@@ -71,10 +72,6 @@ LISTT5: Final = Recipe(
 """How each family's encoder reads a passage. The token that is read from the decoder, ``true``, is the one that ends an answer."""
 
 
-_TOO_LONG: Final = 1_000_000
-"""More tokens than any text here has."""
-
-
 class FusionAnswerer(ABC):
     """A fusion-in-decoder model that answers questions about passages.
 
@@ -109,7 +106,7 @@ class FusionAnswerer(ABC):
         self.name, self.window_size = model.name, self.choose_window(model)
         self.prompt = Prompt.load(self.recipe, model, loading, load_config(model, loading).to_dict())
         (end,) = self.prompt.verdicts
-        if self._encode("", [""], loading, _TOO_LONG, _TOO_LONG).pairs.rows[0][-1] != end:
+        if self._encode("", [""], loading, UNLIMITED, UNLIMITED).pairs.rows[0][-1] != end:
             raise ModelLoadError(
                 f"the tokenizer of {model.name} does not end a text with {self.recipe.true}: fetch the checkpoint again"
             )
@@ -145,14 +142,12 @@ class FusionAnswerer(ABC):
                 asked again, the model writes the same.
             ScoringError: A grade is no number.
         """
-        answers: list[Answer] = []
-        for options, group in groupby(asked, key=lambda one: one.options):
-            refuse_prompting(options, self.recipe.name)
-            together = list(group)
-            rows = [self._row(one, options) for one in together]
-            values = self.runner(rows, options, shared=self.task(options))
-            answers += map(self.read, values, together)
-        return answers
+        if not asked:
+            return []
+        options = asked[0].options
+        refuse_prompting(options, self.recipe.name)
+        values = self.runner([self._row(one, options) for one in asked], options, shared=self.task(options))
+        return list(map(self.read, values, asked))
 
     def _row(self, one: Asked, options: Any) -> Row:
         """A question's passages, one after another, and how many tokens of each are the query's."""

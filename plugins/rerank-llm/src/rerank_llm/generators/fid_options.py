@@ -10,6 +10,9 @@ from rerank import Claim, Confidence, FastTokens, InvalidOptionsError, ModelRef
 from rerank_llm.options import LoadingOptions
 from rerank_llm.recipe import Recipe, fill
 
+UNLIMITED: Final = 1_000_000
+"""A limit within which every text is encoded whole."""
+
 _PROMPTING: Final = ("recipe", "examples", "temperature", "answers")
 """Options for models that are prompted freely and sample."""
 

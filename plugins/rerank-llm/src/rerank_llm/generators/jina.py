@@ -153,8 +153,6 @@ class Cleaner:
     def __init__(self, tokens: FastTokens) -> None:
         self._tokens = tokens
         self._defuse = Defuser.of(tokens, prompt("", [""], None, twice=False))
-        normalizer = tokens.tokenizer.normalizer
-        self._normalize = normalizer.normalize_str if normalizer else None
 
     def prepare(self, texts: Sequence[str], longest: int) -> list[Text]:
         """The texts without special tokens, of at most ``longest`` tokens; longer ones are decoded from their first tokens."""
@@ -167,20 +165,12 @@ class Cleaner:
         return prepared
 
     def _clean(self, text: str) -> tuple[str, int]:
-        text, taken = _take_out(text)
-        if self._normalize is not None and _READ.search(normalized := self._normalize(text)):
-            text, more = _take_out(normalized)
-            taken += more
+        taken = 0
+        while _READ.search(text):  # around a removed token another one may come together
+            text, count = _READ.subn("", text)
+            taken += count
         text, broken = self._defuse(text)
         return text, taken + broken
-
-
-def _take_out(text: str) -> tuple[str, int]:
-    taken = 0
-    while _READ.search(text):  # around a removed token another one may come together
-        text, count = _READ.subn("", text)
-        taken += count
-    return text, taken
 
 
 class JinaAnswerer:
@@ -245,7 +235,7 @@ class JinaAnswerer:
     def _prompts(self, asked: Asked) -> list[str]:
         """One prompt per block."""
         options, tally = asked.options, asked.tally
-        refuse_prompting(options, "a model with a vector per passage")
+        refuse_prompting(options, "a model with a vector per passage", "max_new_tokens")
         (query,) = self._cleaner.prepare([asked.query], options.query_max_length or _QUERY_TOKENS)
         if query.truncated:
             logger.warning("a query was cut to %d tokens: raise query_max_length", query.length)
@@ -256,7 +246,8 @@ class JinaAnswerer:
         reserve: int | None = longest
         if options.max_length is not None:
             one, two = map(len, self._tokens([write([""]), write(["", ""])]))
-            room, each, reserve = options.max_length - (2 * one - two), two - one + _MORE_DIGITS, None
+            frame, per_document = 2 * one - two, two - one
+            room, each, reserve = options.max_length - frame, per_document + _MORE_DIGITS, None
             longest = min(longest, room - each)
         if longest < 1:
             raise InvalidOptionsError(
@@ -308,15 +299,6 @@ def claim(model: ModelRef, options: Any) -> Claim:
     return Claim(Confidence.NONE, "no listwise jina-reranker")
 
 
-def load(model: ModelRef, options: Any) -> JinaAnswerer:
-    """Load a checkpoint.
-
-    Raises:
-        ModelLoadError, InvalidOptionsError: As for `JinaAnswerer`.
-    """
-    return JinaAnswerer(model, options)
-
-
 def describe(model: ModelRef, options: Any) -> Iterator[str]:
     """What the model reads about two sample passages."""
     yield f"algorithm: {options.algorithm or JinaAnswerer.algorithm}"
@@ -331,7 +313,7 @@ GENERATOR: Final = Generator(
     summary="jina-reranker-v3 and v3.5: all passages in one pass, a vector for each, on torch",
     claim=claim,
     options=JinaOptions,
-    load=load,
+    load=JinaAnswerer,
     describe=describe,
 )
 """The generator of these models."""
