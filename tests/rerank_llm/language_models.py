@@ -107,10 +107,16 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("Llama", {}),
     "mistral": ("Mistral", {"sliding_window": WINDOW}),
     "gemma": ("Gemma", {}),
+    "gemma3": ("Gemma3Text", {"sliding_window": WINDOW, "sliding_window_pattern": 2, "query_pre_attn_scalar": 8}),
     "gemma2": ("Gemma2", {"sliding_window": WINDOW, "final_logit_softcapping": 3.0, "query_pre_attn_scalar": 8}),
     "modernbert-decoder": ("ModernBertDecoder", {"local_attention": 32, "classifier_bias": False}),
     "granite": ("Granite", {"logits_scaling": 4.0, "embedding_multiplier": 2.0}),
 }
+
+LEARNED_POSITIONS: dict[str, tuple[str, dict[str, Any]]] = {
+    "gpt2": ("GPT2", {"n_positions": 90, "n_embd": 32, "n_layer": 2, "n_head": 4}),
+}
+"""A family that reads no more tokens than it has positions."""
 
 
 def vocabulary(folder: Path) -> int:
@@ -118,15 +124,15 @@ def vocabulary(folder: Path) -> int:
 
 
 def save_causal(folder: Path, family: str = "qwen2", **shape: Any) -> Path:
-    """A causal model of one of `FAMILIES`, with `save_chat_tokenizer`'s tokenizer."""
-    kind, own = FAMILIES[family]
+    """A causal model of one of `FAMILIES` or `LEARNED_POSITIONS`, with `save_chat_tokenizer`'s tokenizer."""
+    kind, own = {**FAMILIES, **LEARNED_POSITIONS}[family]
     if not hasattr(transformers, f"{kind}Config"):
         pytest.skip(f"transformers {transformers.__version__} has no {kind}")
     folder.mkdir(parents=True, exist_ok=True)
     save_chat_tokenizer(folder)
     torch.manual_seed(0)
     config = getattr(transformers, f"{kind}Config")(**{**SHAPE, **own, **shape, "vocab_size": vocabulary(folder)})
-    getattr(transformers, f"{kind}ForCausalLM")(config).eval().save_pretrained(folder)
+    transformers.AutoModelForCausalLM.from_config(config).eval().save_pretrained(folder)
     return folder
 
 

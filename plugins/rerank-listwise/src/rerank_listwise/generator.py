@@ -47,6 +47,8 @@ class Writer(Protocol):
     def write(self, prompts: Sequence[Prompt], options: Any) -> Sequence[Completion]:
         """Continue prompts, in batches where that is faster.
 
+        An answer has at most ``max_new_tokens`` of its prompt, and ``usual_tokens`` where that is None.
+
         Args:
             prompts: The prompts.
             options: The options of the call.

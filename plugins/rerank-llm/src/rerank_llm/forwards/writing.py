@@ -94,14 +94,14 @@ class CausalWritingForward:
             logits_processor=LogitsProcessorList([steps]),
             stopping_criteria=StoppingCriteriaList([_RowsFull(batch.room, prompt_len)]),
         ).sequences[:, prompt_len:]  # (rows, answer)
-        self._check(steps.is_finite)
+        self._check(steps.are_numbers)
         return [torch.tensor(self._cut(ids[:room])) for ids, room in zip(written.tolist(), batch.room)]
 
     def _choose(self, batch: Batch, tokens: Sequence[int]) -> Sequence[torch.Tensor]:
         output = self._generate(batch, max_new_tokens=1, output_logits=True, use_cache=False)
         (logits,) = output.logits  # (rows, vocabulary)
         known: torch.Tensor = logits.float().log_softmax(dim=-1)[:, list(tokens)]  # (rows, tokens)
-        self._check(known.isfinite().all(dim=-1))
+        self._check(~known.isnan().any(dim=-1))
         return known.unbind()
 
     def _generate(
@@ -132,13 +132,13 @@ class CausalWritingForward:
         """What a row wrote up to its end token, which is included."""
         return ids[: next((n for n, token in enumerate(ids, start=1) if token in self._ends), len(ids))]
 
-    def _check(self, is_finite: torch.Tensor) -> None:
+    def _check(self, are_numbers: torch.Tensor) -> None:
         """Check ``(rows,)`` whether a row's logits were numbers.
 
         Raises:
             ScoringError: Those of one were not.
         """
-        if not bool(is_finite.all()):
+        if not bool(are_numbers.all()):
             raise ScoringError(
                 f"{self._name} answered with a value that is no number, which usually means that its dtype overflowed: "
                 "use dtype='bf16' or dtype='fp32'"
@@ -154,7 +154,7 @@ class _Steps(LogitsProcessor):
 
     def __init__(self, batch: Batch, prompt_len: int) -> None:
         self._prompt_len, self._how = prompt_len, batch.shared
-        self.is_finite = torch.ones(len(batch.ids), dtype=torch.bool, device=batch.ids.device)  # (rows,)
+        self.are_numbers = torch.ones(len(batch.ids), dtype=torch.bool, device=batch.ids.device)  # (rows,)
         if self._how.temperature > 0:
             rows = [ids[-length:] for ids, length in zip(batch.ids.tolist(), _lengths(batch))]
             draws = [_draw(ids, max(batch.room)) for ids in rows]
@@ -162,7 +162,7 @@ class _Steps(LogitsProcessor):
 
     def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         """Take ``(rows, vocabulary)`` logits of a step, and return those of which the largest counts."""
-        self.is_finite &= ~(scores.isnan() | scores.isposinf()).any(dim=-1)
+        self.are_numbers &= ~(scores.isnan() | scores.isposinf()).any(dim=-1)
         if self._how.temperature <= 0:
             return scores
         draws = self._draws[:, input_ids.shape[1] - self._prompt_len, None]  # (rows, 1)

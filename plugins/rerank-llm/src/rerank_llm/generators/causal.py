@@ -21,7 +21,7 @@ from rerank_listwise.recipe import Completion, Prompt
 from rerank_llm.defusing import Defuser
 from rerank_llm.generators.causal_options import CausalWriterOptions, claim, writing_head
 from rerank_llm.generators.conversation import Conversation, Render, find_marks
-from rerank_llm.options import choose_loading
+from rerank_llm.options import LoadingOptions, choose_loading
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
 CPU_TOKENS: Final = 4_096
 """Token count per batch that writes on a CPU, answers included.
 
-Every step reads all weights once for all rows of a batch. Measured on one core with a Llama of 58 million parameters, seconds per
-row of 150 tokens and 24 written ones: 0.99 alone, 0.52 by 4, 0.37 by 8, 0.29 by 16 and by 32; per row of 2,500 and 60: 4.7 alone,
-4.3 by 2 and 4.6 by 5.
+Every step reads all weights once for all rows of a batch: with a Llama of 58 million parameters on one core, a row of 150 tokens
+with 24 written ones took 0.99 s alone, 0.52 by 4, 0.37 by 8, 0.29 by 16 and by 32. Long rows gain nothing, since reading a padded
+batch takes longer: with 35 million parameters, 2,500 tokens with 80 written ones took 2.9 s alone, 3.9 by 2 and 2.9 by 4.
 """
 
 _READ: Final = re.compile(
@@ -68,7 +68,7 @@ class CausalWriter:
 
     def __init__(self, model: ModelRef, options: Any) -> None:
         from rerank_llm.forwards.writing import CausalWritingForward
-        from rerank_torch.loading import load_config, load_tokenizer
+        from rerank_torch.loading import load_config
         from rerank_torch.rows import Padding
         from rerank_torch.runner import Runner
         from rerank_torch.tokens import load_tokens
@@ -80,26 +80,21 @@ class CausalWriter:
         if not isinstance(tokens, FastTokens):
             raise ModelLoadError(f"{model.name} has a tokenizer without offsets: save its tokenizer.json beside it")
         tokenizer_config = {**read_tokenizer_config(model), **loading.tokenizer_kwargs}
-        self.name, self._tokens = model.name, tokens
-        self._begin = tokens.single_layout().before
-        self.measure: TextMeasure = tokens
         positions = count_positions(config)
+        self.name, self._tokens = model.name, tokens
+        self.measure: TextMeasure = tokens
         self.context_size = _least(positions, options.max_length)
 
-        chat = load_tokenizer(model, loading)
-        _check_arguments(model, chat.chat_template, options.chat_template_kwargs)
-        render: Render | None = None
-        if chat.chat_template:
-            render = partial(chat.apply_chat_template, tokenize=False, add_generation_prompt=True)
+        render = _load_template(model, loading, options.chat_template_kwargs)
         marks = find_marks(model.name, render)
         frame = "" if render is None else render([{"role": "user", "content": ""}], enable_thinking=False)
         defuse = Defuser.of(tokens, frame, marks)
         self._conversation = Conversation(model.name, render, defuse, options.chat_template_kwargs)
+        self._begin = tokens.single_layout().before
 
         special = {id_: token for id_, token in tokens.tokenizer.get_added_tokens_decoder().items() if token.special}
-        self._ends = _stated_ends(model, config, tokens.find(special_token(tokenizer_config, "eos") or ""))
-        if render is not None:
-            self._ends |= _end_of_turn(render, tokens) & special.keys()
+        stated = _stated_ends(model, config, tokens.find(special_token(tokenizer_config, "eos") or ""))
+        self._ends = stated | (_end_of_turn(render, tokens) & special.keys())
         self._hidden = {id_ for id_, token in special.items() if not _READ.fullmatch(token.content)} | self._ends
 
         pad_id = find_pad_id(tokens, model.config, tokenizer_config)
@@ -267,18 +262,23 @@ def _check_kind(model: ModelRef) -> None:
         )
 
 
-def _check_arguments(model: ModelRef, template: Any, arguments: Mapping[str, Any]) -> None:
-    """Check that a chat template reads its arguments.
+def _load_template(model: ModelRef, options: LoadingOptions, arguments: Mapping[str, Any]) -> Render | None:
+    """The chat template of a checkpoint; None if it has none.
 
     Raises:
-        InvalidOptionsError: It does not read one, or there is no template.
+        InvalidOptionsError: It does not read one of its arguments, or there is no template to read them.
     """
-    if arguments and not template:
+    from rerank_torch.loading import load_tokenizer
+
+    tokenizer = load_tokenizer(model, options)
+    template = tokenizer.chat_template
+    if not template and arguments:
         raise InvalidOptionsError(f"{model.name} has no chat template: leave chat_template_kwargs out")
     if unread := next((name for name in arguments if not re.search(rf"\b{re.escape(name)}\b", str(template))), None):
         raise InvalidOptionsError(
             f"the chat template of {model.name} does not read {unread!r}: take it out of chat_template_kwargs"
         )
+    return partial(tokenizer.apply_chat_template, tokenize=False, add_generation_prompt=True) if template else None
 
 
 def _stated_ends(model: ModelRef, config: Any, by_tokenizer: int | None) -> frozenset[int]:
@@ -294,8 +294,10 @@ def _stated_ends(model: ModelRef, config: Any, by_tokenizer: int | None) -> froz
     )
 
 
-def _end_of_turn(render: Render, tokens: FastTokens) -> frozenset[int]:
+def _end_of_turn(render: Render | None, tokens: FastTokens) -> frozenset[int]:
     """The token that follows an answer in the chat template, if any does."""
+    if render is None:
+        return frozenset()
     mark = "\ue000"
     said = [{"role": "user", "content": "0"}, {"role": "assistant", "content": mark}]
     after = render(said, add_generation_prompt=False).rpartition(mark)[2].lstrip()
