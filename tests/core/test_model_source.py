@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from rerank import InvalidInputError, InvalidOptionsError, ModelRef, ModelSource, Reranker
+from rerank import InvalidInputError, InvalidOptionsError, ModelLoadError, ModelRef, ModelSource, Reranker
 from rerank.model_source import SOURCE_ARGUMENTS
 from rerank.testing.fake import fake_registry
 
@@ -84,3 +84,20 @@ def test_a_model_is_known_by_its_name_on_the_hub(place: str, hub_name: str, matc
     assert model.is_one_of(["acme/ranker-1b"]) is matches
     assert model.is_one_of(["acme/ranker-*", "unknown/*"]) is matches
     assert not model.is_one_of([])
+
+
+@pytest.mark.parametrize(
+    "suffix",
+    ["", ".Q4_K_M", "-Q8_0", ".q5_1", "-IQ2_XXS", "-UD-Q4_K_XL", ".f16", "-BF16", "-MXFP4", "-Q6_K-00001-of-00003"],
+)
+def test_a_gguf_file_is_known_by_its_name_without_its_quantisation(suffix: str, tmp_path: Path) -> None:
+    file = tmp_path / f"ranker-1b{suffix}.gguf"
+    model = ModelRef(str(file))
+    assert model.gguf_file is None
+    file.touch()
+    assert model.gguf_file == file
+    assert not model.is_local
+    assert model.hub_name == "ranker-1b"
+    assert model.is_one_of(["acme/ranker-*"])
+    with pytest.raises(ModelLoadError, match="is a file, which only backend='llm-listwise'"):
+        _ = model.files

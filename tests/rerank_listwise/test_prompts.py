@@ -60,6 +60,7 @@ def test_a_recipe_that_does_not_exist() -> None:
 
 TRAINED = {
     "castorini/rank_zephyr_7b_v1_full": "rankzephyr",
+    "rank_zephyr_7b_v1_full": "rankzephyr",
     "castorini/rank_vicuna_7b_v1": "rankvicuna",
     "castorini/rank_vicuna_7b_v1_noda_fp16": "rankvicuna",
     "castorini/first_mistral": "first",

@@ -19,14 +19,17 @@ from rerank.model_source import ModelSource
 logger = logging.getLogger(__name__)
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+_GGUF_SUFFIX = re.compile(r"([.-](UD-)?(I?Q\d|TQ\d|B?F16|FP16|F32|MXFP4)\w*)?(-\d{5}-of-\d{5})?\.gguf$", re.IGNORECASE)
+"""What a GGUF file's name says after the model's: how it is quantised, and which part of how many it is."""
 
 
 @dataclass(frozen=True)
 class ModelRef(ModelSource):
-    """A model's name and where to look for it: a folder, or a repository of the Hugging Face hub.
+    """A model's name and where to look for it: a folder, a GGUF file, or a repository of the Hugging Face hub.
 
     Attributes:
-        name: A folder's path, a hub name such as ``BAAI/bge-reranker-v2-m3``, or a name that a backend knows.
+        name: The path of a folder or a GGUF file, a hub name such as ``BAAI/bge-reranker-v2-m3``, or a name that a backend
+            knows.
         alias: The short name that the user gave, if ``name`` was looked up from one.
 
     The other fields are those of `rerank.ModelSource`. Without a ``token``, requests to the hub use ``HF_TOKEN`` or the
@@ -42,6 +45,12 @@ class ModelRef(ModelSource):
         return self._path is not None and self._path.is_dir()
 
     @property
+    def gguf_file(self) -> Path | None:
+        """The GGUF file of this name on this machine, which is a whole model; None if the name is no such file."""
+        path = self._path
+        return path if path is not None and path.suffix.lower() == ".gguf" and path.is_file() else None
+
+    @property
     def _path(self) -> Path | None:
         """The file or folder of this name on this machine, if any."""
         try:
@@ -55,13 +64,16 @@ class ModelRef(ModelSource):
         """The model's name on the hub, as far as it is known.
 
         A folder on this machine is known by the hub's name in the hub's cache (``models--Qwen--Qwen3-Reranker-0.6B``), else
-        by its own name, which a download usually keeps from the hub, without the owner.
+        by its own name, which a download usually keeps from the hub, without the owner. A GGUF file is known by its own name
+        without its quantisation: ``zephyr-7b-beta`` for ``zephyr-7b-beta.Q4_K_M.gguf``.
         """
         return self._hub_name[0]
 
     @property
     def _hub_name(self) -> tuple[str, bool]:
         """The name on the hub, and whether it is whole."""
+        if self.gguf_file is not None:
+            return _GGUF_SUFFIX.sub("", self.gguf_file.name), False
         if not self.is_local:
             return self.name, True
         folder = Path(self.name).expanduser().resolve()
@@ -96,6 +108,11 @@ class ModelRef(ModelSource):
         """The files, or why they cannot be listed: several backends ask, but the hub is asked only once."""
         if self._path is not None and self._path.is_dir():
             return files_below(self._path)
+        if self.gguf_file is not None:
+            return ModelLoadError(
+                f"model {self.name!r} is a file, which only backend='llm-listwise' and backend='llm-filter' run: "
+                "choose one of them, or give the folder of a checkpoint"
+            )
         if self._path is not None:
             return ModelLoadError(f"model {self.name!r} is a file: give the folder of its checkpoint")
         if not _HUB_NAME.fullmatch(self.name):

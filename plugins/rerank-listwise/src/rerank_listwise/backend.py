@@ -31,8 +31,8 @@ def claim_chat(model: ModelRef, options: Any) -> Claim:
     """Claim what the options or the name put behind a chat endpoint."""
     if options.address is not None or options.provider is not None or model.api_provider is not None:
         return Claim(Confidence.CERTAIN, "an address or a provider was given")
-    if model.is_local:
-        return Claim(Confidence.NONE, "a folder on this machine")
+    if model.is_local or model.gguf_file is not None:
+        return Claim(Confidence.NONE, "a model on this machine")
     endpoint, _ = find_endpoint(model.name, None)
     if endpoint is not None:
         return Claim(Confidence.CERTAIN, f"its name is that of a model of {endpoint.name}")
@@ -213,7 +213,7 @@ def claim(model: ModelRef, *, generators: Generators, defaults: Options) -> Clai
         return Claim(Confidence.NONE, "a chat model needs backend='llm-listwise' beside api_provider=")
     if (recipe := trained(model)) is not None:
         return Claim(Confidence.CERTAIN, f"the recipe {recipe.name} is known for its name")
-    if find_endpoint(model.name, None)[0] is not None:
+    if model.gguf_file is None and find_endpoint(model.name, None)[0] is not None:
         return Claim(Confidence.POSSIBLE, "a chat model, which can be asked to rank")
     for generator in generators.known.values():
         if (found := generator.claim(model, defaults)).confidence == Confidence.CERTAIN:

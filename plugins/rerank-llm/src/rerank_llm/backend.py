@@ -138,7 +138,7 @@ def claim_layered(model: ModelRef, *, kind: Kind, prefix: str) -> Claim:
 
 def _claim_by_name(model: ModelRef, kinds: tuple[Kind, ...]) -> Claim | None:
     recipe = trained(model)
-    if recipe is None or recipe.kind not in kinds:
+    if recipe is None or recipe.kind not in kinds or model.gguf_file is not None:
         return None
     reason = f"the recipe {recipe.name} is known for its name"
     if not model.is_local:

@@ -54,7 +54,7 @@ RECIPES: Final = (
         source="castorini/rank_llm before June 2025, with which RankZephyr was trained and evaluated; gangiswag/llm-reranker",
         turns=(Turn(role="system", text=RANK_LLM), in_one_message("[2] > [1]", ONLY)),
         joins_system="\n ",
-        models=("castorini/rank_zephyr_7b*",),
+        models=("castorini/rank_zephyr_7b*", "rank_zephyr_7b_v1_full"),  # the latter is FlashRank's name
     ),
     Recipe(
         name="rankzephyr-2025",
