@@ -5,6 +5,12 @@ from __future__ import annotations
 from typing import Final
 
 from rerank_listwise import Generator
-from rerank_llm.generators import causal, duo, fid, jina
+from rerank_llm.generators import causal, duo, fid, gguf, jina
 
-GENERATORS: Final[tuple[Generator, ...]] = (*fid.GENERATORS, duo.GENERATOR, jina.GENERATOR, causal.GENERATOR)
+GENERATORS: Final[tuple[Generator, ...]] = (
+    *fid.GENERATORS,
+    duo.GENERATOR,
+    jina.GENERATOR,
+    gguf.GENERATOR,  # before torch, which is as certain of a GGUF file with a known name, and cannot read it
+    causal.GENERATOR,
+)
