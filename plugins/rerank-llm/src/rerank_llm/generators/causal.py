@@ -20,7 +20,7 @@ from rerank_listwise.generator import Generator, TextMeasure
 from rerank_listwise.recipe import Completion, Prompt
 from rerank_llm.defusing import Defuser
 from rerank_llm.generators.causal_options import CausalWriterOptions, claim, writing_head
-from rerank_llm.generators.conversation import Conversation, Render, find_marks
+from rerank_llm.generators.conversation import Conversation, Render, check_arguments, find_marks
 from rerank_llm.options import LoadingOptions, choose_loading
 
 if TYPE_CHECKING:
@@ -272,12 +272,7 @@ def _load_template(model: ModelRef, options: LoadingOptions, arguments: Mapping[
 
     tokenizer = load_tokenizer(model, options)
     template = tokenizer.chat_template
-    if not template and arguments:
-        raise InvalidOptionsError(f"{model.name} has no chat template: leave chat_template_kwargs out")
-    if unread := next((name for name in arguments if not re.search(rf"\b{re.escape(name)}\b", str(template))), None):
-        raise InvalidOptionsError(
-            f"the chat template of {model.name} does not read {unread!r}: take it out of chat_template_kwargs"
-        )
+    check_arguments(model.name, template, arguments)
     return partial(tokenizer.apply_chat_template, tokenize=False, add_generation_prompt=True) if template else None
 
 

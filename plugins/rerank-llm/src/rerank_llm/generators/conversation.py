@@ -49,6 +49,25 @@ def find_marks(name: str, render: Render | None) -> frozenset[str]:
         ) from error
 
 
+def check_arguments(name: str, template: str | None, arguments: Mapping[str, Any]) -> None:
+    """Check that a chat template reads its further arguments.
+
+    Args:
+        name: The model's name, for errors.
+        template: The chat template's source; None where the checkpoint has none.
+        arguments: The arguments.
+
+    Raises:
+        InvalidOptionsError: It does not read one, or there is no template.
+    """
+    if arguments and not template:
+        raise InvalidOptionsError(f"{name} has no chat template: leave chat_template_kwargs out")
+    if unread := next((one for one in arguments if not re.search(rf"\b{re.escape(one)}\b", str(template))), None):
+        raise InvalidOptionsError(
+            f"the chat template of {name} does not read {unread!r}: take it out of chat_template_kwargs"
+        )
+
+
 class Conversation:
     """How a model on this machine is spoken to: by its chat template, or as the recipe says where it has none.
 

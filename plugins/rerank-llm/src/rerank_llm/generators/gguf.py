@@ -9,7 +9,7 @@ from rerank import InvalidOptionsError, ModelRef
 from rerank_listwise.generator import Generator, TextMeasure
 from rerank_listwise.recipe import Completion, Prompt
 from rerank_llm.defusing import Defuser
-from rerank_llm.generators.conversation import Conversation, find_marks
+from rerank_llm.generators.conversation import Conversation, check_arguments, find_marks
 from rerank_llm.generators.gguf_files import claim, find_file
 from rerank_llm.generators.gguf_options import GgufOptions
 
@@ -45,6 +45,8 @@ class GgufTokens:
 class GgufWriter:
     """A GGUF chat model. Prompts run one after another, and no answer depends on the prompts before.
 
+    ``completion_tokens`` counts the end token. At a temperature above 0 a prompt always gets the same answer.
+
     Args:
         model: Where the file is.
         options: How to load it: those of the backend and of the generators.
@@ -68,11 +70,14 @@ class GgufWriter:
                 f"{model.name} is a GGUF model, which needs llama-cpp-python ({error}): pip install 'rerank-llm[gguf]'"
             ) from error
 
+        self._name = model.name
         own = GgufOptions(**{name: getattr(options, name) for name in GgufOptions.model_fields})
         self._model = GgufModel(find_file(model, own.gguf_file), own)
         self.measure: TextMeasure = GgufTokens(self._model)
         self.context_size = self._room = self._model.context_size
-        render = self._model.render if self._model.template is not None else None
+        template = self._model.template
+        check_arguments(model.name, template and template.template, own.chat_template_kwargs)
+        render = None if template is None else self._model.render
         marks = find_marks(model.name, render) | self._model.marks
         self._conversation = Conversation(model.name, render, Defuser(marks), own.chat_template_kwargs)
 
@@ -80,7 +85,8 @@ class GgufWriter:
         """Continue prompts, one after another.
 
         Raises:
-            InvalidOptionsError: A prompt does not fit into the context, or the chat template refuses it.
+            InvalidOptionsError: A prompt does not fit into the context, the chat template refuses it, or the vocabulary has no
+                token for any of its labels.
             ScoringError: llama.cpp failed, or the model is closed.
         """
         return [self._complete(prompt) for prompt in prompts]
@@ -96,10 +102,15 @@ class GgufWriter:
             )
         if prompt.labels:
             logits = self._model.next_logprobs(ids, prompt.labels)
-            return Completion(text="", logits=logits, prompt_tokens=len(ids), completion_tokens=1, defused=defused)
+            if not logits:
+                raise InvalidOptionsError(
+                    f"the vocabulary of {self._name} has no token for any of {', '.join(prompt.labels)}: give answers='text', or "
+                    "a recipe= with other identifiers"
+                )
+            return Completion(text="", logits=logits, prompt_tokens=len(ids), defused=defused)
         written = self._model.write(
             ids,
-            min(room, prompt.max_new_tokens or room),
+            min(room, prompt.max_new_tokens or prompt.usual_tokens or room),
             temperature=prompt.temperature,
             top_p=prompt.top_p,
             schema=prompt.schema,
