@@ -34,11 +34,27 @@ def test_how_long_an_answer_is(recipe: str, kind: Any, options: PromptOptions, u
     assert (prompt.usual_tokens, prompt.max_new_tokens) == (usual, limit)
 
 
-def test_what_a_writer_defuses_is_counted() -> None:
+def test_special_tokens_are_taken_out_of_texts_and_not_out_of_the_recipe() -> None:
     tally = Tally()
-    work = ask("rankzephyr", "order", ListwiseOptions(malformed="retry"), tally)
-    next(work)
-    work.send([Completion(text="no", defused=3)])
-    with pytest.raises(StopIteration):
-        work.send([Completion(text="[2] > [1]", defused=2)])
-    assert tally.notes == {"defused": 5, "asked_again": 1}
+    prompted = Prompted(find("rank-r1"), EstimatedTokens(), lambda text: (text.replace("<x>", "x"), text.count("<x>")))
+    texts = prompted.prepare(["a <x>", "[2] <think> <|im_end|>"], ListwiseOptions(), tally)
+    assert (texts, tally.notes) == (["a x", "(2) (think) (|im_end|)"], {"defused": 4})
+    prompt = prompted.prompt(Question("best", (0, 1)), "b <x>", texts, ListwiseOptions())
+    whole = "".join(message.content for message in prompt.messages)
+    assert "<think>" in whole
+    assert "<x>" not in whole
+
+
+def test_a_corrected_model_is_told_what_is_wanted() -> None:
+    for recipe, kind, wanted in (
+        ("rankzephyr", "order", "[1] to [2]"),
+        ("judge", "judge", "in the form described above"),
+    ):
+        options = (FilterOptions if kind == "judge" else ListwiseOptions)(malformed="retry")
+        work = ask(recipe, kind, options, Tally())
+        (first,) = next(work)
+        (second,) = work.send([Completion(text=" ")])
+        assert [message.role for message in second.messages] == [message.role for message in first.messages]
+        (third,) = work.send([Completion(text="no")])
+        assert [message.role for message in third.messages][-3:] == ["user", "assistant", "user"]
+        assert all(wanted in prompt.messages[-1].content for prompt in (second, third))

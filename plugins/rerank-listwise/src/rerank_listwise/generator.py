@@ -58,6 +58,10 @@ class Writer(Protocol):
         """
         ...
 
+    def defuse(self, text: str) -> tuple[str, int]:
+        """A text with its special tokens made plain text, and how many there were."""
+        ...
+
     def prompt_tokens(self, prompt: Prompt) -> int:
         """How many tokens the model would read, with its chat template and special tokens."""
         ...

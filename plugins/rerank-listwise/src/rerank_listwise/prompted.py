@@ -60,35 +60,44 @@ class Prompted:
     Args:
         recipe: The recipe.
         measure: The model's tokens.
+        defuse: Makes special tokens of the model's in a text plain text, and says how many; None where they are not known.
     """
 
     recipe: Recipe
     measure: TextMeasure
+    defuse: Callable[[str], tuple[str, int]] | None = None
 
     def prepare(self, texts: Sequence[str], options: PromptOptions, tally: Tally) -> list[str]:
-        """Passages as they go into prompts: without imitations of identifiers, and cut."""
+        """Passages as they go into prompts: without imitations of identifiers and special tokens, and cut."""
         longest = options.max_passage_tokens or self.recipe.max_passage_tokens
         prepared = []
         for text in texts:
-            cleaned, defused = self.recipe.clean(text)
+            cleaned, defused = self._clean(text)
             kept = self.measure.cut(cleaned, longest)
             tally.note("defused", defused)
             tally.note("truncated", len(kept) < len(cleaned))
             prepared.append(kept)
         return prepared
 
+    def _clean(self, text: str) -> tuple[str, int]:
+        cleaned, count = self.recipe.clean(text)
+        if self.defuse is None:
+            return cleaned, count
+        defused, more = self.defuse(cleaned)
+        return defused, count + more
+
     def prompt(self, question: Question, query: str, texts: Sequence[str], options: PromptOptions) -> Prompt:
         """The prompt of a question, with the user's examples and settings."""
         examples = [
             example.model_copy(
                 update={
-                    "query": self.recipe.clean(example.query)[0],
-                    "passages": tuple(self.recipe.clean(passage)[0] for passage in example.passages),
+                    "query": self._clean(example.query)[0],
+                    "passages": tuple(self._clean(passage)[0] for passage in example.passages),
                 }
             )
             for example in options.examples
         ]
-        prompt = self.recipe.prompt(self.recipe.clean(query)[0], texts, select=question.count, examples=examples)
+        prompt = self.recipe.prompt(self._clean(query)[0], texts, select=question.count, examples=examples)
         changed: dict[str, Any] = {"usual_tokens": self.answer_tokens(len(texts), options)}
         if self.recipe.structured:
             changed["schema"] = VERDICTS
@@ -117,7 +126,6 @@ class Prompted:
             asked.tally.calls += 1
             asked.tally.prompt_tokens += completion.prompt_tokens
             asked.tally.completion_tokens += completion.completion_tokens
-            asked.tally.note("defused", completion.defused)
             reading = self.read(completion, asked.question)
             asked.tally.count({**reading.faults, "cut": int(completion.cut and not reading.is_whole)})
             if reading.is_whole or not retries:
@@ -134,7 +142,7 @@ class Prompted:
         return reading.answer
 
     def _again(self, prompt: Prompt, said: str, question: Question) -> Prompt:
-        """The conversation so far, and what was wrong with its last answer; an empty one, which endpoints refuse, is left out."""
+        """The conversation so far, and what was wrong with its last answer; an empty one, which endpoints refuse, is passed over."""
         names = identifiers(len(question.passages), letters=self.recipe.letters, first=self.recipe.first)
         one = "Answer with the identifier of one passage, and nothing else."
         whole = "Answer again, for every passage, in the form described above."
@@ -146,9 +154,11 @@ class Prompted:
             "judge": whole,
             "order": f"Answer with every passage from [{names[0]}] to [{names[-1]}] exactly once, and nothing else.",
         }[question.kind]
-        correction = Message("user", f"This cannot be read. {wanted}")
-        answered = [Message("assistant", said), correction] if said.strip() else [correction]
-        return replace(prompt, messages=(*prompt.messages, *answered))
+        if said.strip():
+            correction = Message("user", f"This cannot be read. {wanted}")
+            return replace(prompt, messages=(*prompt.messages, Message("assistant", said), correction))
+        *before, asked = prompt.messages
+        return replace(prompt, messages=(*before, Message("user", f"{asked.content}\n\n{wanted}")))
 
     def read(self, completion: Completion, question: Question) -> Reading:
         """The answer in a completion."""

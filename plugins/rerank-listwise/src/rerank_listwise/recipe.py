@@ -94,11 +94,10 @@ class Completion:
     Args:
         text: What it wrote after ``Prompt.begun``.
         logits: For each label its log-probability or logit as the next token, as far as they are known; None if the
-            prompt has no labels, or the endpoint offers none.
+            prompt has no labels.
         prompt_tokens: Tokens that it read, if that is known.
         completion_tokens: Tokens that it wrote, if that is known.
         cut: Whether its answer was cut at a limit.
-        defused: How many special tokens in the prompt's messages were made plain text.
     """
 
     text: str
@@ -106,7 +105,6 @@ class Completion:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     cut: bool = False
-    defused: int = 0
 
 
 class Example(BaseModel):
@@ -286,8 +284,8 @@ class Recipe(BaseModel):
         """A passage or query as it goes into its place, and how many imitations of identifiers in it were changed.
 
         White space becomes single spaces, so that no text imitates the beginning of a line; ``[3]`` becomes ``(3)``, in
-        whatever brackets and digits, and of ``Passage 3:`` the colon goes, where passages are marked like that. So do the
-        marks of an answer: ``<answer>`` becomes ``(answer)``.
+        whatever brackets and digits, and of ``Passage 3:`` the colon goes, where passages are marked like that. The marks of an
+        answer and of a chat template lose their brackets: ``<answer>`` becomes ``(answer)``, ``<|im_end|>`` ``(|im_end|)``.
         """
         text = _SPACE.sub(" ", text).strip()
         defused = 0
@@ -299,12 +297,15 @@ class Recipe(BaseModel):
     def _imitations(self) -> Iterator[tuple[re.Pattern[str], str]]:
         name = "[A-Za-zＡ-Ｚａ-ｚ]" if self.letters else _DIGITS
         yield ANSWER_MARK, r"(\1)"
+        yield _CHAT_MARK, r"(\1)"
         yield re.compile(rf"[{re.escape(OPENING)}]\s*({name})\s*[{re.escape(CLOSING)}]"), r"(\1)"
         marks = {self.passage, *(turn.text for turn in self.turns if turn.each)}
         for word in sorted({found[1] for mark in marks for found in _MARKED.finditer(mark)}):
             yield re.compile(rf"\b({word}\s*{name})\s*[:：=＝]", re.IGNORECASE), r"\1"
 
 
+_CHAT_MARK: Final = re.compile(r"[<\[](\|[\w.-]{1,40}\||/?(?:s|INST|(?:start|end)_of_turn))[>\]]")
+"""What ends a turn for one model or another; a server may read it as such in the middle of a passage."""
 _MARKED: Final = re.compile(r"(\w+?) ?\{number\} ?[:=]")
 _DIGITS: Final = r"[\d²³¹⁰-⁹₀-₉①-⒛⓪-⓿❶-➓]+"
 """Digits of any script, raised, lowered and in circles."""

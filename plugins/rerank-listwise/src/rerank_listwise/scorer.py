@@ -64,7 +64,8 @@ class WriterAsker:
         tally = Tally()
         name: Planned = options.algorithm_for(self._own)
         recipe = recipe_for(self._own, ASKS[name], options)
-        prompted = Prompted(recipe, self._writer.measure)
+        defuse = self._writer.defuse if isinstance(self._writer, Writer) else None
+        prompted = Prompted(recipe, self._writer.measure, defuse)
         texts = [document.text for document in request.documents[: options.depth]]
         prepared = prompted.prepare(texts, options, tally)
         plan = self._plan(name, prompted, request, prepared, tally)

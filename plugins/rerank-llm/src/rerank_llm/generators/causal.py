@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -17,6 +16,7 @@ from rerank import (
     special_token,
 )
 from rerank_listwise.generator import Generator, TextMeasure
+from rerank_listwise.permutation import ANSWER_MARK
 from rerank_listwise.recipe import Completion, Prompt
 from rerank_llm.defusing import Defuser
 from rerank_llm.generators.causal_options import CausalWriterOptions, claim, writing_head
@@ -37,11 +37,6 @@ with 24 written ones took 0.99 s alone, 0.52 by 4, 0.37 by 8, 0.29 by 16 and by 
 batch takes longer: with 35 million parameters, 2,500 tokens with 80 written ones took 2.9 s alone, 3.9 by 2 and 2.9 by 4.
 """
 
-_READ: Final = re.compile(
-    r"</?(think|thinking|reason|reasoning|answer)>|\[/?THINK\]|\[rank(start|end)\]", re.IGNORECASE
-)
-"""Marks that are read in an answer, though a vocabulary may call them special."""
-
 _STRETCHED: Final = frozenset(("linear", "dynamic", "yarn"))
 """Kinds of rotary embeddings whose factor is not yet in the positions that a configuration states."""
 
@@ -59,6 +54,7 @@ class CausalWriter:
 
     Attributes:
         measure: The model's tokens.
+        defuse: Makes special tokens in a text plain text, and says how many there were.
         context_size: How many tokens prompt and answer may have together; None if that is unknown.
 
     Raises:
@@ -88,14 +84,14 @@ class CausalWriter:
         render = _load_template(model, loading, options.chat_template_kwargs)
         marks = find_marks(model.name, render)
         frame = "" if render is None else render([{"role": "user", "content": ""}], enable_thinking=False)
-        defuse = Defuser.of(tokens, frame, marks)
-        self._conversation = Conversation(model.name, render, defuse, options.chat_template_kwargs)
+        self.defuse = Defuser.of(tokens, frame, marks)
+        self._conversation = Conversation(model.name, render, options.chat_template_kwargs)
         self._begin = tokens.single_layout().before
 
         special = {id_: token for id_, token in tokens.tokenizer.get_added_tokens_decoder().items() if token.special}
         stated = _stated_ends(model, config, tokens.find(special_token(tokenizer_config, "eos") or ""))
         self._ends = stated | (_end_of_turn(render, tokens) & special.keys())
-        self._hidden = {id_ for id_, token in special.items() if not _READ.fullmatch(token.content)} | self._ends
+        self._hidden = {id_ for id_, token in special.items() if not ANSWER_MARK.fullmatch(token.content)} | self._ends
 
         pad_id = find_pad_id(tokens, model.config, tokenizer_config)
         start = partial(
@@ -143,19 +139,17 @@ class CausalWriter:
 
     def prompt_tokens(self, prompt: Prompt) -> int:
         """How many tokens the model would read, with its chat template and special tokens."""
-        text, _ = self._conversation.write(prompt)
-        return len(self._encode([text])[0])
+        return len(self._encode([self._conversation.write(prompt)])[0])
 
     def _prepare(self, prompts: Sequence[Prompt], options: Any) -> list[_Asked]:
         """Prompts as the model reads them."""
         from rerank_torch.rows import Row
 
-        written = [self._conversation.write(prompt) for prompt in prompts]
         longest = _least(self.context_size, options.max_length)
-        every = zip(prompts, written, self._encode([text for text, _ in written]))
+        written = self._encode([self._conversation.write(prompt) for prompt in prompts])
         return [
-            _Asked(prompt, Row(ids, room=self._room(prompt, len(ids), longest)), self._spell(prompt.labels), defused)
-            for prompt, (_, defused), ids in every
+            _Asked(prompt, Row(ids, room=self._room(prompt, len(ids), longest)), self._spell(prompt.labels))
+            for prompt, ids in zip(prompts, written)
         ]
 
     def _encode(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
@@ -203,7 +197,6 @@ class CausalWriter:
             prompt_tokens=len(asked.row.ids),
             completion_tokens=len(ids),
             cut=ids[-1] not in self._ends,
-            defused=asked.defused,
         )
 
     def close(self) -> None:
@@ -218,20 +211,18 @@ class _Asked(NamedTuple):
         prompt: The prompt.
         row: Its token ids, and how many tokens its answer may have.
         spellings: The tokens of each of its labels.
-        defused: How many special tokens in its messages were made plain text.
     """
 
     prompt: Prompt
     row: Row
     spellings: Mapping[str, Sequence[int]]
-    defused: int
 
 
 def _choose(asked: _Asked, tokens: Sequence[int], value: NDArray[Any]) -> Completion:
     """The completion in the log-probabilities of tokens: of several spellings of a label the most probable counts."""
     known = dict(zip(tokens, map(float, value)))
     logits = {label: max(known[token] for token in ids) for label, ids in asked.spellings.items()}
-    return Completion(text="", logits=logits, prompt_tokens=len(asked.row.ids), defused=asked.defused)
+    return Completion(text="", logits=logits, prompt_tokens=len(asked.row.ids))
 
 
 def count_positions(config: Any) -> int | None:

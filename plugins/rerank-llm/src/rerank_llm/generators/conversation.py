@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol
 
 from rerank import InvalidOptionsError, ModelLoadError
@@ -77,7 +77,6 @@ class Conversation:
     Args:
         name: The model's name, for errors.
         render: Its chat template; None where the checkpoint has none.
-        defuse: Makes special tokens in a text plain text, and says how many.
         arguments: Further arguments of the template.
     """
 
@@ -85,42 +84,37 @@ class Conversation:
         self,
         name: str,
         render: Render | None,
-        defuse: Callable[[str], tuple[str, int]],
         arguments: Mapping[str, Any],
     ) -> None:
-        self._name, self._render, self._defuse, self._arguments = name, render, defuse, arguments
+        self._name, self._render, self._arguments = name, render, arguments
 
-    def write(self, prompt: Prompt) -> tuple[str, int]:
-        """The text that the model continues, and how many special tokens in its messages were made plain text.
+    def write(self, prompt: Prompt) -> str:
+        """The text that the model continues.
 
         Raises:
             InvalidOptionsError: The chat template refuses the conversation.
         """
-        messages, defused = [], 0
-        for message in prompt.messages:
-            content, count = self._defuse(message.content)
-            messages.append(Message(message.role, content))
-            defused += count
         if self._render is not None:
-            text = self._by_template(messages, prompt)
+            text = self._by_template(self._render, prompt)
         elif prompt.without_chat_template == "vicuna":
-            text = _as_vicuna(messages)
+            text = _as_vicuna(prompt.messages)
         else:
-            text = "\n".join(message.content for message in messages) + "\n"
-        return text + prompt.begun, defused
+            text = "\n".join(message.content for message in prompt.messages) + "\n"
+        return text.removesuffix(prompt.begun) + prompt.begun  # some templates begin the answer like that themselves
 
-    def _by_template(self, messages: Sequence[Message], prompt: Prompt) -> str:
-        assert self._render is not None
+    def _by_template(self, render: Render, prompt: Prompt) -> str:
         room = prompt.max_new_tokens or 0
         arguments = {"enable_thinking": room >= _ROOM_TO_THINK, **self._arguments}
         refused: Exception | None = None
-        for tried in (messages, _join_system(messages, prompt.joins_system)):
+        for tried in dict.fromkeys((prompt.messages, _join_system(prompt.messages, prompt.joins_system))):
             try:
-                text = self._render([{"role": m.role, "content": m.content} for m in tried], **arguments)
+                text = render([{"role": m.role, "content": m.content} for m in tried], **arguments)
             except Exception as error:  # a template raises whatever it likes
                 refused = error
                 continue
-            if all(message.content.strip() in text for message in tried):  # some leave out the system message
+            if all(
+                m.content.strip() in text for m in tried if m.role != "assistant"
+            ):  # some leave out the system message
                 return text
         reason = "it leaves out a message" if refused is None else f"{type(refused).__name__}: {refused}"
         raise InvalidOptionsError(
@@ -129,12 +123,12 @@ class Conversation:
         ) from refused
 
 
-def _join_system(messages: Sequence[Message], joint: str) -> list[Message]:
+def _join_system(messages: tuple[Message, ...], joint: str) -> tuple[Message, ...]:
     """The conversation with its system message at the beginning of the first user message."""
     system, *rest = messages
     if system.role != "system" or not rest:
-        return [*messages]
-    return [Message(rest[0].role, system.content + joint + rest[0].content), *rest[1:]]
+        return messages
+    return Message(rest[0].role, system.content + joint + rest[0].content), *rest[1:]
 
 
 def _as_vicuna(messages: Sequence[Message]) -> str:

@@ -53,6 +53,7 @@ class GgufWriter:
 
     Attributes:
         measure: Its tokens.
+        defuse: Makes special tokens in a text plain text, and says how many there were.
         context_size: How many tokens prompt and answer may have together.
 
     Raises:
@@ -79,7 +80,8 @@ class GgufWriter:
         check_arguments(model.name, template and template.template, own.chat_template_kwargs)
         render = None if template is None else self._model.render
         marks = find_marks(model.name, render) | self._model.marks
-        self._conversation = Conversation(model.name, render, Defuser(marks), own.chat_template_kwargs)
+        self.defuse = Defuser(marks)
+        self._conversation = Conversation(model.name, render, own.chat_template_kwargs)
 
     def write(self, prompts: Sequence[Prompt], options: Any) -> Sequence[Completion]:
         """Continue prompts, one after another.
@@ -92,8 +94,7 @@ class GgufWriter:
         return [self._complete(prompt) for prompt in prompts]
 
     def _complete(self, prompt: Prompt) -> Completion:
-        text, defused = self._conversation.write(prompt)
-        ids = self._model.encode(text, as_prompt=True)
+        ids = self._model.encode(self._conversation.write(prompt), as_prompt=True)
         room = self._room - len(ids)
         if room < 1:
             raise InvalidOptionsError(
@@ -107,7 +108,7 @@ class GgufWriter:
                     f"the vocabulary of {self._name} has no token for any of {', '.join(prompt.labels)}: give answers='text', or "
                     "a recipe= with other identifiers"
                 )
-            return Completion(text="", logits=logits, prompt_tokens=len(ids), defused=defused)
+            return Completion(text="", logits=logits, prompt_tokens=len(ids))
         written = self._model.write(
             ids,
             min(room, prompt.max_new_tokens or prompt.usual_tokens or room),
@@ -120,13 +121,11 @@ class GgufWriter:
             prompt_tokens=len(ids),
             completion_tokens=written.tokens,
             cut=written.cut,
-            defused=defused,
         )
 
     def prompt_tokens(self, prompt: Prompt) -> int:
         """How many tokens the model would read, with its chat template and special tokens."""
-        text, _ = self._conversation.write(prompt)
-        return len(self._model.encode(text, as_prompt=True))
+        return len(self._model.encode(self._conversation.write(prompt), as_prompt=True))
 
     def close(self) -> None:
         """Free the model; called once."""
