@@ -12,6 +12,7 @@ from hub_server import Hub
 MODELS = {
     "BAAI/bge-reranker-v2-m3": ("BertForSequenceClassification", {"num_labels": 1}),
     "Qwen/Qwen3-Reranker-0.6B": ("Qwen3ForCausalLM", {"head_dim": 16, "num_key_value_heads": 2}),
+    "Qwen/Qwen3-4B-Instruct-2507": ("Qwen3ForCausalLM", {"head_dim": 16, "num_key_value_heads": 2}),
 }
 TOKENIZER = Path(__file__).parents[2] / "plugins" / "rerank-nano" / "src" / "rerank_nano" / "model" / "tokenizer.json"
 
