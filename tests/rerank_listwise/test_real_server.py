@@ -117,6 +117,7 @@ def model(address: str, **options: Any) -> Reranker:
 def test_every_result_is_a_permutation(
     address: str, requests: list[dict[str, Any]], table: list[str], recipe: str
 ) -> None:
+    ranks = 0
     with model(address, recipe=recipe, window_size=3, stride=2, **RECIPES[recipe]) as reranker:
         for request in requests:
             try:
@@ -128,8 +129,10 @@ def test_every_result_is_a_permutation(
             assert ranked.diagnostics["prompt_tokens"] > 100
             assert ranked.diagnostics["completion_tokens"] > 0
             table.append(line(recipe, ranked))
+            ranks += 1
             assert KEY not in repr(ranked)
         assert KEY not in repr(reranker) + repr(reranker.options)
+    assert ranks
 
 
 def test_a_filter(address: str, requests: list[dict[str, Any]], table: list[str]) -> None:

@@ -412,8 +412,10 @@ def test_a_prompt_that_does_not_fit(
     given: dict[str, Any], make: Callable[..., Path], load: Callable[..., CausalWriter]
 ) -> None:
     writer = load(make(max_position_embeddings=70), **given)
-    assert writer.context_size == given.get("max_length", 70)
-    with pytest.raises(InvalidOptionsError, match="do not fit into a context of 60: lower max_passage_tokens"):
+    assert writer.context_size == 70
+    with pytest.raises(
+        InvalidOptionsError, match="does not fit into a context of 60 with an answer: lower max_passage"
+    ):
         writer.write([ask("bees " * 60)], WriterOptions(max_length=60))
 
 
@@ -516,7 +518,7 @@ def test_other_kinds_of_models_are_named(tmp_path: Path, load: Callable[..., Cau
 def test_a_checkpoint_without_its_tokenizer(make: Callable[..., Path], load: Callable[..., CausalWriter]) -> None:
     folder = make()
     (folder / "tokenizer.json").unlink()
-    with pytest.raises(ModelLoadError):
+    with pytest.raises(ModelLoadError, match="tokenizer"):
         load(folder)
 
 

@@ -85,7 +85,8 @@ class ModelRef(ModelSource):
     def is_one_of(self, names: Iterable[str]) -> bool:
         """Whether the model's name on the hub is one of these; a name that ends in ``*`` is a prefix.
 
-        A folder whose name lacks the owner is compared without the owners.
+        A folder or GGUF file, whose name lacks the owner, is compared without the owners; a name that is only an owner's is
+        left out.
         """
         known, whole = self._hub_name
         if not whole:
@@ -106,7 +107,7 @@ class ModelRef(ModelSource):
     @cached_property
     def _listing(self) -> frozenset[str] | ModelLoadError:
         """The files, or why they cannot be listed: several backends ask, but the hub is asked only once."""
-        if self._path is not None and self._path.is_dir():
+        if self._path is not None and self.is_local:
             return files_below(self._path)
         if self.gguf_file is not None:
             return ModelLoadError(

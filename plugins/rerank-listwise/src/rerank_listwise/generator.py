@@ -45,7 +45,7 @@ class Writer(Protocol):
     context_size: int | None
 
     def write(self, prompts: Sequence[Prompt], options: Any) -> Sequence[Completion]:
-        """Continue prompts, in batches where that is faster.
+        """Continue prompts, in batches where that is faster. An answer has at most what the context leaves.
 
         An answer has at most ``max_new_tokens`` of its prompt, and ``usual_tokens`` where that is None.
 

@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 import logging
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
-from pydantic import BaseModel
+from pydantic import BaseModel, field_validator
 
-from rerank import InvalidOptionsError, MalformedRankingError, sigmoid
+from rerank import InvalidOptionsError, MalformedRankingError, Request, sigmoid
 from rerank_listwise.generator import TextMeasure
 from rerank_listwise.options import PromptOptions
 from rerank_listwise.permutation import final_answer, identifiers, in_plain_digits, parse_choice, parse_permutation
 from rerank_listwise.questions import Answer, Asked, Question, Tally
-from rerank_listwise.recipe import Completion, Message, Prompt, Recipe
+from rerank_listwise.recipe import Completion, Example, Message, Prompt, Recipe
 from rerank_listwise.rounds import Work
 
 logger = logging.getLogger(__name__)
@@ -27,16 +29,20 @@ _GRADE: Final = re.compile(
     r"[\s\"'*]*(?P<grade>-?\d{1,9}(?:\.\d{1,9})?)"
 )
 _VERDICT: Final = re.compile(
-    r"^\W*(?:(?:passage|document|doc)\W*)?(?P<number>\d{1,9})?[\s\].):*–-]*\b(?P<verdict>not[ _-]?relevant|irrelevant|relevant)\b[\s:.*–-]*(?P<why>[^\n]*)",
+    r"^[^\w\n]*(?:(?:passage|document|doc)[^\w\n]*)?(?:(?P<number>\d{1,9})[\s\].):*–-]*)?"
+    r"\b(?P<verdict>not[ _-]?relevant|irrelevant|relevant)\b[\s:.*–-]*(?P<why>[^\n]*)",
     re.IGNORECASE | re.MULTILINE,
 )
 _JSON: Final = re.compile(r"\{|\[(?=\s*\{)")
-_TRIES: Final = 16
+_TRIES: Final = 256
 """Where JSON may begin, and how many such places are tried."""
 _PER_PASSAGE: Final = 8
 _PER_VERDICT: Final = 96
 _BESIDES: Final = 16
-"""Tokens that an answer needs for each passage it names, for each that it judges with a reason, and besides."""
+_PER_LABEL: Final = 4
+"""Tokens that an answer needs for each passage it names, for each that it judges with a reason, and besides; and for a label, which
+may follow a bracket, a quote or a word.
+"""
 
 
 class Reading(NamedTuple):
@@ -61,11 +67,28 @@ class Prompted:
         recipe: The recipe.
         measure: The model's tokens.
         defuse: Makes special tokens of the model's in a text plain text, and says how many; None where they are not known.
+        fits: Whether a prompt fits into the context.
     """
 
     recipe: Recipe
     measure: TextMeasure
     defuse: Callable[[str], tuple[str, int]] | None = None
+    fits: Callable[[Prompt], bool] = lambda prompt: True
+
+    def prepare_request(self, request: Request, tally: Tally) -> Request:
+        """A request with its query and its examples as they go into prompts."""
+        options: Any = request.options
+        query, defused = self._clean(request.query)
+        tally.note("defused", defused)
+        examples = tuple(
+            Example(
+                query=self._clean(example.query)[0],
+                passages=tuple(self._clean(passage)[0] for passage in example.passages),
+                answer=example.answer,
+            )
+            for example in options.examples
+        )
+        return replace(request, query=query, options=options.model_copy(update={"examples": examples}))
 
     def prepare(self, texts: Sequence[str], options: PromptOptions, tally: Tally) -> list[str]:
         """Passages as they go into prompts: without imitations of identifiers and special tokens, and cut."""
@@ -87,17 +110,8 @@ class Prompted:
         return defused, count + more
 
     def prompt(self, question: Question, query: str, texts: Sequence[str], options: PromptOptions) -> Prompt:
-        """The prompt of a question, with the user's examples and settings."""
-        examples = [
-            example.model_copy(
-                update={
-                    "query": self._clean(example.query)[0],
-                    "passages": tuple(self._clean(passage)[0] for passage in example.passages),
-                }
-            )
-            for example in options.examples
-        ]
-        prompt = self.recipe.prompt(self._clean(query)[0], texts, select=question.count, examples=examples)
+        """The prompt of a question about prepared texts, with the user's examples and settings."""
+        prompt = self.recipe.prompt(query, texts, select=question.count, examples=options.examples)
         changed: dict[str, Any] = {"usual_tokens": self.answer_tokens(len(texts), options)}
         if self.recipe.structured:
             changed["schema"] = VERDICTS
@@ -109,6 +123,8 @@ class Prompted:
 
     def answer_tokens(self, count: int, options: PromptOptions) -> int:
         """How long an answer about so many passages may be, in tokens."""
+        if self.recipe.labels:
+            return _PER_LABEL
         each = _PER_VERDICT if self.recipe.reads == "verdicts" else _PER_PASSAGE
         return options.max_new_tokens or self.recipe.answer_tokens or _BESIDES + each * count
 
@@ -119,8 +135,8 @@ class Prompted:
             MalformedRankingError: The answer is malformed and ``malformed`` is ``error``.
         """
         options: PromptOptions = asked.options
-        prompt = self.prompt(asked.question, asked.query, asked.texts, options)
-        retries = options.retries if options.malformed == "retry" else 0
+        first = prompt = self.prompt(asked.question, asked.query, asked.texts, options)
+        retries = options.retries if options.malformed == "retry" and not prompt.labels else 0
         while True:
             (completion,) = yield [prompt]
             asked.tally.calls += 1
@@ -131,7 +147,9 @@ class Prompted:
             if reading.is_whole or not retries:
                 break
             retries -= 1
-            prompt = self._again(prompt, completion.text, asked.question)
+            prompt = self._again(first, completion.text, asked.question)
+            if not self.fits(prompt):
+                break
             asked.tally.note("asked_again", 1)
         if not reading.is_whole and options.malformed == "error":
             raise MalformedRankingError(
@@ -142,7 +160,7 @@ class Prompted:
         return reading.answer
 
     def _again(self, prompt: Prompt, said: str, question: Question) -> Prompt:
-        """The conversation so far, and what was wrong with its last answer; an empty one, which endpoints refuse, is passed over."""
+        """A question with its last answer, and what was wrong with that; an empty one, which endpoints refuse, is passed over."""
         names = identifiers(len(question.passages), letters=self.recipe.letters, first=self.recipe.first)
         one = "Answer with the identifier of one passage, and nothing else."
         whole = "Answer again, for every passage, in the form described above."
@@ -156,7 +174,9 @@ class Prompted:
         }[question.kind]
         if said.strip():
             correction = Message("user", f"This cannot be read. {wanted}")
-            return replace(prompt, messages=(*prompt.messages, Message("assistant", said), correction))
+            return replace(
+                prompt, messages=(*prompt.messages, Message("assistant", self.recipe.begun + said), correction)
+            )
         *before, asked = prompt.messages
         return replace(prompt, messages=(*before, Message("user", f"{asked.content}\n\n{wanted}")))
 
@@ -287,32 +307,36 @@ VERDICTS: Final[Mapping[str, Any]] = {
 
 
 def _verdicts_in_json(said: str, only: int) -> list[tuple[int, bool, str]]:
-    """The same of each entry of the first JSON in a text, whatever stands around it."""
-    content = None
+    """The same of each entry in the JSON of a text, whatever stands around it."""
+    verdicts: list[tuple[int, bool, str]] = []
+    end = 0
     for start in islice(_JSON.finditer(said), _TRIES):
+        if start.start() < end:  # inside what is read already
+            continue
         try:
-            content = json.JSONDecoder().raw_decode(said, start.start())[0]
-            break
+            content, end = json.JSONDecoder().raw_decode(said, start.start())
         except (ValueError, RecursionError):
             continue
-    rows = content.get("verdicts", content) if isinstance(content, dict) else content
-    verdicts = []
-    for row in rows if isinstance(rows, list) else [rows]:
-        try:
-            verdict = _Verdict.model_validate(row)
-        except ValueError:
-            continue
-        number = only if verdict.passage is None else verdict.passage
-        verdicts.append((number, verdict.relevant, verdict.explanation or ""))
+        rows = content.get("verdicts", content) if isinstance(content, dict) else content
+        for row in rows if isinstance(rows, list) else [rows]:
+            with suppress(ValueError):
+                verdict = _Verdict.model_validate(row)
+                number = only if verdict.passage is None else verdict.passage
+                verdicts.append((number, verdict.relevant, verdict.explanation or ""))
     return verdicts
 
 
 class _Verdict(BaseModel):
-    """One entry of `VERDICTS`, as models write it: ``"passage": "1"`` and ``"relevant": "true"`` are read too."""
+    """One entry of `VERDICTS`, as models write it: ``"passage": "[1]"`` and ``"relevant": "true"`` are read too."""
 
     passage: int | None = None
     relevant: bool
     explanation: str | None = None
+
+    @field_validator("passage", mode="before")
+    @classmethod
+    def _without_brackets(cls, value: Any) -> Any:
+        return value.strip(" []") if isinstance(value, str) else value
 
 
 def largest_group(
@@ -323,27 +347,32 @@ def largest_group(
     *,
     wanted: int,
     room: int,
-    frame: Callable[[Prompt], int],
+    count_tokens: Callable[[Prompt], int],
 ) -> int:
     """How many of some passages one question can have, whichever they are: at most ``wanted``.
 
     Args:
         prompted: The recipe for the model at hand.
-        query: The query.
-        texts: All passages, two at least.
+        query: The query, prepared.
+        texts: All passages, prepared; two at least.
         options: The options of the call.
         wanted: At most so many.
         room: How many tokens prompt and answer may have together.
-        frame: Takes a prompt and returns how many tokens it has.
+        count_tokens: How many tokens a prompt has.
 
     Raises:
         InvalidOptionsError: Not even two passages fit.
     """
     longest = sorted(prompted.measure.count(texts), reverse=True)
-    for size in range(min(wanted, len(texts)), 1, -1):
+
+    def is_too_large(size: int) -> bool:
         empty = prompted.prompt(Question("order", tuple(range(size))), query, [""] * size, options)
-        if frame(empty) + sum(longest[:size]) + prompted.answer_tokens(size, options) <= room:
-            return size
+        return count_tokens(empty) + sum(longest[:size]) + prompted.answer_tokens(size, options) > room
+
+    sizes = range(2, min(wanted, len(texts)) + 1)
+    fitting = bisect_left(sizes, True, key=is_too_large)
+    if fitting:
+        return sizes[fitting - 1]
     raise InvalidOptionsError(
         f"a context of {room} tokens holds no question with two passages of up to {longest[0]} tokens: "
         "lower max_passage_tokens or max_new_tokens, or take a model with a longer context"

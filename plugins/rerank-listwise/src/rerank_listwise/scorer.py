@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from rerank import GroupScorer, InvalidOptionsError, Request, Scores, ScoreScale
@@ -53,6 +54,7 @@ class WriterAsker:
 
     def __init__(self, writer: Writer | RemoteWriter, own: Recipe | None) -> None:
         self._writer, self._own = writer, own
+        self._defuse = None if isinstance(writer, RemoteWriter) else writer.defuse
 
     def start(self, request: Request) -> tuple[_Job, Work[Prompt, Completion, Outcome]]:
         """A request's job, and its work in rounds of prompts.
@@ -64,8 +66,10 @@ class WriterAsker:
         tally = Tally()
         name: Planned = options.algorithm_for(self._own)
         recipe = recipe_for(self._own, ASKS[name], options)
-        defuse = self._writer.defuse if isinstance(self._writer, Writer) else None
-        prompted = Prompted(recipe, self._writer.measure, defuse)
+        fits = partial(self._fits, room=self._room(options))
+        prompted = Prompted(recipe, self._writer.measure, self._defuse, fits)
+        request = prompted.prepare_request(request, tally)
+        options = request.options
         texts = [document.text for document in request.documents[: options.depth]]
         prepared = prompted.prepare(texts, options, tally)
         plan = self._plan(name, prompted, request, prepared, tally)
@@ -108,8 +112,7 @@ class WriterAsker:
     def _fit(self, prompted: Prompted, request: Request, prepared: Sequence[str], wanted: int, tally: Tally) -> int:
         """How many passages fit into the context, with a warning where that is fewer than wanted."""
         options: Any = request.options
-        limits = [self._writer.context_size, getattr(options, "max_length", None)]
-        room = min((limit for limit in limits if limit is not None), default=None)
+        room = self._room(options)
         if room is None or wanted < 2 or len(prepared) < 2:
             return wanted
         largest = largest_group(
@@ -119,7 +122,7 @@ class WriterAsker:
             options,
             wanted=wanted,
             room=room,
-            frame=self._writer.prompt_tokens,
+            count_tokens=self._writer.prompt_tokens,
         )
         if largest < min(wanted, len(prepared)):
             logger.warning(
@@ -132,6 +135,14 @@ class WriterAsker:
             tally.notes["window_size"] = largest
             return largest
         return wanted
+
+    def _room(self, options: Any) -> int | None:
+        """How many tokens a prompt and its answer may have together; None if that is unknown."""
+        limits = [self._writer.context_size, getattr(options, "max_length", None)]
+        return min((limit for limit in limits if limit is not None), default=None)
+
+    def _fits(self, prompt: Prompt, room: int | None) -> bool:
+        return room is None or self._writer.prompt_tokens(prompt) + (prompt.usual_tokens or 1) <= room
 
 
 class AnswererAsker:

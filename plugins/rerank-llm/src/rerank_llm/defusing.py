@@ -11,7 +11,8 @@ from rerank import FastTokens
 class Defuser:
     """Makes marks in a text plain text, by breaking them: ``<|im_end|>`` becomes ``< |im_end|>``.
 
-    A tokenizer that normalizes a text may find marks in it that were none, such as those in full-width characters; so does this.
+    A tokenizer that normalizes a text may find marks in it that were none, such as those in full-width characters; so does this,
+    and then returns the normalized text.
 
     Args:
         marks: What a text must not contain.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict
 from functools import partial
@@ -140,6 +140,7 @@ class ChatService:
     ) -> None:
         self._caller, self._model, self._limit_field, self._send = caller, model, limit_field, send
         self._refused: set[str] = set()
+        self._names: Mapping[str, str] = {}
 
     async def run(self, work: Work[Prompt, Completion, V], options: ChatOptions, tally: Tally) -> V:
         """Run a work to its end.
@@ -159,22 +160,24 @@ class ChatService:
         return await together(self._complete(prompt, call) for prompt in prompts)
 
     async def _complete(self, prompt: Prompt, call: Call) -> Completion:
-        key = self._caller.cache.key(self._body(prompt, call.options, self._refused))
+        options: Any = call.options
+        wanted = {**self._body(prompt), **options.extra_body}
+        key = self._caller.cache.key(wanted)
         if isinstance(kept := await self._caller.cache.get(key), dict):
             call.tally.cached += 1
             return Completion(**kept)
-        options: Any = call.options
         refused: set[str] = set()
         while True:
-            body = self._body(prompt, options, self._refused | refused)
+            left_out = (self._refused | refused) - options.extra_body.keys()
+            body = {self._names.get(field, field): value for field, value in wanted.items() if field not in left_out}
             try:
                 completion = await self._ask(body, prompt, call, key)
             except (AuthenticationError, RateLimitError, ProviderTimeoutError):
                 raise
             except ProviderError as error:  # servers answer 400, 422, and llama-cpp-python's even 500
                 sent = body.keys() - options.extra_body.keys()
-                if self._limit_field in sent and self._limit_field != _LIMIT_FIELD and _LIMIT_FIELD in str(error):
-                    self._limit_field = _LIMIT_FIELD
+                if "max_tokens" in sent and _LIMIT_FIELD in str(error):
+                    self._names = {"max_tokens": _LIMIT_FIELD}
                     continue
                 named = {field for field in _DISPENSABLE if field in sent and field in str(error)}
                 if not named and "response_format" in sent and error.status in _REFUSED:
@@ -201,8 +204,8 @@ class ChatService:
         await self._caller.cache.put(key, asdict(completion))
         return completion
 
-    def _body(self, prompt: Prompt, options: Any, left_out: Collection[str]) -> dict[str, Any]:
-        """The request's body, with the names of OpenAI's API, but for the fields that are left out."""
+    def _body(self, prompt: Prompt) -> dict[str, Any]:
+        """The request's body, with the names of OpenAI's API."""
         body: dict[str, Any] = {
             "model": self._model,
             "messages": [{"role": message.role, "content": message.content} for message in prompt.messages],
@@ -219,8 +222,7 @@ class ChatService:
         if prompt.schema is not None:
             schema = {"name": "answer", "strict": True, "schema": prompt.schema}
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
-        kept = {field: value for field, value in body.items() if field not in left_out}
-        return {**kept, **options.extra_body}
+        return body
 
     def _read(self, reply: Reply, prompt: Prompt) -> Completion:
         """The completion in a reply."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
+
+from rerank import ModelRef
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,13 @@ _FAMILIES: Final[Mapping[str, str]] = {
     "deepseek-": "deepseek",
     "grok-": "xai",
 }
+
+
+def is_remote(model: ModelRef, options: Any) -> bool:
+    """Whether the options or the name put a model behind an endpoint, so that no checkpoint need be looked for."""
+    if (options.address, options.provider, model.api_provider) != (None, None, None):
+        return True
+    return not model.is_local and model.gguf_file is None and find_endpoint(model.name, None)[0] is not None
 
 
 def find_endpoint(model: str, provider: str | None, *, by_family: bool = True) -> tuple[Endpoint | None, str]:

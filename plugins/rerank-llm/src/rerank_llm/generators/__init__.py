@@ -11,7 +11,7 @@ GENERATORS: Final[tuple[Generator, ...]] = (
     *fid.GENERATORS,
     duo.GENERATOR,
     jina.GENERATOR,
-    gguf.GENERATOR,  # before torch, which is as certain of a GGUF file with a known name, and cannot read it
+    gguf.GENERATOR,
     causal.GENERATOR,
     litellm.GENERATOR,
 )

@@ -20,7 +20,7 @@ from rerank_listwise.permutation import ANSWER_MARK
 from rerank_listwise.recipe import Completion, Prompt
 from rerank_llm.defusing import Defuser
 from rerank_llm.generators.causal_options import CausalWriterOptions, claim, writing_head
-from rerank_llm.generators.conversation import Conversation, Render, check_arguments, find_marks
+from rerank_llm.generators.conversation import Conversation, Render, check_arguments, find_marks, write_frame
 from rerank_llm.options import LoadingOptions, choose_loading
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class CausalWriter:
 
     The conversation is written with the checkpoint's chat template, and begins with what the tokenizer itself puts before a
     text, once. ``completion_tokens`` counts the end token, as servers do. At a temperature above 0 a prompt always gets the same
-    answer, since what is drawn comes from its own tokens.
+    answer, since what is drawn comes from its own tokens; in bf16 and fp16, rounding may let it depend on the rest of its batch.
 
     Args:
         model: Where the checkpoint is.
@@ -77,14 +77,13 @@ class CausalWriter:
             raise ModelLoadError(f"{model.name} has a tokenizer without offsets: save its tokenizer.json beside it")
         tokenizer_config = {**read_tokenizer_config(model), **loading.tokenizer_kwargs}
         positions = count_positions(config)
-        self.name, self._tokens = model.name, tokens
+        self._name, self._tokens = model.name, tokens
         self.measure: TextMeasure = tokens
-        self.context_size = _least(positions, options.max_length)
+        self.context_size = positions
 
         render = _load_template(model, loading, options.chat_template_kwargs)
-        marks = find_marks(model.name, render)
-        frame = "" if render is None else render([{"role": "user", "content": ""}], enable_thinking=False)
-        self.defuse = Defuser.of(tokens, frame, marks)
+        frame = write_frame(model.name, render)
+        self.defuse = Defuser.of(tokens, frame, find_marks(frame))
         self._conversation = Conversation(model.name, render, options.chat_template_kwargs)
         self._begin = tokens.single_layout().before
 
@@ -141,14 +140,14 @@ class CausalWriter:
         """How many tokens the model would read, with its chat template and special tokens."""
         return len(self._encode([self._conversation.write(prompt)])[0])
 
-    def _prepare(self, prompts: Sequence[Prompt], options: Any) -> list[_Asked]:
+    def _prepare(self, prompts: Sequence[Prompt], options: Any) -> list[_Encoded]:
         """Prompts as the model reads them."""
         from rerank_torch.rows import Row
 
         longest = _least(self.context_size, options.max_length)
         written = self._encode([self._conversation.write(prompt) for prompt in prompts])
         return [
-            _Asked(prompt, Row(ids, room=self._room(prompt, len(ids), longest)), self._spell(prompt.labels))
+            _Encoded(prompt, Row(ids, room=self._room(prompt, len(ids), longest)), self._spell(prompt.labels))
             for prompt, ids in zip(prompts, written)
         ]
 
@@ -161,14 +160,17 @@ class CausalWriter:
     def _room(self, prompt: Prompt, prompt_len: int, longest: int | None) -> int:
         """How many tokens the answer to a prompt may have: as many as are left where nothing says how many."""
         wanted = 1 if prompt.labels else prompt.max_new_tokens or prompt.usual_tokens
-        if wanted is None and longest is None:
-            raise InvalidOptionsError(f"{self.name} does not say how long its context is: give max_new_tokens")
-        if longest is not None and prompt_len + (wanted or 1) > longest:
+        if longest is None:
+            if wanted is None:
+                raise InvalidOptionsError(f"{self._name} does not say how long its context is: give max_new_tokens")
+            return wanted
+        left = longest - prompt_len
+        if left < 1:
             raise InvalidOptionsError(
-                f"a prompt of {prompt_len} tokens and an answer of {wanted or 1} do not fit into a context of {longest}: lower "
-                "max_passage_tokens, window_size or max_new_tokens"
+                f"a prompt of {prompt_len} tokens does not fit into a context of {longest} with an answer: lower "
+                "max_passage_tokens or window_size"
             )
-        return wanted or (longest or 0) - prompt_len
+        return min(left, wanted or left)
 
     def _spell(self, labels: Sequence[str]) -> dict[str, list[int]]:
         """The tokens that are each label, alone or with a space before; without the labels that no token is.
@@ -183,12 +185,12 @@ class CausalWriter:
         known = {label: tokens for label, tokens in spellings.items() if tokens}
         if labels and not known:
             raise InvalidOptionsError(
-                f"the vocabulary of {self.name} has no token for any of {', '.join(labels)}: give answers='text', or a recipe= "
+                f"the vocabulary of {self._name} has no token for any of {', '.join(labels)}: give answers='text', or a recipe= "
                 "with other identifiers"
             )
         return known
 
-    def _read(self, asked: _Asked, value: NDArray[Any]) -> Completion:
+    def _read(self, asked: _Encoded, value: NDArray[Any]) -> Completion:
         """The completion in the token ids that the model wrote."""
         ids = [int(token) for token in value]
         shown = [token for token in ids if token not in self._hidden]
@@ -204,7 +206,7 @@ class CausalWriter:
         self._runner.close()
 
 
-class _Asked(NamedTuple):
+class _Encoded(NamedTuple):
     """A prompt as the model reads it.
 
     Args:
@@ -218,7 +220,7 @@ class _Asked(NamedTuple):
     spellings: Mapping[str, Sequence[int]]
 
 
-def _choose(asked: _Asked, tokens: Sequence[int], value: NDArray[Any]) -> Completion:
+def _choose(asked: _Encoded, tokens: Sequence[int], value: NDArray[Any]) -> Completion:
     """The completion in the log-probabilities of tokens: of several spellings of a label the most probable counts."""
     known = dict(zip(tokens, map(float, value)))
     logits = {label: max(known[token] for token in ids) for label, ids in asked.spellings.items()}
@@ -245,6 +247,10 @@ def _check_kind(model: ModelRef) -> None:
     Raises:
         ModelLoadError: Its architecture does not, or another generator runs it.
     """
+    if model.gguf_file is not None:
+        raise ModelLoadError(
+            f"{model.name} is a GGUF file, which generator='torch' does not read: leave generator= out"
+        )
     stated = model.config.get("architectures")
     if stated and writing_head(model.config) is None:
         raise ModelLoadError(

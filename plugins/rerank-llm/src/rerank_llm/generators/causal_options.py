@@ -8,7 +8,7 @@ from typing import Any, Final
 from pydantic import Field
 
 from rerank import Claim, Confidence, ModelLoadError, ModelRef, Reload
-from rerank_listwise.generators.endpoints import find_endpoint
+from rerank_listwise.generators.endpoints import is_remote
 from rerank_llm.options import LoadingOptions
 
 _HEADS: Final = ("ForCausalLM", "LMHeadModel")
@@ -40,13 +40,13 @@ def claim(model: ModelRef, options: Any) -> Claim:
     """Claim models that were trained with a recipe by their names, and any other causal language model."""
     from rerank_listwise.recipes import trained
 
-    if options.address is not None or options.provider is not None or model.api_provider is not None:
-        return Claim(Confidence.NONE, "an address or a provider was given")
+    if model.gguf_file is not None:
+        return Claim(Confidence.NONE, "a GGUF file")
+    if is_remote(model, options):
+        return Claim(Confidence.NONE, "a model behind a chat endpoint")
     recipe = trained(model)
     if recipe is not None and not model.is_local:
         return Claim(Confidence.CERTAIN, f"the recipe {recipe.name} is known for its name")
-    if not model.is_local and find_endpoint(model.name, None)[0] is not None:
-        return Claim(Confidence.NONE, "its name is that of a chat endpoint's model")
     try:
         head = writing_head(model.config)
     except ModelLoadError as error:

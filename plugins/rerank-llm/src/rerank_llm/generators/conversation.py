@@ -24,12 +24,12 @@ VICUNA: Final = ("USER:", "ASSISTANT:")
 _ROOM_TO_THINK: Final = 1_024
 """Tokens of an answer from which on a model that can think before it answers may do so."""
 
-_MARK: Final = re.compile(r"<[^<>\s]{1,40}>+|<<[A-Z]+>>|\[/?[A-Z_]+\]")
+_MARK: Final = re.compile(rf"<[^<>\s]{{1,40}}>+|<<[A-Z]+>>|\[/?[A-Z_]+\]|{'|'.join(VICUNA)}")
 """What chat templates mark turns with, be it a token or plain text, such as ``<|user|>``, ``[INST]`` and ``<<SYS>>``."""
 
 
-def find_marks(name: str, render: Render | None) -> frozenset[str]:
-    """What a text must not contain, or it might imitate a turn of the conversation.
+def write_frame(name: str, render: Render | None) -> str:
+    """A conversation about nothing, of which only the marks of its turns are left.
 
     Args:
         name: The model's name, for errors.
@@ -39,14 +39,19 @@ def find_marks(name: str, render: Render | None) -> frozenset[str]:
         ModelLoadError: The chat template refuses a plain conversation.
     """
     if render is None:
-        return frozenset(VICUNA)
+        return " ".join(VICUNA)
     said = [{"role": "user", "content": "0"}, {"role": "assistant", "content": "0"}, {"role": "user", "content": "0"}]
     try:
-        return frozenset(_MARK.findall(render(said)))
+        return render(said)
     except Exception as error:  # a template raises whatever it likes
         raise ModelLoadError(
             f"the chat template of {name} cannot be rendered ({type(error).__name__}: {error}): fetch the checkpoint again"
         ) from error
+
+
+def find_marks(frame: str) -> frozenset[str]:
+    """What a text must not contain, or it might imitate a turn of a conversation of this frame."""
+    return frozenset(_MARK.findall(frame))
 
 
 def check_arguments(name: str, template: str | None, arguments: Mapping[str, Any]) -> None:
@@ -103,7 +108,7 @@ class Conversation:
         return text.removesuffix(prompt.begun) + prompt.begun  # some templates begin the answer like that themselves
 
     def _by_template(self, render: Render, prompt: Prompt) -> str:
-        room = prompt.max_new_tokens or 0
+        room = 0 if prompt.labels else prompt.max_new_tokens or 0
         arguments = {"enable_thinking": room >= _ROOM_TO_THINK, **self._arguments}
         refused: Exception | None = None
         for tried in dict.fromkeys((prompt.messages, _join_system(prompt.messages, prompt.joins_system))):

@@ -9,7 +9,7 @@ from rerank import InvalidOptionsError, ModelRef
 from rerank_listwise.generator import Generator, TextMeasure
 from rerank_listwise.recipe import Completion, Prompt
 from rerank_llm.defusing import Defuser
-from rerank_llm.generators.conversation import Conversation, check_arguments, find_marks
+from rerank_llm.generators.conversation import Conversation, check_arguments, find_marks, write_frame
 from rerank_llm.generators.gguf_files import claim, find_file
 from rerank_llm.generators.gguf_options import GgufOptions
 
@@ -75,12 +75,11 @@ class GgufWriter:
         own = GgufOptions(**{name: getattr(options, name) for name in GgufOptions.model_fields})
         self._model = GgufModel(find_file(model, own.gguf_file), own)
         self.measure: TextMeasure = GgufTokens(self._model)
-        self.context_size = self._room = self._model.context_size
+        self.context_size = self._model.context_size
         template = self._model.template
         check_arguments(model.name, template and template.template, own.chat_template_kwargs)
         render = None if template is None else self._model.render
-        marks = find_marks(model.name, render) | self._model.marks
-        self.defuse = Defuser(marks)
+        self.defuse = Defuser(find_marks(write_frame(model.name, render)) | self._model.marks)
         self._conversation = Conversation(model.name, render, own.chat_template_kwargs)
 
     def write(self, prompts: Sequence[Prompt], options: Any) -> Sequence[Completion]:
@@ -95,10 +94,10 @@ class GgufWriter:
 
     def _complete(self, prompt: Prompt) -> Completion:
         ids = self._model.encode(self._conversation.write(prompt), as_prompt=True)
-        room = self._room - len(ids)
-        if room < 1:
+        left = self._model.context_size - len(ids)
+        if left < 1:
             raise InvalidOptionsError(
-                f"a prompt has {len(ids)} tokens, and the context holds {self._room} with the answer: lower window_size or "
+                f"a prompt has {len(ids)} tokens, and the context holds {self._model.context_size} with the answer: lower window_size or "
                 "max_passage_tokens, or raise context_size"
             )
         if prompt.labels:
@@ -111,7 +110,7 @@ class GgufWriter:
             return Completion(text="", logits=logits, prompt_tokens=len(ids))
         written = self._model.write(
             ids,
-            min(room, prompt.max_new_tokens or prompt.usual_tokens or room),
+            min(left, prompt.max_new_tokens or prompt.usual_tokens or left),
             temperature=prompt.temperature,
             top_p=prompt.top_p,
             schema=prompt.schema,

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from rerank import Claim, Confidence, InvalidOptionsError, ModelLoadError, ModelRef
-from rerank_listwise.generators.endpoints import find_endpoint
+from rerank_listwise.generators.endpoints import is_remote
 
 FLASHRANK: Final = "rank_zephyr_7b_v1_full"
 """FlashRank's listwise model (0.2.10): a zip archive in a hub repository."""
 
 _FLASHRANK_REPOSITORY: Final = "prithivida/flashrank"
 _FLASHRANK_FILE: Final = "rank_zephyr_7b_v1_full.Q4_K_M.gguf"
-_PART: Final = re.compile(r"-(\d{5})-of-(\d{5})\.gguf$")
+_PART: Final = re.compile(r"-(\d{5})-of-(\d{5})(\.gguf)$", re.IGNORECASE)
 _OTHER_WEIGHTS: Final = (".safetensors", ".bin", ".pt", ".pth", ".onnx")
 
 
@@ -30,13 +30,13 @@ def claim(model: ModelRef, options: Any) -> Claim:
         return Claim(Confidence.CERTAIN, "FlashRank's listwise model, a GGUF file")
     if options.gguf_file is not None:
         return Claim(Confidence.CERTAIN, "gguf_file was given")
-    if not model.is_local and ("/" not in model.name or _is_remote(model, options)):
+    if not model.is_local and ("/" not in model.name or is_remote(model, options)):
         return Claim(Confidence.NONE, "no GGUF file, no folder, and no repository of the hub")
     try:
         files = model.files
     except ModelLoadError as error:
         return Claim(Confidence.NONE, str(error))
-    if not any(file.endswith(".gguf") for file in files):
+    if not any(file.lower().endswith(".gguf") for file in files):
         return Claim(Confidence.NONE, "no .gguf file in the checkpoint")
     if other := sorted(file for file in files if file.endswith(_OTHER_WEIGHTS)):
         return Claim(Confidence.POSSIBLE, f"GGUF files with {other[0]} beside them: give gguf_file= to choose one")
@@ -45,12 +45,6 @@ def claim(model: ModelRef, options: Any) -> Claim:
 
 def _is_flashrank(model: ModelRef) -> bool:
     return model.name == FLASHRANK and not model.is_local
-
-
-def _is_remote(model: ModelRef, options: Any) -> bool:
-    """Whether an endpoint runs the model, so that the hub need not be asked for its files."""
-    asked = (model.api_provider, getattr(options, "address", None), getattr(options, "provider", None))
-    return any(one is not None for one in asked) or find_endpoint(model.name, None)[0] is not None
 
 
 def find_file(model: ModelRef, gguf_file: str | None) -> Path:
@@ -69,6 +63,8 @@ def find_file(model: ModelRef, gguf_file: str | None) -> Path:
             raise InvalidOptionsError(f"{model.name} is a GGUF file itself: leave gguf_file={gguf_file!r} out")
         model, gguf_file = replace(model, name=str(itself.parent)), itself.name
     elif _is_flashrank(model):
+        if gguf_file is not None:
+            raise InvalidOptionsError(f"{FLASHRANK} is one GGUF file: leave gguf_file={gguf_file!r} out")
         return _unpacked(model)
     files = sorted(file for file in model.files if file.lower().endswith(".gguf"))
     models = [file for file in files if _is_first(file) and not file.rpartition("/")[2].startswith("mmproj")]
@@ -86,8 +82,8 @@ def find_file(model: ModelRef, gguf_file: str | None) -> Path:
     else:
         (chosen,) = models
     count = int(found[2]) if (found := _PART.search(chosen)) else 1
-    first, *_ = [model.fetch(_part(chosen, number)) for number in range(1, count + 1)]
-    return first
+    parts = [model.fetch(_part(chosen, number)) for number in range(1, count + 1)]
+    return parts[0]
 
 
 def _is_first(file: str) -> bool:
@@ -96,7 +92,7 @@ def _is_first(file: str) -> bool:
 
 def _part(file: str, number: int) -> str:
     """The file's part of this number; the file itself if it is whole."""
-    return _PART.sub(lambda found: f"-{number:05}-of-{found[2]}.gguf", file)
+    return _PART.sub(lambda found: f"-{number:05}-of-{found[2]}{found[3]}", file)
 
 
 def _unpacked(model: ModelRef) -> Path:

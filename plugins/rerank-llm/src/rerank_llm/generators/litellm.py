@@ -24,8 +24,8 @@ class LiteLlmOptions(ChatOptions):
     The connection is litellm's own: ``proxy``, ``ca_file`` and ``connect_timeout`` are errors that say what to set instead.
 
     Args:
-        provider: ``litellm`` chooses this generator. Any other name is litellm's for the provider, which may also stand
-            before the model's name (``groq/llama-3.1-8b-instant``).
+        provider: ``litellm`` chooses this generator. With ``generator="litellm"``, any other name is litellm's for the provider,
+            which may also stand before the model's name (``groq/llama-3.1-8b-instant``).
         api_key: By default, litellm reads the provider's environment variables.
         base_url: The server's address, where it is not the provider's own: litellm's ``api_base``.
         headers: litellm's ``extra_headers``.

@@ -1,7 +1,7 @@
 """A chat model that litellm asks: one attempt is one call of ``litellm.acompletion``, and all around it is ours.
 
 litellm 1.91.5 is required exactly: 1.82.7 and 1.82.8 on PyPI were compromised, this release was read, and closing its
-connections needs its internals. Its import is told to fetch nothing, to read no ``.env`` file and to print nothing.
+connections needs its internals. Its import is told to fetch nothing, to read no ``.env`` file and to print no request.
 """
 
 from __future__ import annotations
@@ -127,6 +127,7 @@ class LiteLlmService(ChatService):
         provider, url = self._find_provider(model, options.address)
         unset = self._litellm.validate_environment(model)["missing_keys"]
         self._key_hint = "pass api_key=" + (f", or set {' and '.join(unset)}" if unset else "")
+        self._unset = key is None and bool(unset)
         caller = Caller(provider, url, options, key=key, expected="a chat model", key_hint=self._key_hint)
         for name, value in {**os.environ, **options.extra_body}.items():
             if name.upper().endswith(_SECRET) and isinstance(value, str):
@@ -196,7 +197,7 @@ class LiteLlmService(ChatService):
                 transient=True,
             )
         what = f"was not asked by litellm, or answered what it cannot read ({detail})"
-        if status == 401 or (self._fixed["api_key"] is None and "key" in text.lower()):
+        if status == 401 or isinstance(error, self._litellm.AuthenticationError) or self._unset:
             return Failure(what=what, step=self._key_hint, kind=AuthenticationError)
         return Failure(what=what, step="check the model, the options and what litellm needs for the provider")
 
