@@ -12,6 +12,7 @@ import pytest
 from hub_server import Hub
 
 from rerank import Confidence, InvalidOptionsError, ModelLoadError, ModelRef, Reranker
+from rerank_listwise.generators.options import ChatOptions
 from rerank_listwise.options import ListwiseOptions
 from rerank_listwise.recipes import trained
 from rerank_llm.generators.gguf_files import FLASHRANK, claim, find_file
@@ -21,8 +22,8 @@ REPOSITORY = "acme/zephyr-GGUF"
 PARTS = [f"zephyr-Q8_0-0000{number}-of-00003.gguf" for number in (1, 2, 3)]
 
 
-class BothOptions(ListwiseOptions, GgufOptions):
-    """The options of the backend and of the generator together."""
+class BothOptions(ListwiseOptions, GgufOptions, ChatOptions):
+    """The options of the backend and of its generators together."""
 
 
 def confidence(model: str | Path, **options: Any) -> Confidence:
@@ -140,3 +141,17 @@ def test_without_llama_cpp(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 def test_options_that_another_sets() -> None:
     with pytest.raises(ValueError, match="n_ctx: give context_size"):
         GgufOptions(model_kwargs={"n_ctx": 5})
+
+
+def test_a_suffix_in_capitals(tmp_path: Path) -> None:
+    for number in (1, 2):
+        (tmp_path / f"A-0000{number}-of-00002.GGUF").write_bytes(b"GGUF")
+    assert confidence(tmp_path) == Confidence.LIKELY
+    assert find_file(ModelRef(str(tmp_path)), None).name == "A-00001-of-00002.GGUF"
+
+
+def test_torch_reads_no_gguf_file(tmp_path: Path) -> None:
+    file = tmp_path / "rank_zephyr_7b_v1_full.Q4_K_M.gguf"
+    file.write_bytes(b"GGUF")
+    with pytest.raises(ModelLoadError, match="is a GGUF file, which generator='torch' does not read"):
+        Reranker(str(file), backend="llm-listwise", generator="torch")
