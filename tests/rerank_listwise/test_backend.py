@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -12,8 +13,10 @@ from rerank import (
     AuthenticationError,
     BackendNotFoundError,
     Confidence,
+    Document,
     InvalidOptionsError,
     ModelRef,
+    Request,
     Reranker,
     installed,
 )
@@ -21,6 +24,10 @@ from rerank_listwise.backend import claim_chat
 from rerank_listwise.generators.endpoints import ENDPOINTS, find_endpoint
 from rerank_listwise.generators.measure import EstimatedTokens
 from rerank_listwise.generators.options import ChatOptions
+from rerank_listwise.options import ListwiseOptions
+from rerank_listwise.questions import Answer, Asked
+from rerank_listwise.rounds import run
+from rerank_listwise.scorer import AnswererAsker
 
 pytestmark = pytest.mark.usefixtures("no_keys")
 
@@ -135,3 +142,35 @@ def test_estimated_tokens_cut_any_script(text: str, tokens: int, wanted: str) ->
     cut = EstimatedTokens().cut(text, tokens)
     assert cut == wanted
     assert EstimatedTokens().count([cut])[0] <= tokens
+
+
+class FiveAtOnce:
+    """A model that orders five passages by their grades, at most."""
+
+    kinds = frozenset(("order",))
+    algorithm = "sliding-window"
+    window_size = 5
+    scale = "ordinal"
+
+    def answer(self, asked: Sequence[Asked]) -> list[Answer]:
+        return [Answer(tuple(sorted(one.question.passages, reverse=True))) for one in asked]
+
+    def most_passages(self, query: str, texts: Sequence[str], options: Any) -> int:
+        return 5
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("options", [{}, {"window_size": 20, "stride": 10}, {"window_size": 100}])
+def test_windows_that_a_model_shrinks_overlap_as_before(
+    options: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    documents = [Document(doc_id=n, text=f"text {n}") for n in range(60)]
+    request = Request(query="q", documents=documents, options=ListwiseOptions(**options))
+    model: Any = FiveAtOnce()
+    _, work = AnswererAsker(model).start(request)
+    order = run(work, model.answer)
+    assert isinstance(order, list)
+    assert order[0] == 59
+    assert ("questions shrink" in caplog.text) == bool(options)

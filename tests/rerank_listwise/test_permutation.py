@@ -16,6 +16,7 @@ from rerank_listwise.permutation import (
     Permutation,
     final_answer,
     in_plain_digits,
+    open_thought,
     parse_choice,
     parse_permutation,
 )
@@ -108,6 +109,8 @@ ORDERS: list[tuple[str, tuple[int, ...], dict[str, int]]] = [
     ("[1] is the best, then [2] > [3]", (0, 1, 2), {"chatter": 1}),
     ("[2], [3] > [1]", (1, 2, 0), {}),
     ("3. 1. 2.", (2, 0, 1), {"chatter": 1}),
+    ("1. [3] > 3. [1] > 7. [2]", (2, 0, 1), {"chatter": 1}),
+    ("[3] > 2. [1] > 3. [2]", (2, 0, 1), {}),
     ("3. > 1. > 2.", (2, 0, 1), {"chatter": 1}),
     ("Ranking (3 passages): 2, 3, 1", (1, 2, 0), {"chatter": 1}),
     ("The top 2 passages are 3 and 1.", (2, 0, 1), {"missing": 1, "chatter": 1}),
@@ -399,3 +402,15 @@ def test_fuzzed_answers() -> None:
         whole += read.is_whole
         given_at_all += read.is_given
     assert 0.2 * count < whole < given_at_all < count
+
+
+@pytest.mark.parametrize(
+    "prompt", ["<|im_start|>assistant\n<think>\n", "[THINK]", "a <think> b", "<think></think>\n\n", ""]
+)
+def test_a_thought_that_a_prompt_leaves_open(prompt: str) -> None:
+    opened = open_thought(prompt)
+    assert opened == {"<": "<think>\n", "[": "[THINK]"}.get(
+        prompt[:1] if prompt.strip().endswith(("<think>", "[THINK]")) else "", ""
+    )
+    if opened:
+        assert not parse_permutation(opened + "at first sight [3] > [1], but", 3).is_given

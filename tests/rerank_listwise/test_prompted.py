@@ -71,7 +71,7 @@ def test_a_corrected_model_is_told_what_is_wanted() -> None:
 def test_nothing_is_asked_again_that_does_not_fit_or_has_labels() -> None:
     asked = Asked(Question("order", (0, 1)), "q", ["a", "b"], Tally(), ListwiseOptions(malformed="retry"))
     for prompted in (
-        Prompted(find("rankzephyr"), EstimatedTokens(), fits=lambda prompt: False),
+        Prompted(find("rankzephyr"), EstimatedTokens(), left=lambda prompt: 9),
         Prompted(find("first"), EstimatedTokens()),
     ):
         work = prompted.converse(asked)

@@ -97,6 +97,20 @@ def test_tied_passages_keep_the_order_of_the_first_stage_and_the_last_line_count
 
 
 @pytest.mark.parametrize(
+    ("said", "order"),
+    [
+        ("[3] > [2] = [1]\n\nI considered 2 passages.", (7, 4, 9)),
+        ("[3] > [2] = [1]\n\n**Explanation**\nPassage 2 is irrelevant.", (7, 4, 9)),
+        ("[3] >\n[1] = [2]", (7, 4, 9)),
+        ("1. [3]\n2. [2] = [1]", (7, 4, 9)),
+        ("[3] = [2] = [1]", (4, 7, 9)),
+    ],
+)
+def test_what_stands_around_a_ranking_with_ties(said: str, order: tuple[int, ...]) -> None:
+    assert read("rank-k", said, 9, 4, 7).answer.order == order
+
+
+@pytest.mark.parametrize(
     "recipe",
     [
         {"kind": "grade"},

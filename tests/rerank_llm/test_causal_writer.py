@@ -352,7 +352,7 @@ def test_marks_of_thoughts_stay_in_the_text(make: Callable[..., Path], load: Cal
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer), encoding="utf-8")
     writer = load(folder)
     ids = Tokenizer.from_file(str(folder / "tokenizer.json")).encode("<think>no</think><|im_start|>[2]<|im_end|>").ids
-    asked = SimpleNamespace(row=Row((1,)))
+    asked = SimpleNamespace(row=Row((1,)), thought="")
     assert writer._read(asked, ids).text == "<think>no</think>[2]"  # type: ignore[arg-type]
 
 
@@ -637,3 +637,12 @@ def test_explain_names_the_generator(ranking: Path, capsys: pytest.CaptureFixtur
         main(["explain", str(ranking), "--backend", "llm-listwise"])
     assert not ended.value.code
     assert "generator: torch, causal language models" in capsys.readouterr().out
+
+
+def test_a_thought_that_the_template_begins_is_no_answer(
+    make: Callable[..., Path], load: Callable[..., CausalWriter]
+) -> None:
+    folder = make(template=CHATML + "{% if add_generation_prompt %}{{ '<think>\\n' }}{% endif %}")
+    (completion,) = load(folder).write([ask(QUERY)], WriterOptions())
+    assert completion.text.startswith("<think>\n")
+    assert completion.prompt_tokens == load(folder).prompt_tokens(ask(QUERY))

@@ -388,3 +388,11 @@ def test_nothing_is_fetched_read_or_printed(server: Loopback, tmp_path: Path) ->
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     port = server.url.rsplit(":", 1)[1]
     assert (done.stdout, done.stderr, done.returncode) == (f"[{port}]\n", "", 0)
+
+
+def test_an_address_without_a_named_provider_gets_no_key(
+    server: Loopback, build: Build, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    build("gpt-4o", api_key=None).rank(QUERY, graded(3))
+    assert KEY not in json.dumps(dict(server.hits[-1].headers))

@@ -135,7 +135,7 @@ def _one_tournament(candidates: Sequence[int], size: int, seed: str) -> Algorith
         parts = [left[group::groups] for group in range(groups)]
         for part in parts:
             shuffle(part)
-        answers = yield [Question("select", tuple(part), min(kept, len(part))) for part in parts]
+        answers = yield [Question("select", tuple(part), max(1, min(kept, len(part) - 1))) for part in parts]
         chosen = {passage for answer in answers for passage in answer.order}
         left = [passage for passage in left if passage in chosen]
         selected += left

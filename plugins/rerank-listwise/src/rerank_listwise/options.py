@@ -34,7 +34,7 @@ class PromptOptions(Options):
     examples: tuple[Example, ...] = ()
     max_passage_tokens: int | None = Field(default=None, ge=1)
     max_new_tokens: int | None = Field(default=None, ge=1)
-    temperature: float | None = Field(default=None, ge=0)
+    temperature: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     malformed: Literal["repair", "retry", "error"] = "repair"
     retries: int = Field(default=2, ge=1)
     depth: int | None = Field(default=None, ge=1)

@@ -18,6 +18,8 @@ _LONGEST: Final = 100_000
 """Characters of an answer that are read; a model that writes more repeats itself."""
 _MOST_DIGITS: Final = 9
 """Longer numbers identify nothing."""
+_SHORT_TAIL: Final = 40
+"""Characters at the end of a prompt in which a chain of thought can begin."""
 _SHORT: Final = 20
 """Characters of an answer in which a lower-case letter can be an identifier."""
 
@@ -25,6 +27,7 @@ _THOUGHT: Final = r"(?:think|thinking|thought|reason|reasoning)>"
 _BEGINS: Final = rf"<{_THOUGHT}|\[THINK\]|◁think▷|<\|begin_of_thought\|>|<\|channel\|>analysis"
 _ENDS: Final = rf"</{_THOUGHT}|\[/THINK\]|◁/think▷|<\|end_of_thought\|>|<\|channel\|>final(?:<\|message\|>)?"
 _THOUGHT_BEGINS: Final = re.compile(_BEGINS, re.IGNORECASE)
+_THOUGHT_IS_OPEN: Final = re.compile(rf"(?:{_BEGINS})\s*\Z", re.IGNORECASE)
 _THOUGHT_ENDS: Final = re.compile(_ENDS, re.IGNORECASE)
 """Around a chain of thought: those of DeepSeek-R1, Qwen3 and GroupRank, Magistral, Kimi, OpenThinker and gpt-oss."""
 _MARKS: Final = tuple(
@@ -55,6 +58,7 @@ _NAMES: Final = {False: re.compile(rf"{_NUMBER}|[\[\]]"), True: re.compile(rf"{_
 _NOUNS: Final = re.compile(rf"(?<![^\W_]){_NOUN}(?![^\W\d_])")
 _ALONE: Final = re.compile(rf"\W*(?:{_NOUN})?\W*([a-z])\W*")
 _AFTER_LINE_NUMBER: Final = re.compile(rf"[.:)] ?(?:\[|{_NOUN}|[0-9])")
+_BARE_AFTER: Final = re.compile(r"[.:)] ?[0-9]")
 _AND: Final = re.compile(r" ?[,;&]? ?(?:and )?", re.IGNORECASE)
 _OF_MANY: Final = re.compile(r" ?(?:passages|documents|docs)\b", re.IGNORECASE)
 """After a number that counts passages and identifies none."""
@@ -124,7 +128,7 @@ def parse_permutation(
     """
     said = in_plain_digits(final_answer(text))
     if ties is not False:
-        said = next((line for line in reversed(said.split("\n")) if _mentions_in(line, letters, ">=")), "")
+        said = _last_chain(said, letters)
     places = range(n) if isinstance(ties, bool) else ties
     order: list[int] = []
     seen: set[int] = set()
@@ -143,6 +147,17 @@ def parse_permutation(
         order += sorted(members, key=places.__getitem__)
     missing = [position for position in range(n) if position not in seen]
     return Permutation((*order, *missing), len(order), duplicates, unknown, len(missing), _has_chatter(said, letters))
+
+
+def _last_chain(said: str, letters: bool) -> str:
+    """The last line with identifiers beside ``>``; a line may go on after a mark. All that is said where there is none."""
+    lines = re.sub(r"\s*([>=])\s*", r" \1 ", said).split("\n")
+    chains = (line for line in reversed(lines) if ">" in line and _is_sure(line, letters))
+    return next(chains, said)
+
+
+def _is_sure(line: str, letters: bool) -> bool:
+    return any(mention.rank >= 3 for mention in _mentions_in(line, letters, ">="))
 
 
 def parse_choice(text: str, n: int, *, letters: bool = True, first: int = 1) -> int | None:
@@ -176,6 +191,12 @@ def final_answer(text: str) -> str:
     elif thought := _THOUGHT_BEGINS.search(said):
         said = said[: thought.start()]
     return said
+
+
+def open_thought(prompt: str) -> str:
+    """The mark with which a prompt begins the model's chain of thought, as some chat templates do; empty if it does not."""
+    found = _THOUGHT_IS_OPEN.search(prompt, max(0, len(prompt) - _SHORT_TAIL))
+    return found[0] if found else ""
 
 
 def in_plain_digits(said: str) -> str:
@@ -292,8 +313,8 @@ def _rank(said: str, match: re.Match[str], joints: str) -> int:
 def _is_line_number(said: str, match: re.Match[str], expected: int) -> bool:
     """Whether a number only counts the identifiers, such as the 2 of ``2. [5]`` in the second line."""
     start, end = match.span()
-    if match["name"] not in (str(expected), str(expected - 1)):
-        return False
+    if _BARE_AFTER.match(said, end) and match["name"] not in (str(expected), str(expected - 1)):
+        return False  # the 3 of "3. 1. 2."
     before = said[max(0, start - 2) : start].strip(" ")[-1:]
     return before in ("", "\n", ">") and match["noun"] is None and bool(_AFTER_LINE_NUMBER.match(said, end))
 

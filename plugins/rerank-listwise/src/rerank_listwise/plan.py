@@ -81,7 +81,7 @@ class Plan:
             if self.window_size < 3 or pivot >= self.window_size:
                 raise InvalidOptionsError(
                     f"a window of {self.window_size} is too small for top-down with pivot {pivot}: "
-                    "raise window_size, or choose algorithm='sliding-window'"
+                    "raise window_size, lower max_passage_tokens, or choose algorithm='sliding-window'"
                 )
             return listwise.top_down(candidates, size=self.window_size, pivot=pivot, arrangements=options.arrangements)
         if self.algorithm == "tournament":

@@ -67,13 +67,13 @@ class Prompted:
         recipe: The recipe.
         measure: The model's tokens.
         defuse: Makes special tokens of the model's in a text plain text, and says how many; None where they are not known.
-        fits: Whether a prompt fits into the context.
+        left: How many tokens of the context a prompt leaves for its answer; None if that is unknown.
     """
 
     recipe: Recipe
     measure: TextMeasure
     defuse: Callable[[str], tuple[str, int]] | None = None
-    fits: Callable[[Prompt], bool] = lambda prompt: True
+    left: Callable[[Prompt], int | None] = lambda prompt: None
 
     def prepare_request(self, request: Request, tally: Tally) -> Request:
         """A request with its query and its examples as they go into prompts."""
@@ -138,7 +138,7 @@ class Prompted:
         first = prompt = self.prompt(asked.question, asked.query, asked.texts, options)
         retries = options.retries if options.malformed == "retry" and not prompt.labels else 0
         while True:
-            (completion,) = yield [prompt]
+            (completion,) = yield [self._limit(prompt)]
             asked.tally.calls += 1
             asked.tally.prompt_tokens += completion.prompt_tokens
             asked.tally.completion_tokens += completion.completion_tokens
@@ -148,7 +148,7 @@ class Prompted:
                 break
             retries -= 1
             prompt = self._again(first, completion.text, asked.question)
-            if not self.fits(prompt):
+            if (left := self.left(prompt)) is not None and left < _BESIDES:
                 break
             asked.tally.note("asked_again", 1)
         if not reading.is_whole and options.malformed == "error":
@@ -158,6 +158,12 @@ class Prompted:
                 "leave malformed='error' out to repair it, or take another model"
             )
         return reading.answer
+
+    def _limit(self, prompt: Prompt) -> Prompt:
+        """A prompt whose answer is allowed no more than the context leaves; some endpoints refuse more."""
+        if prompt.max_new_tokens is None or (left := self.left(prompt)) is None:
+            return prompt
+        return replace(prompt, max_new_tokens=max(1, min(left, prompt.max_new_tokens)))
 
     def _again(self, prompt: Prompt, said: str, question: Question) -> Prompt:
         """A question with its last answer, and what was wrong with that; an empty one, which endpoints refuse, is passed over."""
@@ -367,7 +373,10 @@ def largest_group(
 
     def is_too_large(size: int) -> bool:
         empty = prompted.prompt(Question("order", tuple(range(size))), query, [""] * size, options)
-        return count_tokens(empty) + sum(longest[:size]) + prompted.answer_tokens(size, options) > room
+        answer = prompted.answer_tokens(size, options)
+        if options.max_new_tokens is None:  # a recipe allows what a large context has
+            answer = min(answer, room // 2)
+        return count_tokens(empty) + sum(longest[:size]) + answer > room
 
     sizes = range(2, min(wanted, len(texts)) + 1)
     fitting = bisect_left(sizes, True, key=is_too_large)

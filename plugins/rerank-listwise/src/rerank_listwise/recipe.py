@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -294,11 +294,13 @@ class Recipe(BaseModel):
             defused += count
         return text, defused
 
-    def _imitations(self) -> Iterator[tuple[re.Pattern[str], str]]:
+    def _imitations(self) -> Iterator[tuple[re.Pattern[str], str | Callable[[re.Match[str]], str]]]:
         name = "[A-Za-zＡ-Ｚａ-ｚ]" if self.letters else _DIGITS
         yield ANSWER_MARK, r"(\1)"
         yield _CHAT_MARK, r"(\1)"
-        yield re.compile(rf"[{re.escape(OPENING)}]\s*({name})\s*[{re.escape(CLOSING)}]"), r"(\1)"
+        listed = rf"{_BETWEEN}(?:(?:passage|document|doc)s?{_BETWEEN})?{name}(?:{_BETWEEN}{name})*{_BETWEEN}"
+        pattern = rf"[{re.escape(OPENING)}]({listed})[{re.escape(CLOSING)}]"
+        yield re.compile(pattern, re.IGNORECASE), lambda found: f"({_JOINTS.sub(',', found[1]).strip()})"
         marks = {self.passage, *(turn.text for turn in self.turns if turn.each)}
         for word in sorted({found[1] for mark in marks for found in _MARKED.finditer(mark)}):
             yield re.compile(rf"\b({word}\s*{name})\s*[:：=＝]", re.IGNORECASE), r"\1"
@@ -307,6 +309,9 @@ class Recipe(BaseModel):
 _CHAT_MARK: Final = re.compile(r"[<\[](\|[\w.-]{1,40}\||/?(?:s|INST|(?:start|end)_of_turn))[>\]]")
 """What ends a turn for one model or another; a server may read it as such in the middle of a passage."""
 _MARKED: Final = re.compile(r"(\w+?) ?\{number\} ?[:=]")
+_BETWEEN: Final = r"[\s.,;:#>=＞＝–\-\u200b-\u200d\u2060\ufeff]*"
+_JOINTS: Final = re.compile("[>=＞＝]")
+"""What may stand beside identifiers in brackets, and of that what would order them."""
 _DIGITS: Final = r"[\d²³¹⁰-⁹₀-₉①-⒛⓪-⓿❶-➓]+"
 """Digits of any script, raised, lowered and in circles."""
 

@@ -66,8 +66,8 @@ class WriterAsker:
         tally = Tally()
         name: Planned = options.algorithm_for(self._own)
         recipe = recipe_for(self._own, ASKS[name], options)
-        fits = partial(self._fits, room=self._room(options))
-        prompted = Prompted(recipe, self._writer.measure, self._defuse, fits)
+        left = partial(self._left, room=self._room(options))
+        prompted = Prompted(recipe, self._writer.measure, self._defuse, left)
         request = prompted.prepare_request(request, tally)
         options = request.options
         texts = [document.text for document in request.documents[: options.depth]]
@@ -105,8 +105,7 @@ class WriterAsker:
         if ASKS[name] == "best":
             children = size - 1
         elif ASKS[name] != "compare":
-            stride = max(1, min(stride * size // window_size, size))
-            window_size = size
+            window_size, stride = size, _shrink(stride, window_size, size)
         return Plan(algorithm=name, window_size=window_size, stride=stride, children=children)
 
     def _fit(self, prompted: Prompted, request: Request, prepared: Sequence[str], wanted: int, tally: Tally) -> int:
@@ -141,8 +140,9 @@ class WriterAsker:
         limits = [self._writer.context_size, getattr(options, "max_length", None)]
         return min((limit for limit in limits if limit is not None), default=None)
 
-    def _fits(self, prompt: Prompt, room: int | None) -> bool:
-        return room is None or self._writer.prompt_tokens(prompt) + (prompt.usual_tokens or 1) <= room
+    def _left(self, prompt: Prompt, room: int | None) -> int | None:
+        """How many tokens a prompt leaves for its answer; None if that is unknown."""
+        return None if room is None else room - self._writer.prompt_tokens(prompt)
 
 
 class AnswererAsker:
@@ -196,8 +196,14 @@ class AnswererAsker:
                     "the model can be asked about %d passages at once, not %d: questions shrink", most, wanted
                 )
                 tally.notes["window_size"] = most
+            stride = _shrink(stride, window_size, min(window_size, most))
             window_size, children = min(window_size, most), min(children, most - 1)
-        return Plan(algorithm=name, window_size=window_size, stride=min(stride, window_size), children=children)
+        return Plan(algorithm=name, window_size=window_size, stride=stride, children=children)
+
+
+def _shrink(stride: int, window_size: int, size: int) -> int:
+    """The stride of windows that shrink to ``size``, so that they overlap as much as before."""
+    return max(1, min(stride * size // window_size, size))
 
 
 def _asked(question: Question, request: Request, texts: Sequence[str], tally: Tally) -> Asked:

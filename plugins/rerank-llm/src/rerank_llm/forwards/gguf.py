@@ -21,6 +21,7 @@ from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 from numpy.typing import NDArray
 
 from rerank import InvalidOptionsError, ModelLoadError, ScoringError, available_cores
+from rerank_listwise.permutation import ANSWER_MARK
 from rerank_llm.generators.gguf_options import GgufOptions
 
 logger = logging.getLogger(__name__)
@@ -182,6 +183,13 @@ class GgufModel:
                 return buffer.raw[:length]
             size = -length
 
+    def _shown(self, token: int) -> bytes:
+        """A token's bytes in an answer; of special ones those that mark a chain of thought or the answer are shown."""
+        piece = self._piece(token)
+        if not piece and ANSWER_MARK.fullmatch(text := self._text_of(token)):
+            return text.encode()
+        return piece
+
     def write(
         self, ids: Sequence[int], longest: int, *, temperature: float, top_p: float, schema: Mapping[str, Any] | None
     ) -> Written:
@@ -207,7 +215,7 @@ class GgufModel:
                     if ended or len(written) == longest:
                         break
             said = written[:-1] if ended else written
-            text = b"".join(map(self._piece, said)).decode("utf-8", errors="replace")
+            text = b"".join(map(self._shown, said)).decode("utf-8", errors="replace")
         return Written(text, len(written), not ended)
 
     @contextmanager

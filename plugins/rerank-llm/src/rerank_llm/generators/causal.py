@@ -16,7 +16,7 @@ from rerank import (
     special_token,
 )
 from rerank_listwise.generator import Generator, TextMeasure
-from rerank_listwise.permutation import ANSWER_MARK
+from rerank_listwise.permutation import ANSWER_MARK, open_thought
 from rerank_listwise.recipe import Completion, Prompt
 from rerank_llm.defusing import Defuser
 from rerank_llm.generators.causal_options import CausalWriterOptions, claim, writing_head
@@ -145,10 +145,15 @@ class CausalWriter:
         from rerank_torch.rows import Row
 
         longest = _least(self.context_size, options.max_length)
-        written = self._encode([self._conversation.write(prompt) for prompt in prompts])
+        written = [self._conversation.write(prompt) for prompt in prompts]
         return [
-            _Encoded(prompt, Row(ids, room=self._room(prompt, len(ids), longest)), self._spell(prompt.labels))
-            for prompt, ids in zip(prompts, written)
+            _Encoded(
+                prompt,
+                Row(ids, room=self._room(prompt, len(ids), longest)),
+                self._spell(prompt.labels),
+                open_thought(text),
+            )
+            for prompt, text, ids in zip(prompts, written, self._encode(written))
         ]
 
     def _encode(self, texts: Sequence[str]) -> list[tuple[int, ...]]:
@@ -195,7 +200,7 @@ class CausalWriter:
         ids = [int(token) for token in value]
         shown = [token for token in ids if token not in self._hidden]
         return Completion(
-            text=self._tokens.tokenizer.decode(shown, skip_special_tokens=False),
+            text=asked.thought + self._tokens.tokenizer.decode(shown, skip_special_tokens=False),
             prompt_tokens=len(asked.row.ids),
             completion_tokens=len(ids),
             cut=ids[-1] not in self._ends,
@@ -213,11 +218,13 @@ class _Encoded(NamedTuple):
         prompt: The prompt.
         row: Its token ids, and how many tokens its answer may have.
         spellings: The tokens of each of its labels.
+        thought: The mark with which it begins the model's chain of thought.
     """
 
     prompt: Prompt
     row: Row
     spellings: Mapping[str, Sequence[int]]
+    thought: str
 
 
 def _choose(asked: _Encoded, tokens: Sequence[int], value: NDArray[Any]) -> Completion:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rerank import InvalidOptionsError, ModelRef
 from rerank_listwise.generator import Generator, TextMeasure
+from rerank_listwise.permutation import open_thought
 from rerank_listwise.recipe import Completion, Prompt
 from rerank_llm.defusing import Defuser
 from rerank_llm.generators.conversation import Conversation, check_arguments, find_marks, write_frame
@@ -68,7 +69,7 @@ class GgufWriter:
             from rerank_llm.forwards.gguf import GgufModel
         except ImportError as error:
             raise InvalidOptionsError(
-                f"{model.name} is a GGUF model, which needs llama-cpp-python ({error}): pip install 'rerank-llm[gguf]'"
+                f"the generator 'gguf' needs llama-cpp-python ({error}): pip install 'rerank-llm[gguf]'"
             ) from error
 
         self._name = model.name
@@ -93,7 +94,8 @@ class GgufWriter:
         return [self._complete(prompt) for prompt in prompts]
 
     def _complete(self, prompt: Prompt) -> Completion:
-        ids = self._model.encode(self._conversation.write(prompt), as_prompt=True)
+        asked = self._conversation.write(prompt)
+        ids = self._model.encode(asked, as_prompt=True)
         left = self._model.context_size - len(ids)
         if left < 1:
             raise InvalidOptionsError(
@@ -116,7 +118,7 @@ class GgufWriter:
             schema=prompt.schema,
         )
         return Completion(
-            text=written.text,
+            text=open_thought(asked) + written.text,
             prompt_tokens=len(ids),
             completion_tokens=written.tokens,
             cut=written.cut,

@@ -48,6 +48,9 @@ _SECRET: Final = ("_KEY", "_KEY_ID", "_TOKEN", "_SECRET", "_PASSWORD")
 _CLASSES: Final = re.compile(r"\Alitellm\.\w+: (?:.{0,200}?\w+Exception(?: \w+)? - )?", re.DOTALL)
 """The names of exceptions that litellm writes before a provider's message."""
 
+_NO_KEY: Final = "none"
+"""What an address gets that is given for no named provider: litellm would send the key that belongs to the model's name."""
+
 _TRACEBACK: Final = "Traceback (most recent call last)"
 _LONGEST: Final = 400
 
@@ -115,8 +118,9 @@ class LiteLlmService(ChatService):
     def __init__(self, model: str, options: LiteLlmOptions) -> None:
         self._litellm, self._threads = import_litellm(), Threads()
         key = options.api_key.get_secret_value() if options.api_key is not None else None
+        is_named = "/" in model
         self._fixed = {
-            "api_key": key,
+            "api_key": _NO_KEY if key is None and options.address is not None and not is_named else key,
             "base_url": options.address,
             "extra_headers": {name: value.get_secret_value() for name, value in options.headers.items()} or None,
             "timeout": options.read_timeout,
