@@ -11,8 +11,9 @@ from pydantic import ValidationError
 from rerank_listwise import Recipe, Turn
 from rerank_listwise.generators.measure import EstimatedTokens
 from rerank_listwise.options import ListwiseOptions
-from rerank_listwise.prompted import Prompted, Reading
+from rerank_listwise.prompted import Prompted
 from rerank_listwise.questions import Question
+from rerank_listwise.readings import Reading
 from rerank_listwise.recipe import Completion
 from rerank_listwise.recipes import find
 

@@ -1,4 +1,4 @@
-"""Chat models of the providers that litellm reaches: its options, and which models it claims; imports nothing heavy."""
+"""The generator ``litellm``: chat models of the providers that litellm reaches; imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from rerank import Claim, Confidence, InvalidOptionsError, ModelRef
 from rerank_listwise.generator import Generator, RemoteWriter
-from rerank_listwise.generators.options import ChatOptions
+from rerank_llm.generators.litellm_options import LiteLlmOptions
 
 _NAME: Final = "litellm"
 _INSTEAD: Final = {
@@ -16,22 +16,6 @@ _INSTEAD: Final = {
     "connect_timeout": "lower read_timeout, which bounds connecting too",
 }
 """Options of a connection that litellm opens itself, and what has their effect there."""
-
-
-class LiteLlmOptions(ChatOptions):
-    """The options of a chat endpoint, as the generator ``litellm`` reads them. Retries, limits and the cache are ours.
-
-    The connection is litellm's own: ``proxy``, ``ca_file`` and ``connect_timeout`` are errors that say what to set instead.
-
-    Args:
-        provider: ``litellm`` chooses this generator. With ``generator="litellm"``, any other name is litellm's for the provider,
-            which may also stand before the model's name (``groq/llama-3.1-8b-instant``).
-        api_key: By default, litellm reads the provider's environment variables.
-        base_url: The server's address, where it is not the provider's own: litellm's ``api_base``.
-        headers: litellm's ``extra_headers``.
-        extra_body: Merged into every call's arguments: those of litellm, such as ``api_version``, keep their meaning, and it
-            sends all others to the provider.
-    """
 
 
 def claim(model: ModelRef, options: Any) -> Claim:

@@ -25,7 +25,7 @@ from rerank_http import Reply, merge_headers
 from rerank_http.caller import Caller
 from rerank_http.failures import AttemptError, Failure
 from rerank_listwise.generators.chat import ChatService
-from rerank_llm.generators.litellm import LiteLlmOptions
+from rerank_llm.generators.litellm_options import LiteLlmOptions
 
 _VERSION: Final = "1.91.5"
 
