@@ -158,6 +158,7 @@ class Folder(Store):
             return self._own
         self._finish()
         make_room(self._root, self._max_bytes - max(self._segment_bytes, space(content)))
+        self._refresh()
         own = self._own = OwnSegment(self._place, self._digest)
         self._segments[own.stem.name] = own
         self._merge_into(own)

@@ -10,10 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rerank import ScoringError
+from rerank_vectors.alignment import aligned, padded
 from rerank_vectors.documents import DocumentVectors
-
-ALIGNMENT: Final = 64
-"""Where arrays begin: a multiple of this many bytes, a processor's cache line and widest register."""
 
 _HEAD: Final = struct.Struct("<II")
 """The number of windows, and whether the document lost tokens. The number of vectors per window follows."""
@@ -77,23 +75,14 @@ class Packing:
         """The document of an entry: float16 as views of its bytes, or float32 from integers."""
         windows, truncated = _HEAD.unpack_from(entry)
         lengths = struct.unpack_from(f"<{windows}I", entry, _HEAD.size)
-        start = _aligned(_HEAD.size + 4 * windows)
+        start = aligned(_HEAD.size + 4 * windows)
         count = sum(lengths)
         shape = (count, self._dimensions)
         if self._dtype == "fp16":
             vectors = np.ndarray(shape, "<f2", entry, start)
         else:
             scales = np.ndarray((count, 1), "<f4", entry, start)
-            vectors = np.ndarray(shape, np.int8, entry, start + _aligned(4 * count)) * scales
+            vectors = np.ndarray(shape, np.int8, entry, start + aligned(4 * count)) * scales
             vectors.flags.writeable = False
         ends = accumulate(lengths, initial=0)
         return DocumentVectors(tuple(vectors[begin:end] for begin, end in pairwise(ends)), bool(truncated))
-
-
-def padded(content: bytes) -> bytes:
-    """``content``, lengthened to a multiple of `ALIGNMENT`."""
-    return content.ljust(_aligned(len(content)), b"\0")
-
-
-def _aligned(length: int) -> int:
-    return -(-length // ALIGNMENT) * ALIGNMENT

@@ -12,15 +12,15 @@ import os
 import secrets
 import struct
 import time
+import weakref
 import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from io import FileIO
 from pathlib import Path
 from typing import Final
 
-from rerank_vectors.packing import padded
+from rerank_vectors.alignment import padded
 
 logger = logging.getLogger(__name__)
 
@@ -170,18 +170,16 @@ class OwnSegment(Segment):
         super().__init__(folder / secrets.token_hex(8), collection)
         self._end = 0
         self._entries_file = _create(self.entries)
-        try:
-            self._index_file = _create(self.index)
-            _write(self._index_file, self.header)
-        except OSError:
-            self._entries_file.close()
-            raise
+        self._close_entries = weakref.finalize(self, _close, self._entries_file)
+        self._index_file = _create(self.index)
+        self._close_index = weakref.finalize(self, _close, self._index_file)
+        _write(self._index_file, self.header)
         self.read_until = len(self.header)
 
     @property
     def is_there(self) -> bool:
         """Whether nobody has removed it."""
-        return os.fstat(self._index_file.fileno()).st_nlink > 0
+        return os.fstat(self._index_file).st_nlink > 0
 
     def room(self, limit: int, content: bytes) -> bool:
         """Whether an entry fits within a limit of bytes; the first one always does."""
@@ -203,9 +201,8 @@ class OwnSegment(Segment):
 
     def close(self) -> None:
         """Append no more; it can still be read."""
-        for file in (self._entries_file, self._index_file):
-            with suppress(OSError):  # a file system that finds out late that it is full
-                file.close()
+        self._close_entries()
+        self._close_index()
 
 
 def space(content: bytes) -> int:
@@ -213,12 +210,17 @@ def space(content: bytes) -> int:
     return _HEADER.size + len(padded(content)) + _RECORD.size
 
 
-def _create(path: Path) -> FileIO:
+def _create(path: Path) -> int:
     """A new file that only its owner can read: texts could be guessed from vectors."""
-    return FileIO(path, "xb", opener=lambda name, flags: os.open(name, flags, 0o600))
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
 
 
-def _write(file: FileIO, content: bytes) -> None:
+def _write(file: int, content: bytes) -> None:
     view = memoryview(content)
     while view:
-        view = view[file.write(view) :]
+        view = view[os.write(file, view) :]
+
+
+def _close(file: int) -> None:
+    with suppress(OSError):  # a file system that finds out late that it is full
+        os.close(file)
