@@ -32,7 +32,16 @@ from rerank.hookspecs import hookimpl
 from rerank.model_ref import ModelRef
 from rerank.model_source import ModelSource
 from rerank.options import Options, Reload, find_named, is_data, read_data
-from rerank.pairs import PairLayout, PairRows, aggregate, encode_pairs, fit_pair, pair_rows, plan_windows
+from rerank.pairs import (
+    PairLayout,
+    PairRows,
+    aggregate,
+    encode_pairs,
+    fit_pair,
+    pair_rows,
+    plan_windows,
+    read_parts,
+)
 from rerank.protocols import Request, Scorer, Scores
 from rerank.ranking import sigmoid
 from rerank.registry import Registry, installed
@@ -108,6 +117,7 @@ __all__ = [
     "plan_windows",
     "query_limit",
     "read_data",
+    "read_parts",
     "read_tokenizer_config",
     "reads_segments",
     "sigmoid",

@@ -47,6 +47,29 @@ def plan_windows(query_len: int, doc_len: int, budget: int, overlap: int) -> lis
     return [(start, min(start + size, doc_len)) for start in starts]
 
 
+def read_parts(query_len: int, doc_len: int, budget: int, options: Options) -> tuple[list[tuple[int, int]], bool]:
+    """Which parts of a document the model reads.
+
+    Args:
+        query_len: Token count of the query in every row; 0 if documents are read without it.
+        doc_len: Token count of the document.
+        budget: Token count that query and document may have together.
+        options: ``long_documents``, ``window`` and ``overlap`` are read.
+
+    Returns:
+        ``(start, end)`` of each part: its windows if ``long_documents`` is ``chunk``, else its beginning; and whether the
+        document lost tokens.
+
+    Raises:
+        InvalidOptionsError: As for `plan_windows`.
+    """
+    if options.long_documents == "chunk":
+        room = budget if options.window is None else min(budget, query_len + options.window)
+        return plan_windows(query_len, doc_len, room, options.overlap), False
+    _, kept = fit_pair(query_len, doc_len, budget)
+    return [(0, kept)], kept < doc_len
+
+
 def aggregate(values: Sequence[float], owners: Sequence[int], how: Aggregate) -> list[float]:
     """One value per document, from the values of its windows.
 
@@ -157,13 +180,8 @@ def pair_rows(
     cut_query = query[:kept_query]
     rows, owners, truncated = [], [], 0
     for owner, document in enumerate(documents):
-        if options.long_documents == "chunk":
-            room = budget if options.window is None else min(budget, kept_query + options.window)
-            windows = plan_windows(kept_query, len(document), room, options.overlap)
-        else:
-            _, kept = fit_pair(kept_query, len(document), budget)
-            windows = [(0, kept)]
-            truncated += kept < len(document)
+        windows, is_cut = read_parts(kept_query, len(document), budget, options)
+        truncated += is_cut
         rows += [layout.row(cut_query, document[start:end]) for start, end in windows]
         owners += [owner] * len(windows)
     return PairRows(rows, kept_query, owners, truncated, kept_query < len(query))

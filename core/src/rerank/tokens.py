@@ -55,6 +55,14 @@ class Tokens(ABC):
     def find(self, token: str) -> int | None:
         """The id of a token by its name; None if the vocabulary lacks it."""
 
+    @abstractmethod
+    def name(self, token_id: int) -> str:
+        """A token's name, such as ``##ing`` or ``[MASK]``; empty if the vocabulary lacks the id."""
+
+    @abstractmethod
+    def spans(self, text: str) -> list[tuple[int, int]] | None:
+        """Where each token of a text begins and ends in it, special tokens left out; None if the tokenizer cannot tell."""
+
     @property
     @abstractmethod
     def pad_id(self) -> int | None:
@@ -143,7 +151,7 @@ class FastTokens(Tokens):
 
     def cut(self, text: str, tokens: int) -> str:
         """The beginning of a text that has at most so many tokens, without special tokens, and ends with a whole character."""
-        offsets = self.tokenizer.encode(text, add_special_tokens=False).offsets
+        offsets = self.spans(text)
         if len(offsets) <= tokens:
             return text
         while tokens and offsets[tokens][0] < offsets[tokens - 1][1]:  # both are parts of one character
@@ -159,6 +167,15 @@ class FastTokens(Tokens):
         """The id of a token by its name; None if the vocabulary lacks it."""
         found: int | None = self.tokenizer.token_to_id(token)
         return found
+
+    def name(self, token_id: int) -> str:
+        """A token's name, such as ``##ing`` or ``[MASK]``; empty if the vocabulary lacks the id."""
+        return self.tokenizer.id_to_token(token_id) or ""
+
+    def spans(self, text: str) -> list[tuple[int, int]]:
+        """Where each token of a text begins and ends in it, special tokens left out."""
+        offsets: list[tuple[int, int]] = self.tokenizer.encode(text, add_special_tokens=False).offsets
+        return offsets
 
     @property
     def pad_id(self) -> int | None:

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import torch
 import transformers
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from rerank import ModelLoadError, ModelRef
@@ -124,6 +125,31 @@ def iterate_weights(model: ModelRef) -> Iterator[Mapping[str, torch.Tensor]]:
     names = [whole] if whole in model.files else sorted(set(model.read_json(index)["weight_map"].values()))
     for name in names:
         yield _read_tensors(model, name)
+
+
+def load_tensor(model: ModelRef, name: str) -> torch.Tensor:
+    """One tensor of a whole checkpoint, on the CPU.
+
+    Args:
+        model: Where the checkpoint is.
+        name: The tensor's name, such as ``linear.weight``.
+
+    Raises:
+        ModelLoadError: There is none of that name, its file is damaged, or reading it would run a pickle's code.
+    """
+    whole, index = SAFE_WEIGHTS if _fetch_weights(model) else PICKLED_WEIGHTS
+    file = whole if whole in model.files else model.read_json(index)["weight_map"].get(name)
+    if file is None or (found := _read_tensor(model, file, name)) is None:
+        raise ModelLoadError(f"{model.name} has no tensor {name!r} among its weights: fetch the checkpoint again")
+    return found
+
+
+def _read_tensor(model: ModelRef, file: str, name: str) -> torch.Tensor | None:
+    if not file.endswith(".safetensors"):
+        return _read_tensors(model, file).get(name)
+    with _load_errors(model), safe_open(model.fetch(file), framework="pt") as tensors:
+        found: torch.Tensor | None = tensors.get_tensor(name) if name in tensors.keys() else None  # noqa: SIM118
+    return found
 
 
 def _read_tensors(model: ModelRef, file: str) -> Mapping[str, torch.Tensor]:

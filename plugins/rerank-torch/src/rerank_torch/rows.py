@@ -19,11 +19,13 @@ class Row:
         ids: Token ids, special tokens included.
         first_len: How many of them, from the start, belong to the first segment.
         room: How many tokens the model may write after them.
+        unattended: How many of them, at the end, no token attends to (ColBERT's query augmentation).
     """
 
     ids: tuple[int, ...]
     first_len: int = 0
     room: int = 0
+    unattended: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +47,16 @@ class Batch:
 
     Args:
         ids: ``(rows, tokens)`` token ids, padded.
-        mask: ``(rows, tokens)`` 1 for real tokens; None if all are real, since a mask of ones would only keep attention
-            off its fast path.
+        lengths: Token count per row, padding left out.
+        mask: ``(rows, tokens)`` 1 for tokens that are attended to; None if all are, since a mask of ones would only keep
+            attention off its fast path.
         in_first: ``(rows, tokens)`` whether a token belongs to the first segment.
         room: How many tokens may be written after each row.
         shared: What the scorer gave the runner for all rows of the call; None if nothing.
     """
 
     ids: torch.Tensor
+    lengths: tuple[int, ...]
     mask: torch.Tensor | None
     in_first: torch.Tensor
     room: tuple[int, ...]
@@ -68,6 +72,7 @@ def pad(rows: Sequence[Row], padding: Padding, device: torch.device, shared: Any
     real = (places >= 0) & (places < lengths[:, None])  # (rows, tokens)
     ids = np.full(real.shape, padding.pad_id, dtype=np.int64)  # (rows, tokens)
     ids[real] = np.fromiter(chain.from_iterable(row.ids for row in rows), np.int64, lengths.sum())
+    attended = real & (places < (lengths - np.array([row.unattended for row in rows]))[:, None])  # (rows, tokens)
     in_first = places < np.array([row.first_len for row in rows])[:, None]  # (rows, tokens)
 
     def on_device(array: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> torch.Tensor:
@@ -75,7 +80,8 @@ def pad(rows: Sequence[Row], padding: Padding, device: torch.device, shared: Any
 
     return Batch(
         ids=on_device(ids),
-        mask=None if real.all() else on_device(real.astype(np.int64)),
+        lengths=tuple(lengths.tolist()),
+        mask=None if attended.all() else on_device(attended.astype(np.int64)),
         in_first=on_device(in_first),
         room=tuple(row.room for row in rows),
         shared=shared,

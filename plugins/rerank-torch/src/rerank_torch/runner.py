@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from rerank_torch.options import TorchOptions
 from rerank_torch.pool import DevicePool
 from rerank_torch.rows import Batch, Padding, Row, pad
 
+T = TypeVar("T")
 Values: TypeAlias = list[NDArray[np.float32]]
 
 
@@ -91,6 +92,7 @@ class Runner:
         devices: The devices' names.
         forward: The model on the one device; None with several.
         pool: The processes of several devices; None with one.
+        streams: The threads that run the model on the one CPU; None elsewhere.
 
     Raises:
         InvalidOptionsError: A device is not available.
@@ -103,13 +105,14 @@ class Runner:
         begin = partial(_start_device, start=start, padding=padding, threads=threads)
         self.forward: Forward | None = None
         self.pool: DevicePool[Work, Values] | None = None
+        self.streams: Streams | None = None
         if len(self.devices) > 1:
             self.pool = DevicePool(begin, self.devices)
             self._run: Callable[[Work], Values] = partial(_spread, self.pool)
             self._close = self.pool.close
         else:
             only = begin(self.devices[0])
-            self.forward = only.forward
+            self.forward, self.streams = only.forward, only.streams
             self._run, self._close = only, only.close
 
     def __call__(
@@ -148,6 +151,30 @@ class Runner:
         )
         return self._run(work)
 
+    def map(self, lengths: Sequence[int], work: Callable[[list[int]], Sequence[T]], *, max_tokens: int) -> list[T]:
+        """Run other work of the CPU's over a call's items, in the model's streams if it has some.
+
+        Args:
+            lengths: Token count per item.
+            work: Takes positions of items and returns one result per item.
+            max_tokens: Items are handed out in groups of at most so many tokens.
+
+        Returns:
+            One result per item, in order.
+
+        Raises:
+            OutOfMemoryError: One item alone does not fit.
+            ScoringError: The runner is closed.
+        """
+        return map_batches(
+            range(len(lengths)),
+            lengths,
+            work,
+            max_tokens=max_tokens,
+            out_of_memory=OUT_OF_MEMORY,
+            streams=self.streams,
+        )
+
     def close(self) -> None:
         """End the streams or the processes."""
         self._close()
@@ -175,11 +202,11 @@ class _Device:
         self.forward, self._padding = forward, padding
         self._device = torch.device(device)
         on_cpu = self._device.type == "cpu"
-        self._streams: Streams | None = None
+        self.streams: Streams | None = None
         if _changes_itself(forward.network):
-            self._streams = Streams(1, partial(_set_threads, threads))
+            self.streams = Streams(1, partial(_set_threads, threads))
         elif on_cpu:
-            self._streams = Streams(threads, partial(_set_threads, 1))
+            self.streams = Streams(threads, partial(_set_threads, 1))
 
     def __call__(self, work: Work) -> Values:
         values = map_batches(
@@ -190,7 +217,7 @@ class _Device:
             max_items=work.max_items,
             out_of_memory=OUT_OF_MEMORY,
             progress=work.progress,
-            streams=self._streams,
+            streams=self.streams,
         )
         return _to_host(values)
 
@@ -200,8 +227,8 @@ class _Device:
             return self.forward(pad(rows, self._padding, self._device, shared))
 
     def close(self) -> None:
-        if self._streams is not None:
-            self._streams.close()
+        if self.streams is not None:
+            self.streams.close()
 
 
 def _start_device(device: str, *, start: Callable[[str], Forward], padding: Padding, threads: int) -> _Device:

@@ -68,6 +68,13 @@ class SlowTokens(Tokens):
         found: int | None = self.tokenizer.get_vocab().get(token)
         return found
 
+    def name(self, token_id: int) -> str:
+        """A token's name, such as ``##ing`` or ``[MASK]``; empty if the vocabulary lacks the id."""
+        return self.tokenizer.convert_ids_to_tokens(token_id) or ""
+
+    def spans(self, text: str) -> None:
+        """None: only tokenizers of the library ``tokenizers`` know where their tokens stand."""
+
     @property
     def pad_id(self) -> int | None:
         """The id that the tokenizer itself pads with; None if it states none."""

@@ -156,7 +156,7 @@ class _Steps(LogitsProcessor):
         self._prompt_len, self._how = prompt_len, batch.shared
         self.are_numbers = torch.ones(len(batch.ids), dtype=torch.bool, device=batch.ids.device)  # (rows,)
         if self._how.temperature > 0:
-            rows = [ids[-length:] for ids, length in zip(batch.ids.tolist(), _lengths(batch))]
+            rows = [ids[-length:] for ids, length in zip(batch.ids.tolist(), batch.lengths)]
             draws = [_draw(ids, max(batch.room)) for ids in rows]
             self._draws = torch.tensor(draws, device=batch.ids.device)  # (rows, steps)
 
@@ -199,14 +199,8 @@ class _RowsFull(StoppingCriteria):
         return torch.tensor([written >= room for room in self._room], device=input_ids.device)
 
 
-def _lengths(batch: Batch) -> list[int]:
-    """How many real tokens each row has."""
-    rows, tokens = batch.ids.shape
-    return [tokens] * rows if batch.mask is None else [int(length) for length in batch.mask.sum(dim=1)]
-
-
 def _only(batch: Batch, row: int) -> Batch:
     """One row of a batch, without its padding: next to a longer one, it might be continued beyond the last position."""
-    length = _lengths(batch)[row]
+    length = batch.lengths[row]
     ids, in_first = batch.ids[row : row + 1, -length:], batch.in_first[row : row + 1, -length:]  # (1, tokens)
-    return Batch(ids=ids, mask=None, in_first=in_first, room=(batch.room[row],), shared=batch.shared)
+    return Batch(ids=ids, lengths=(length,), mask=None, in_first=in_first, room=(batch.room[row],), shared=batch.shared)

@@ -1,0 +1,1 @@
+"""ColBERT and other late-interaction rerankers on torch: the backend ``colbert``."""

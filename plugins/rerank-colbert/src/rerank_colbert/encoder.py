@@ -1,0 +1,76 @@
+"""A late-interaction encoder on one device: takes a padded batch and returns one vector per token."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.functional import normalize
+
+from rerank import InvalidOptionsError, ModelRef
+from rerank_colbert.options import ColbertOptions
+from rerank_colbert.recipe import Recipe
+from rerank_torch.heads import build_module
+from rerank_torch.loading import load_model, load_tensor
+from rerank_torch.rows import Batch
+
+
+class TokenEncoder:
+    """A network of transformers without a head, and the projections of its token vectors.
+
+    Args:
+        device: A torch device's name.
+        model: Where the checkpoint is.
+        options: How to load it.
+        recipe: The checkpoint's recipe.
+
+    Raises:
+        ModelLoadError: The checkpoint cannot be loaded.
+        InvalidOptionsError: ``attn_implementation`` drops the tokens that augment queries.
+    """
+
+    def __init__(self, device: str, *, model: ModelRef, options: ColbertOptions, recipe: Recipe) -> None:
+        base = load_model("AutoModel", model, options, device, unread=("pooler.",))
+        attention = getattr(base.config, "_attn_implementation", None) or ""
+        if "flash" in attention and recipe.augmentation != "none" and not recipe.attends:
+            raise InvalidOptionsError(
+                f"attn_implementation={attention!r} drops tokens that are not attended to, and {model.name} compares such "
+                "tokens of its queries: pass attn_implementation='sdpa'"
+            )
+        head = _load_projections(model, recipe).to(device, base.dtype)
+        self.network = nn.ModuleDict({"base": base, "head": head}).eval()
+        self._normalizes = recipe.normalize
+
+    def __call__(self, batch: Batch) -> Sequence[torch.Tensor]:
+        """Per row ``(tokens, dimensions)`` in float32, padding left out."""
+        inputs: dict[str, Any] = {"input_ids": batch.ids}
+        if batch.mask is not None:
+            inputs["attention_mask"] = batch.mask
+        hidden = self.network["base"](**inputs).last_hidden_state  # (rows, tokens, width)
+        vectors = self.network["head"](hidden).float()  # (rows, tokens, dimensions)
+        if self._normalizes:
+            vectors = normalize(vectors, dim=-1)
+        return [row[:length] for row, length in zip(vectors, batch.lengths)]
+
+
+def _load_projections(model: ModelRef, recipe: Recipe) -> nn.Module:
+    if recipe.layout == "stanford":
+        weight = load_tensor(model, "linear.weight")  # (dimensions, width)
+        linear = nn.Linear(weight.shape[1], weight.shape[0], bias=False)
+        linear.weight = nn.Parameter(weight, requires_grad=False)
+        return linear
+    return nn.Sequential(*(build_module(model, module, reads="token_embeddings") for module in recipe.projections))
+
+
+def count_dimensions(model: ModelRef, recipe: Recipe) -> int:
+    """How many numbers a vector has.
+
+    Raises:
+        ModelLoadError: The projection cannot be read.
+    """
+    if recipe.layout == "stanford":
+        return len(load_tensor(model, "linear.weight"))
+    widths = [module.config["out_features"] for module in recipe.projections if module.kind == "Dense"]
+    return int(widths[-1] if widths else model.config["hidden_size"])

@@ -1,0 +1,203 @@
+"""How a checkpoint encodes and compares: read from its own files, in whichever layout they are."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal, TypeAlias
+
+from rerank import ModelLoadError, ModelRef
+from rerank_torch.modules import Module, read_modules
+
+Augmentation: TypeAlias = Literal["fixed", "minimum", "dynamic", "none"]
+
+METADATA_FILE: Final = "artifact.metadata"
+_SETTINGS_FILE: Final = "config_sentence_transformers.json"
+_STANFORD: Final = "HF_ColBERT"
+_PUNCTUATION: Final = tuple(string.punctuation)
+_PYLATE_KEYS: Final = frozenset(
+    ("query_prefix", "document_prefix", "query_length", "document_length", "attend_to_expansion_tokens")
+)
+_STRATEGIES: Final[Mapping[str, Augmentation]] = {"fixed": "fixed", "min": "minimum", "none": "none"}
+_PROJECTIONS: Final = ("Dense", "LayerNorm")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """How a late-interaction model encodes queries and documents, and compares them.
+
+    Args:
+        layout: Where it was read: ``stanford``, ``modules`` or, for an encoder that was not trained for late interaction,
+            ``zero-shot``.
+        query_prefix: What stands before a query; a token of the vocabulary is inserted whole.
+        document_prefix: The same for a document.
+        query_length: Token count per query, special tokens included; None means the model's limit.
+        document_length: Token count per document, special tokens included; None means the model's limit.
+        augmentation: How short queries are filled.
+        augmented_length: The token count they are filled to.
+        augmentation_token: What fills them; None means the mask token, else the end-of-sequence token.
+        attends: Whether tokens attend to those that fill the query.
+        skiplist: Tokens of documents that are not compared.
+        skips_in_queries: Whether these are not compared in queries either.
+        specials: Whether special tokens are compared.
+        projections: The modules between the encoder and the vectors, in order; Stanford's has its own.
+        normalize: Whether vectors have length one.
+        mean: Whether the score is the mean over the query's vectors, not the sum.
+    """
+
+    layout: Literal["stanford", "modules", "zero-shot"]
+    query_prefix: str = ""
+    document_prefix: str = ""
+    query_length: int | None = None
+    document_length: int | None = None
+    augmentation: Augmentation = "none"
+    augmented_length: int = 32
+    augmentation_token: str | None = None
+    attends: bool = False
+    skiplist: tuple[str, ...] = ()
+    skips_in_queries: bool = False
+    specials: bool = True
+    projections: tuple[Module, ...] = ()
+    normalize: bool = True
+    mean: bool = False
+
+
+ZERO_SHOT: Final = Recipe(layout="zero-shot", specials=False)
+"""For any encoder: its words' vectors as they are."""
+
+
+def read_recipe(model: ModelRef) -> Recipe | None:
+    """A checkpoint's recipe; None if it was not trained for late interaction.
+
+    Raises:
+        ModelLoadError: A file cannot be fetched or read, or needs something that is not supported.
+    """
+    if METADATA_FILE in model.files or _STANFORD in (model.config.get("architectures") or ()):
+        return _read_stanford(model)
+    settings = model.read_json(_SETTINGS_FILE) if _SETTINGS_FILE in model.files else {}
+    modules = read_modules(model)
+    own = _is_pylate(settings) or settings.get("model_type") == "MultiVectorEncoder"
+    if modules and (own or any(module.kind == "MultiVectorMask" for module in modules)):
+        return _read_modules(model, settings, modules)
+    return None
+
+
+def _read_stanford(model: ModelRef) -> Recipe:
+    """Stanford's layout (colbert-ai 0.2.22): ``artifact.metadata``, with that library's defaults for what it lacks."""
+    metadata: Mapping[str, Any] = {}
+    if METADATA_FILE in model.files:
+        metadata = model.read_json(METADATA_FILE)
+    if metadata.get("similarity", "cosine") != "cosine" or metadata.get("interaction", "colbert") != "colbert":
+        raise ModelLoadError(
+            f"{model.name} compares by similarity {metadata.get('similarity')!r} and interaction "
+            f"{metadata.get('interaction')!r}, and only cosine and colbert are supported: use colbert-ai for it"
+        )
+    length = metadata.get("query_maxlen") or 32
+    return Recipe(
+        layout="stanford",
+        query_prefix=metadata.get("query_token_id") or "[unused0]",
+        document_prefix=metadata.get("doc_token_id") or "[unused1]",
+        query_length=length,
+        document_length=metadata.get("doc_maxlen") or 220,
+        augmentation="fixed",
+        augmented_length=length,
+        attends=bool(metadata.get("attend_to_mask_tokens", False)),
+        skiplist=_PUNCTUATION if metadata.get("mask_punctuation", True) else (),
+    )
+
+
+def _is_pylate(settings: Mapping[str, Any]) -> bool:
+    return settings.get("model_type") == "ColBERT" or not _PYLATE_KEYS.isdisjoint(settings)
+
+
+def _read_modules(model: ModelRef, settings: Mapping[str, Any], modules: Sequence[Module]) -> Recipe:
+    """The layout with ``modules.json``, as PyLate (1.6) or sentence-transformers (6.2) writes it.
+
+    PyLate keeps lengths, augmentation and skiplist beside the prefixes, masks and normalises always, and has defaults;
+    sentence-transformers keeps them with the modules that need them.
+    """
+    _check_modules(model, modules)
+    encoder = modules[0].config
+    masks = [module.config for module in modules if module.kind == "MultiVectorMask"]
+    mask: Mapping[str, Any] = masks[0] if masks else {}
+    by_pylate = _is_pylate(settings) and not masks
+    stated = {**settings, **encoder}
+    expansion = _expansion(stated, by_pylate=by_pylate)
+    skiplist = stated.get("skiplist_words") if by_pylate else mask.get("skiplist_words")
+    strategy = expansion.get("strategy", "none")
+    length = stated.get("query_length") or (32 if by_pylate else None)
+    return Recipe(
+        layout="modules",
+        query_prefix=_prefix(settings, "query", by_pylate=by_pylate),
+        document_prefix=_prefix(settings, "document", by_pylate=by_pylate),
+        query_length=expansion["length"] if strategy == "fixed" else length,
+        document_length=stated.get("document_length") or (180 if by_pylate else None),
+        augmentation=_STRATEGIES[strategy],
+        augmented_length=expansion.get("length", 32),
+        augmentation_token=expansion.get("token"),
+        attends=bool(expansion.get("attend")),
+        skiplist=_PUNCTUATION if by_pylate and skiplist is None else tuple(skiplist or ()),
+        skips_in_queries="query" in (mask.get("skiplist_tasks") or ()),
+        projections=tuple(module for module in modules if module.kind in _PROJECTIONS),
+        normalize=by_pylate or any(module.kind == "Normalize" for module in modules),
+        mean=settings.get("similarity_fn_name") == "meanmaxsim",
+    )
+
+
+def _check_modules(model: ModelRef, modules: Sequence[Module]) -> None:
+    """Refuse what would change the vectors in a way that is not computed here."""
+    first, *rest = modules
+    unknown = [module.kind for module in rest if module.kind not in (*_PROJECTIONS, "MultiVectorMask", "Normalize")]
+    task = first.config.get("transformer_task") or "feature-extraction"
+    kept = any(module.config.get("keep_only_token_ids") for module in rest)
+    if first.kind != "Transformer" or first.path:
+        problem = "does not begin with a Transformer in its own folder"
+    elif unknown:
+        problem = f"has the module {unknown[0]}"
+    elif task != "feature-extraction":
+        problem = f"was made for the task {task!r}"
+    elif kept:
+        problem = "compares the vectors of certain tokens only (keep_only_token_ids), as models of images do"
+    else:
+        return
+    raise ModelLoadError(f"{model.name} {problem}, which is not supported: load it with sentence-transformers")
+
+
+def _expansion(stated: Mapping[str, Any], *, by_pylate: bool) -> Mapping[str, Any]:
+    """The query augmentation in the form of sentence-transformers; empty for none."""
+    if "query_expansion" in stated or not by_pylate:
+        return stated.get("query_expansion") or {}
+    if stated.get("do_query_expansion") is False:
+        return {}
+    attends = stated.get("attend_to_expansion_tokens")
+    return {"strategy": "fixed", "attend": attends, "length": stated.get("query_length") or 32}
+
+
+def _prefix(settings: Mapping[str, Any], role: str, *, by_pylate: bool) -> str:
+    """What stands before a text: PyLate's prefix, then the prompt."""
+    default = {"query": "[Q] ", "document": "[D] "}[role] if by_pylate else ""
+    prefix = settings.get(f"{role}_prefix")
+    prefix = default if prefix is None else prefix
+    prompt = (settings.get("prompts") or {}).get(role) or ""
+    return str(prefix + prompt.removeprefix(prefix))
+
+
+def describe_recipe(recipe: Recipe) -> Iterator[str]:
+    """A recipe as lines for ``rerank explain``."""
+    lengths = [length or "the model's limit" for length in (recipe.query_length, recipe.document_length)]
+    yield f"layout: {recipe.layout}; score: {'mean' if recipe.mean else 'sum'} of each query vector's best {_product(recipe)}"
+    yield f"query: {recipe.query_prefix!r} before it, at most {lengths[0]} tokens, {_filling(recipe)}"
+    yield f"document: {recipe.document_prefix!r} before it, at most {lengths[1]} tokens, {len(recipe.skiplist)} kinds of tokens skipped"
+
+
+def _product(recipe: Recipe) -> str:
+    return "cosine" if recipe.normalize else "inner product"
+
+
+def _filling(recipe: Recipe) -> str:
+    if recipe.augmentation == "none":
+        return "not augmented"
+    token = recipe.augmentation_token or "mask"
+    attended = "" if recipe.attends else "not "
+    return f"augmented to {recipe.augmented_length} ({recipe.augmentation}) by {token} tokens that are {attended}attended to"
