@@ -6,6 +6,7 @@ Texts, names and identifiers are strangers': each picture shows their control ch
 from __future__ import annotations
 
 import html
+import importlib
 import math
 import os
 import unicodedata
@@ -68,9 +69,7 @@ def _terminal_lines(result: Result, width: int) -> Iterator[str]:
         yield _INDENT + line
     yield ""
     room = min(_LABEL, (width - len(_INDENT) - len(" →   -0.000")) // 2)
-    rows = [
-        (_cut(_visible(m["query"]), room), _cut(_visible(m["document"]), room), m["score"]) for m in matches[:ROWS]
-    ]
+    rows = [(_cut(_visible(m["query"]), room), _cut(_visible(m["document"]), room), m["score"]) for m in matches[:ROWS]]
     widest = [max((_cells(row[column]) for row in rows), default=0) for column in (0, 1)]
     for query, document, similarity in rows:
         left = query + " " * (widest[0] - _cells(query))
@@ -219,8 +218,8 @@ def as_html(ranked: RankedResults) -> str:
 <header>
 <h1 dir="auto">{query}</h1>
 <p>{origin}</p>
-<p>The darker a token, the more of the document's score comes from it. Rest the pointer on one to see which tokens of the
-query it matches.</p>
+<p>The stronger the colour of a token, the more of its document's score comes from it. Rest the pointer on one to see
+which tokens of the query it matches.</p>
 </header>
 {articles}
 </body>
@@ -305,7 +304,7 @@ def _table(heat: _Heat) -> str:
     return f"""
 <details>
 <summary>Similarity of every query token with every document token</summary>
-<p class="note">{note}The palest cell is {heat.low:.3f}, the darkest {heat.high:.3f}. A frame marks the best match of each
+<p class="note">{note}The faintest cell is {heat.low:.3f}, the strongest {heat.high:.3f}. A frame marks the best match of each
 query token; together they are {heat.total:.3f}.</p>
 <div class="heat"><table>
 <tr><td style="--w:0%"></td>{headings}</tr>
@@ -318,10 +317,18 @@ def _escape(text: str) -> str:
     """A text as HTML; control characters and lone surrogates, which HTML cannot hold, become U+FFFD."""
     return html.escape(
         "".join(
-            "\N{REPLACEMENT CHARACTER}" if unicodedata.category(point) in ("Cc", "Cs") and point not in "\t\n\r" else point
+            "\N{REPLACEMENT CHARACTER}"
+            if unicodedata.category(point) in ("Cc", "Cs") and point not in "\t\n\r"
+            else point
             for point in text
         )
     )
+
+
+_CELL: Final = 0.24
+"""Inches of a cell's side."""
+
+_INK: Final = "#1f2328"
 
 
 def draw_png(result: Result, query: str, file: str | os.PathLike[str] | IO[bytes]) -> None:
@@ -337,7 +344,9 @@ def draw_png(result: Result, query: str, file: str | os.PathLike[str] | IO[bytes
         InvalidInputError: The result has no matrix, or an empty one.
     """
     check_drawing()
+    from matplotlib import colormaps
     from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.colors import ListedColormap
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
 
@@ -349,7 +358,8 @@ def draw_png(result: Result, query: str, file: str | os.PathLike[str] | IO[bytes
     FigureCanvasAgg(figure)
     axes = figure.add_axes((0, 0, 1, 1))  # labels lie outside: the image is cut to what is drawn
     font: dict[str, Any] = {"family": _fonts(), "parse_math": False, "color": _INK}
-    mesh = axes.pcolormesh(heat.scores, cmap="Oranges", edgecolors="white", linewidth=0.6)
+    oranges = ListedColormap(colormaps["Oranges"](range(216)))  # without the darkest, where a frame would not show
+    mesh = axes.pcolormesh(heat.scores, cmap=oranges, edgecolors="white", linewidth=0.6)
     for row, column in enumerate(heat.best):
         axes.add_patch(Rectangle((column, row), 1, 1, fill=False, edgecolor=_INK, linewidth=1.4, zorder=3))
     axes.invert_yaxis()
@@ -372,10 +382,6 @@ def draw_png(result: Result, query: str, file: str | os.PathLike[str] | IO[bytes
         figure.savefig(file, format="png", dpi=150, bbox_inches="tight", pad_inches=0.2)
 
 
-_CELL: Final = 0.24
-_INK: Final = "#1f2328"
-
-
 def check_drawing() -> None:
     """Check that images can be drawn.
 
@@ -383,7 +389,7 @@ def check_drawing() -> None:
         InvalidOptionsError: matplotlib is not installed.
     """
     try:
-        import matplotlib  # noqa: F401
+        importlib.import_module("matplotlib")
     except ImportError as error:
         raise InvalidOptionsError(
             f"an image needs matplotlib ({error}): pip install 'rerank-colbert[drawing]', or write a page with --html"

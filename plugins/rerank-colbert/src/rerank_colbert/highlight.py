@@ -72,16 +72,19 @@ def outside(text: str, matches: Iterable[Match]) -> list[Match]:
 
 
 def shorten(pieces: Sequence[Piece], context: int) -> list[Piece]:
-    """Replace what lies further than ``context`` characters from a match, or inside a longer one, by an ellipsis."""
+    """Keep about ``context`` characters before and after each match, and of a longer match; "…" stands for the rest."""
     last = len(pieces) - 1
 
     def cut(position: int, piece: Piece) -> Piece:
+        text = piece.text
         head = context if position > 0 or last == 0 else 0
         tail = context if position < last else 0
-        text = piece.text
         if len(text) <= head + tail + 1:
             return piece
-        return piece._replace(text=f"{text[:head]}…{text[len(text) - tail :]}")
+        start, end = text[:head], text[len(text) - tail :]
+        start = start[: start.rfind(" ") + 1] or start  # whole words, where there are spaces
+        end = end[max(0, end.find(" ")) :]
+        return piece._replace(text=f"{start}…{end}")
 
     return [cut(position, piece) for position, piece in enumerate(pieces)]
 
