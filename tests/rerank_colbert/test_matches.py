@@ -409,6 +409,11 @@ def test_characters_without_a_glyph_warn_of_nothing(size: Callable[[bytes], tupl
     size(draw(result("蜜蜂 \U0001f41d", ["蜂蜜"]), "ミツバチ"))
 
 
+def test_a_single_cell_is_drawn(size: Callable[[bytes], tuple[int, int]]) -> None:
+    matrix = {"query": ["bee"], "document": ["bee"], "spans": [[0, 3]], "scores": [[1.0]]}
+    size(draw(Result(doc_id=1, text="bee", score=1.0, rank=1, details={"matches": [], "matrix": matrix})))
+
+
 def test_an_image_goes_to_a_file_and_leaves_no_trace(tmp_path: Path, size: Callable[[bytes], tuple[int, int]]) -> None:
     import matplotlib as mpl
 

@@ -361,7 +361,8 @@ def draw_png(result: Result, query: str, file: str | os.PathLike[str] | IO[bytes
     oranges = ListedColormap(colormaps["Oranges"](range(216)))  # without the darkest, where a frame would not show
     mesh = axes.pcolormesh(heat.scores, cmap=oranges, edgecolors="white", linewidth=0.6)
     for row, column in enumerate(heat.best):
-        axes.add_patch(Rectangle((column, row), 1, 1, fill=False, edgecolor=_INK, linewidth=1.4, zorder=3))
+        frame = Rectangle((column, row), 1, 1, fill=False, edgecolor=_INK, linewidth=1.4, zorder=3, clip_on=False)
+        axes.add_patch(frame)
     axes.invert_yaxis()
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0, pad=3)
@@ -369,8 +370,9 @@ def draw_png(result: Result, query: str, file: str | os.PathLike[str] | IO[bytes
     axes.set_xticks([c + 0.5 for c in range(len(heat.columns))], heat.columns, fontsize=9, rotation=90, **font)
     above = 1 + 0.1 / height
     axes.text(0, above + 0.22 / height, _cut(_visible(query), 80), transform=axes.transAxes, fontsize=12, **font)
-    identity = f"rank {result.rank}, {_cut(_visible(str(result.doc_id)), 40)}, sum of the best matches {heat.total:.2f}"
-    axes.text(0, above, identity, transform=axes.transAxes, fontsize=9, **font)
+    name = _cut(_visible(str(result.doc_id)), 40)
+    facts = f"rank {result.rank}, document {name}, sum of the best matches {heat.total:.2f}"
+    axes.text(0, above, facts, transform=axes.transAxes, fontsize=9, **font)
     caption = "Framed: the best match of each query token."
     axes.set_xlabel(f"{caption}\n{heat.note}." if heat.note else caption, loc="left", labelpad=8, fontsize=9, **font)
     bar_axes = figure.add_axes((1 + 0.15 / width, 0, 0.12 / width, 1))
