@@ -27,7 +27,11 @@ HIDDEN = 32
 LONG = "Bees that forage carry pollen on their hind legs; a nurse bee (a young worker) feeds larvae with jelly! " * 12
 TEXTS = [*DOCUMENTS, "", "?!", "Shares rose when the bank cut its rate, and fell again.", LONG]
 """Documents with two extremes: one without words, and one longer than any limit here."""
-QUERIES = [QUERY, "bees?", "Which bees feed the larvae with royal jelly, and which carry pollen on their hind legs? " * 3]
+QUERIES = [
+    QUERY,
+    "bees?",
+    "Which bees feed the larvae with royal jelly, and which carry pollen on their hind legs? " * 3,
+]
 """Queries of which the last is longer than any limit here."""
 
 CLASSES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -182,7 +186,9 @@ def save_stanford(
     model = build_encoder(folder, kind, save_tokenizer(folder, kind))
     model.config.architectures = ["HF_ColBERT"]
     model.config.save_pretrained(folder)
-    dim = (metadata or {}).get("dim", 128)  # colbert-ai's own default, with which it reads a checkpoint without the file
+    dim = (metadata or {}).get(
+        "dim", 128
+    )  # colbert-ai's own default, with which it reads a checkpoint without the file
     weights = {f"{model.base_model_prefix}.{name}": tensor for name, tensor in model.state_dict().items()}
     weights["linear.weight"] = torch.randn(dim, HIDDEN) / HIDDEN**0.5
     if pickled:
@@ -276,7 +282,7 @@ def save_sentence_transformers(
     folder: Path,
     kind: str = "bert",
     *,
-    prompts: Mapping[str, str] = {"query": "query: ", "document": "passage: "},  # noqa: B006 (nothing writes to it)
+    prompts: Mapping[str, str] = {"query": "query: ", "document": "passage: "},
     words: Sequence[str] = (),
     skiplist: Sequence[str] = tuple(string.punctuation),
     skiplist_tasks: Sequence[str] = ("document",),

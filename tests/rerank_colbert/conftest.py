@@ -28,9 +28,7 @@ def ours() -> Callable[..., list[list[float]]]:
             assert reranker.backend == "colbert"
             rankings = [reranker.rank(query, texts, **options) for query in queries]
         assert {ranked.scale for ranked in rankings} == {"similarity"}
-        return [
-            [result.score for result in sorted(ranked, key=lambda result: result.index)] for ranked in rankings
-        ]
+        return [[result.score for result in sorted(ranked, key=lambda result: result.index)] for ranked in rankings]
 
     return rank
 

@@ -93,6 +93,10 @@ def test_tokens(tmp_path):
     assert [len(text.row.ids) - text.row.unattended for text in queries] == attended.sum(dim=1).tolist()
     assert all(text.compared.all() for text in queries)
     ids, attended = theirs.doc_tokenizer.tensorize(TEXTS)
-    assert [list(text.row.ids) for text in documents] == [row[: sum(a)] for row, a in zip(ids.tolist(), attended.tolist())]
+    assert [list(text.row.ids) for text in documents] == [
+        row[: sum(a)] for row, a in zip(ids.tolist(), attended.tolist())
+    ]
     counted = theirs.mask(ids, theirs.skiplist)
-    assert [text.compared.tolist() for text in documents] == [row[: len(t.compared)] for row, t in zip(counted, documents)]
+    assert [text.compared.tolist() for text in documents] == [
+        row[: len(t.compared)] for row, t in zip(counted, documents)
+    ]

@@ -21,10 +21,10 @@ from checkpoints import (
 
 pytest.importorskip("sentence_transformers", minversion="6", reason="needs sentence-transformers 6: nox -s peers")
 
-from sentence_transformers import MultiVectorEncoder  # noqa: E402
-from sentence_transformers.base.modules import Dense, Transformer  # noqa: E402
-from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask  # noqa: E402
-from sentence_transformers.sentence_transformer.modules import Normalize  # noqa: E402
+from sentence_transformers import MultiVectorEncoder
+from sentence_transformers.base.modules import Dense, Transformer
+from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
+from sentence_transformers.sentence_transformer.modules import Normalize
 
 pytestmark = pytest.mark.filterwarnings("default")
 
@@ -106,9 +106,7 @@ def test_a_checkpoint_that_it_saved(tmp_path, ours, same, kind):
         modules=[
             Transformer(str(encoder), query_expansion={"strategy": "fixed", "length": 24}, document_length=50),
             Dense(HIDDEN, 40, activation_function=torch.nn.Tanh(), module_input_name="token_embeddings"),
-            Dense(
-                40, 16, bias=False, activation_function=torch.nn.Identity(), module_input_name="token_embeddings"
-            ),
+            Dense(40, 16, bias=False, activation_function=torch.nn.Identity(), module_input_name="token_embeddings"),
             MultiVectorMask(list(string.punctuation)),
             Normalize(module_input_name="token_embeddings"),
         ],
