@@ -127,12 +127,13 @@ class LateInteraction(GroupScorer):
         windows = [window for document in documents for window in document.windows]
         owners = [owner for owner, document in enumerate(documents) for _ in document.windows]
 
-        def compare(batch: list[int]) -> NDArray[np.float32]:
-            return maxsim(query, [windows[i] for i in batch])
+        def compare(batch: list[int]) -> list[float]:
+            values: list[float] = maxsim(query, [windows[i] for i in batch]).tolist()
+            return values
 
         sums = self.runner.map([len(window) for window in windows], compare, max_tokens=COMPARED_TOKENS)
         scale = len(query) if self.recipe.mean else 1
-        return aggregate([float(value) / scale for value in sums], owners, options.aggregate)
+        return aggregate([value / scale for value in sums], owners, options.aggregate)
 
     def _explain(
         self,

@@ -1,0 +1,104 @@
+"""Document vectors by text: encoded once, kept in memory or on disk, and the same to the bit whether kept or new."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from rerank import ModelRef, ScoringError
+from rerank_vectors.collection import canonical, describe, digest
+from rerank_vectors.documents import DocumentVectors
+from rerank_vectors.folder import Folder
+from rerank_vectors.memory import Memory
+from rerank_vectors.options import VectorOptions
+from rerank_vectors.store import Store
+
+
+class DocumentCache:
+    """The vectors of one model's documents. Safe to call from several threads at once.
+
+    Args:
+        options: Where vectors are kept, as what, and how many.
+        model: The model, by the name of its folder if it has one.
+        recipe: Plain data: whatever changes a document's vectors besides the model's files, such as a prompt, lengths,
+            the model's dtype, and the version of the recipe itself.
+        dimensions: Of every vector.
+
+    Raises:
+        InvalidOptionsError: The folder cannot be written, or is no folder.
+    """
+
+    def __init__(self, options: VectorOptions, model: ModelRef, recipe: Mapping[str, Any], dimensions: int) -> None:
+        from rerank_vectors.packing import Packing  # with numpy, which describing a backend does not need
+
+        self._packing = Packing(options.vectors_dtype, dimensions)
+        self._store: Store | None = None
+        if options.vectors == "memory":
+            self._store = Memory(options.vectors_max_bytes)
+        elif options.vectors_folder is not None:
+            about = describe(model, recipe, dimensions, options.vectors_dtype)
+            self._store = Folder(options.vectors_folder, digest(about), about, options.vectors_max_bytes)
+        self.truncated = 0
+        """How many of the documents that it had encoded lost tokens."""
+
+    def encode(
+        self,
+        texts: Sequence[str],
+        encode: Callable[[list[str]], Sequence[DocumentVectors]],
+        settings: Mapping[str, Any] = {},
+    ) -> list[DocumentVectors]:
+        """The vectors of documents. Where they are kept, new ones come back in the form that is kept, too.
+
+        Args:
+            texts: The documents.
+            encode: Encodes documents; called once with those that are not kept, not at all if there are none.
+            settings: Plain data: what this call sets that changes the vectors, such as ``max_length``.
+
+        Returns:
+            One per text, in their order.
+
+        Raises:
+            ScoringError: ``encode`` returned another number of documents, or vectors that cannot be kept.
+        """
+        keys = _keys(texts, settings)
+        found = {} if self._store is None else self._store.get(keys.values())
+        missing = [text for text, key in keys.items() if key not in found]
+        fresh = encode(missing) if missing else []
+        if len(fresh) != len(missing):
+            raise ScoringError(f"the model encoded {len(missing)} documents as {len(fresh)}: report it to its authors")
+        self.truncated += sum(document.truncated for document in fresh)
+        documents = dict(zip(missing, fresh))
+        if self._store is not None:
+            packed = {keys[text]: self._packing.pack(document, text) for text, document in documents.items()}
+            self._store.put(packed)
+            found |= packed
+            documents = {text: self._packing.unpack(found[key]) for text, key in keys.items()}
+        return [documents[text] for text in texts]
+
+    def missing(self, texts: Sequence[str], settings: Mapping[str, Any] = {}) -> list[str]:
+        """The documents whose vectors are not kept, each once.
+
+        Args:
+            texts: The documents.
+            settings: As for `encode`.
+        """
+        keys = _keys(texts, settings)
+        missing = set(keys.values()) if self._store is None else self._store.missing(keys.values())
+        return [text for text, key in keys.items() if key in missing]
+
+    def close(self) -> None:
+        """Release files and memory."""
+        if self._store is not None:
+            self._store.close()
+
+
+def _keys(texts: Sequence[str], settings: Mapping[str, Any]) -> dict[str, bytes]:
+    """The key of each distinct text's entry."""
+    shared = hashlib.blake2b(canonical(settings) + b"\0", digest_size=16)  # JSON contains no such byte
+    keys = {}
+    for text in dict.fromkeys(texts):
+        own = shared.copy()
+        own.update(text.encode("utf-8", "surrogatepass"))
+        keys[text] = own.digest()
+    return keys

@@ -1,0 +1,245 @@
+"""Entries on disk: a folder of collections, each a folder of segments that several processes write and read at once."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import secrets
+import time
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from rerank import InvalidOptionsError
+from rerank_vectors.segment import DamagedError, Entry, OwnSegment, Segment, space
+from rerank_vectors.store import Store
+
+logger = logging.getLogger(__name__)
+
+_COLLECTION: Final = re.compile("[0-9a-f]{32}")
+_LARGEST_SEGMENT: Final = 64 * 2**20
+_MOST_SEGMENTS: Final = 512
+"""In a folder: a reader keeps a map, and with it a file, open for each."""
+
+_MANY: Final = 32
+"""As many small segments of a collection, each of at most that part of a segment's size, become one."""
+
+_IDLE: Final = 60.0
+"""Seconds after which a small segment is taken for finished; its process, if there is one, starts another."""
+
+
+class Folder(Store):
+    """One collection of a folder. Whatever fails after it was opened costs vectors, never the call.
+
+    Args:
+        root: The folder, with the collections of every model; made if it is missing.
+        digest: Of the collection, 16 bytes.
+        about: What its vectors come from, for people to read.
+        max_bytes: Of all segments of all collections.
+
+    Raises:
+        InvalidOptionsError: The folder cannot be written, or is no folder.
+    """
+
+    def __init__(self, root: Path, digest: bytes, about: Mapping[str, Any], max_bytes: int) -> None:
+        super().__init__()
+        self._root, self._digest, self._max_bytes = root, digest, max_bytes
+        self._place = root / digest.hex()
+        self._segment_bytes = min(_LARGEST_SEGMENT, max_bytes // 16)
+        self._can_write = True
+        self.recover()
+        try:
+            root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._place.mkdir(mode=0o700, exist_ok=True)
+            _describe(self._place, about)
+        except (OSError, ValueError) as error:
+            raise InvalidOptionsError(
+                f"vectors={str(root)!r} cannot be used ({error}): name a folder that can be written, or 'memory'"
+            ) from error
+
+    def recover(self) -> None:
+        """Know nothing of the collection; the parent's segment stays the parent's."""
+        self._segments: dict[str, Segment] = {}
+        self._entries: dict[bytes, Entry] = {}
+        self._own: OwnSegment | None = None
+
+    def get(self, keys: Collection[bytes]) -> dict[bytes, bytes | memoryview]:
+        """The entries that are kept under some keys, as views of the files; damaged ones are left out."""
+        with self.lock:
+            found = self._read(keys)
+            if len(found) < len(keys):
+                self._refresh()
+                found |= self._read([key for key in keys if key not in found])
+            return found
+
+    def missing(self, keys: Collection[bytes]) -> set[bytes]:
+        """The keys under which nothing is kept."""
+        with self.lock:
+            if any(key not in self._entries for key in keys):
+                self._refresh()
+            return {key for key in keys if key not in self._entries}
+
+    def _read(self, keys: Iterable[bytes]) -> dict[bytes, bytes | memoryview]:
+        found: dict[bytes, bytes | memoryview] = {}
+        damaged: Counter[Segment] = Counter()
+        used: set[Segment] = set()
+        for key in keys:
+            entry = self._entries.get(key)
+            if entry is None:
+                continue
+            try:
+                found[key] = entry.segment.read(entry)
+                used.add(entry.segment)
+                continue
+            except DamagedError:
+                entry.segment.blank(entry)
+                damaged[entry.segment] += 1
+            except FileNotFoundError:  # removed, so that others have room
+                pass
+            except (OSError, ValueError) as error:
+                logger.warning("%s cannot be read: %s", entry.segment.entries, error)
+            del self._entries[key]
+        for segment, count in damaged.items():
+            logger.warning("%d entries of %s are damaged; their documents are encoded again", count, segment.entries)
+        for segment in used:
+            segment.touch()
+        return found
+
+    def _refresh(self) -> None:
+        """Learn what other processes have added and removed."""
+        try:
+            names = {path.stem for path in self._place.iterdir() if path.suffix == ".index"}
+        except OSError:  # it was removed
+            names = set()
+        if gone := self._segments.keys() - names:
+            self._segments = {name: segment for name, segment in self._segments.items() if name not in gone}
+            self._entries = {key: entry for key, entry in self._entries.items() if entry.segment.stem.name not in gone}
+        for name in sorted(names):
+            segment = self._segments.setdefault(name, Segment(self._place / name, self._digest))
+            try:
+                self._entries.update(segment.read_index())
+            except DamagedError:
+                logger.warning("%s is damaged; its documents are encoded again", segment.index)
+                segment.set_aside()
+            except OSError as error:
+                logger.info("%s cannot be read: %s", segment.index, error)
+
+    def put(self, entries: Mapping[bytes, bytes]) -> None:
+        """Write entries to this process's own segment; an entry that is too large on its own is not kept."""
+        with self.lock:
+            if not self._can_write:
+                return
+            try:
+                if self._own is not None and not self._own.is_there:
+                    self._finish()
+                for key, content in entries.items():
+                    if key not in self._entries and space(content) <= self._max_bytes:
+                        self._entries[key] = self._segment_for(content).append(key, content)
+            except OSError as error:
+                self._can_write = False
+                self._finish()
+                logger.warning(
+                    "vectors cannot be written to %s (%s): free some space or make it writable; no more are kept there "
+                    "until the model is loaded again",
+                    self._place,
+                    error,
+                )
+            except BaseException:  # an interrupt may have cut a record in two
+                self._finish()
+                raise
+
+    def _segment_for(self, content: bytes) -> OwnSegment:
+        """This process's segment, or a new one where the entry does not fit."""
+        if self._own is not None and self._own.room(self._segment_bytes, content):
+            return self._own
+        self._finish()
+        make_room(self._root, self._max_bytes - max(self._segment_bytes, space(content)))
+        self._refresh()
+        own = self._own = OwnSegment(self._place, self._digest)
+        self._segments[own.stem.name] = own
+        self._merge_into(own)
+        return own
+
+    def _merge_into(self, own: OwnSegment) -> None:
+        """Move the entries of small segments, which short processes leave behind, once there are many."""
+        idle = time.time() - _IDLE
+        small = [
+            kept
+            for kept in list_segments(self._root)
+            if kept.stem.parent == self._place and kept.size <= self._segment_bytes // _MANY and kept.used < idle
+        ][: _MANY - 1]
+        if len(small) < _MANY - 1:
+            return
+        names = {kept.stem.name for kept in small}
+        moved = self._read([key for key, entry in self._entries.items() if entry.segment.stem.name in names])
+        for key, content in moved.items():
+            self._entries[key] = own.append(key, bytes(content))
+        for kept in small:
+            kept.remove()
+
+    def _finish(self) -> None:
+        if self._own is not None:
+            self._own.close()
+            self._own = None
+
+    def close(self) -> None:
+        """Close this process's segment and forget the maps."""
+        with self.lock:
+            self._finish()
+            self.recover()
+
+
+def _describe(place: Path, about: Mapping[str, Any]) -> None:
+    """Write ``about.json`` where it is missing, damaged or another, which also shows that the folder can be written."""
+    text = json.dumps(about, indent=2, ensure_ascii=False)
+    file = place / "about.json"
+    with suppress(OSError, ValueError):
+        if file.read_text(encoding="utf-8") == text and os.access(place, os.W_OK | os.X_OK):
+            return
+    scratch = place / f".{secrets.token_hex(8)}.json"
+    scratch.touch(mode=0o600, exist_ok=False)
+    scratch.write_text(text, encoding="utf-8")
+    scratch.replace(file)
+
+
+class Kept(NamedTuple):
+    """A segment as its folder lists it, by when it was last used."""
+
+    used: float
+    stem: Path
+    size: int
+
+    def remove(self) -> None:
+        """Remove its files. A process that has mapped them keeps them; a system that does not allow that, too."""
+        for suffix in (".index", ".damaged", ".vectors"):
+            with suppress(OSError):
+                self.stem.with_suffix(suffix).unlink()
+
+
+def list_segments(root: Path) -> list[Kept]:
+    """The segments of every collection below a folder, the least recently used first."""
+    segments = []
+    for entries in root.glob("*/*.vectors"):
+        if not _COLLECTION.fullmatch(entries.parent.name):
+            continue
+        with suppress(OSError):  # another process has just removed it
+            status = entries.stat()
+            index = entries.with_suffix(".index")
+            size = status.st_size + (index.stat().st_size if index.exists() else 0)
+            segments.append(Kept(status.st_mtime, entries.with_suffix(""), size))
+    return sorted(segments)
+
+
+def make_room(root: Path, max_bytes: int) -> None:
+    """Remove the least recently used segments until all others together have at most ``max_bytes``."""
+    segments = list_segments(root)
+    total, count = sum(segment.size for segment in segments), len(segments)
+    for segment in segments:
+        if total <= max_bytes and count < _MOST_SEGMENTS:
+            break
+        segment.remove()
+        total, count = total - segment.size, count - 1

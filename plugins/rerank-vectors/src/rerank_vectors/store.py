@@ -1,0 +1,51 @@
+"""Where packed vectors are kept by key, whatever the place; and what a fork leaves of it."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping
+from typing import Final
+
+
+class Store(ABC):
+    """Entries by key, for any number of threads."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        _EVERY.add(self)
+
+    @abstractmethod
+    def get(self, keys: Collection[bytes]) -> dict[bytes, bytes | memoryview]:
+        """The entries that are kept under some keys; those that are not are left out."""
+
+    @abstractmethod
+    def missing(self, keys: Collection[bytes]) -> set[bytes]:
+        """The keys under which nothing is kept."""
+
+    @abstractmethod
+    def put(self, entries: Mapping[bytes, bytes]) -> None:
+        """Keep entries; what is kept already stays."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release what is held; a later call opens it again."""
+
+    @abstractmethod
+    def recover(self) -> None:
+        """Be usable in a forked child, whatever another thread was doing at that moment."""
+
+
+_EVERY: Final[weakref.WeakSet[Store]] = weakref.WeakSet()
+
+
+def _recover_in_child() -> None:
+    for store in _EVERY:
+        store.lock = threading.Lock()  # a thread of the parent may have held it
+        store.recover()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_recover_in_child)

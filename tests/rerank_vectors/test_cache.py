@@ -1,0 +1,247 @@
+"""What a cache returns: the same vectors to the bit whether kept or new, and the right ones for every text and setting."""
+
+from __future__ import annotations
+
+import logging
+import mmap
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from vector_models import WIDTH, Encoder, is_right, same, vectors_of
+
+from rerank import InvalidOptionsError, ModelRef, ScoringError
+from rerank.options import override_options, parse_options
+from rerank_vectors import DocumentCache, DocumentVectors, VectorOptions, default_folder
+
+Opener = Callable[..., DocumentCache]
+TEXTS = ["a bee", "", "honey, 🐝 and café", "a bee", "蜜蜂", " ", "\x00", "long " * 40]
+DISTINCT = list(dict.fromkeys(TEXTS))
+PLACES = ["memory", "disk"]
+
+
+def place(kind: str) -> dict[str, Any]:
+    return {"vectors": "memory"} if kind == "memory" else {}
+
+
+def test_without_a_place_the_arrays_pass_untouched(open_cache: Opener) -> None:
+    cache = open_cache(vectors=None)
+    made = {text: vectors_of(text) for text in DISTINCT}
+    for _ in range(2):
+        got = cache.encode(TEXTS, lambda texts: [made[text] for text in texts])
+        assert all(document is made[text] for document, text in zip(got, TEXTS))
+    assert cache.missing(TEXTS) == DISTINCT
+    assert cache.encode([], Encoder()) == []
+    cache.close()
+
+
+@pytest.mark.parametrize("dtype", ["fp16", "int8"])
+@pytest.mark.parametrize("kind", PLACES)
+def test_kept_vectors_are_those_of_the_first_call_to_the_bit(open_cache: Opener, kind: str, dtype: str) -> None:
+    cache, encode = open_cache(**place(kind), vectors_dtype=dtype), Encoder()
+    assert cache.missing(TEXTS) == DISTINCT
+    first = cache.encode(TEXTS, encode)
+    assert encode.calls == [DISTINCT]
+    assert cache.missing(TEXTS) == []
+    assert same(cache.encode(TEXTS[::-1], encode), first[::-1])
+    assert same(cache.encode(["new", *TEXTS], encode)[1:], first)
+    assert encode.calls == [DISTINCT, ["new"]]
+    assert all(window.dtype == ("f2" if dtype == "fp16" else "f4") for d in first for window in d.windows)
+    if dtype == "fp16":
+        assert is_right(first, TEXTS)
+    assert [document.truncated for document in first] == [len(text) > 50 for text in TEXTS]
+    if kind == "disk":
+        cache.close()
+        again = open_cache(vectors_dtype=dtype)
+        assert same(again.encode(TEXTS, encode), first)
+        assert len(encode.calls) == 2
+
+
+@pytest.mark.parametrize("kind", PLACES)
+def test_several_windows_and_windows_without_vectors(open_cache: Opener, kind: str) -> None:
+    cache = open_cache(**place(kind))
+    empty, some = np.empty((0, WIDTH), np.float32), np.ones((3, WIDTH), np.float32)
+    given = {"mixed": (some, empty, 2 * some), "empty": (empty,), "none": ()}
+    for _ in range(2):
+        got = cache.encode(list(given), lambda texts: [DocumentVectors(given[text]) for text in texts])
+        for document, windows in zip(got, given.values()):
+            assert same([document], [DocumentVectors(tuple(w.astype(np.float16) for w in windows))])
+
+
+def test_half_precision_from_disk_is_a_view_of_the_file(open_cache: Opener) -> None:
+    open_cache().encode(TEXTS, Encoder())
+    (document,) = open_cache().encode(["a bee"], Encoder())
+    (window,) = document.windows
+    base = window.base
+    while isinstance(base, np.ndarray):
+        base = base.base
+    assert isinstance(base, mmap.mmap)
+    assert not window.flags.writeable
+    assert window.ctypes.data % 64 == 0
+
+
+def test_int8_is_within_half_a_step(open_cache: Opener) -> None:
+    rng = np.random.default_rng(0)
+    vectors = (rng.normal(0, 1, (500, WIDTH)) * 10.0 ** rng.integers(-6, 6, (500, 1))).astype(np.float32)
+    vectors[7] = 0
+    cache = open_cache(vectors="memory", vectors_dtype="int8")
+    (document,) = cache.encode(["a"], lambda texts: [DocumentVectors((vectors,))])
+    step = np.abs(vectors).max(axis=1, keepdims=True) / 127
+    assert (np.abs(document.windows[0] - vectors) <= 0.5001 * step).all()
+    assert not document.windows[0][7].any()
+    assert not document.windows[0].flags.writeable
+
+
+@pytest.mark.parametrize("kind", PLACES)
+@pytest.mark.parametrize(("value", "dtype"), [(np.nan, "fp16"), (np.inf, "int8"), (np.nan, "int8"), (1e5, "fp16")])
+def test_what_cannot_be_kept_is_an_error_and_is_not_kept(
+    open_cache: Opener, kind: str, value: float, dtype: str
+) -> None:
+    cache = open_cache(**place(kind), vectors_dtype=dtype)
+    bad = np.full((2, WIDTH), 1, np.float32)
+    bad[1, 3] = value
+    with pytest.raises(ScoringError, match=r"begins with 'a text that.*not finite"):
+        cache.encode(["a text that is bad"], lambda texts: [DocumentVectors((bad,))])
+    assert cache.missing(["a text that is bad"]) == ["a text that is bad"]
+    assert open_cache(vectors=None).encode(["a"], lambda texts: [DocumentVectors((bad,))])[0].windows[0] is bad
+
+
+def test_large_values_fit_into_int8(open_cache: Opener) -> None:
+    cache = open_cache(vectors="memory", vectors_dtype="int8")
+    (document,) = cache.encode(["a"], lambda texts: [DocumentVectors((np.full((1, WIDTH), 1e5),))])
+    assert document.windows[0] == pytest.approx(1e5)
+
+
+@pytest.mark.parametrize("shape", [(WIDTH,), (2, WIDTH + 1)])
+def test_vectors_of_another_shape_are_an_error(open_cache: Opener, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ScoringError, match="shape"):
+        open_cache().encode(["a"], lambda texts: [DocumentVectors((np.zeros(shape),))])
+
+
+def test_another_number_of_documents_is_an_error(open_cache: Opener) -> None:
+    with pytest.raises(ScoringError, match="2 documents as 1"):
+        open_cache().encode(["a", "b"], lambda texts: [vectors_of("a")])
+
+
+@pytest.mark.parametrize("kind", PLACES)
+def test_settings_make_other_entries(open_cache: Opener, kind: str) -> None:
+    cache, encode = open_cache(**place(kind)), Encoder()
+    settings: list[dict[str, Any]] = [{}, {"a": 1}, {"a": 2}, {"a": 1, "b": None}, {"a": [1]}]
+    for given in settings:
+        cache.encode(["text"], encode, given)
+    assert len(encode.calls) == len(settings)
+    for given in [*settings, {"b": None, "a": 1}]:
+        assert cache.missing(["text"], given) == []
+        cache.encode(["text"], encode, given)
+    assert len(encode.calls) == len(settings)
+
+
+def test_whatever_changes_vectors_makes_another_collection(open_cache: Opener, checkpoint: Path) -> None:
+    encode = Encoder()
+    for differing in ({}, {"recipe": {"prompt": "a"}}, {"recipe": {"prompt": "b"}}, {"vectors_dtype": "int8"}):
+        open_cache(**differing).encode(["text"], encode)
+    assert len(encode.calls) == 4
+    other = checkpoint.parent / "other"
+    os.renames(checkpoint, other)
+    open_cache(model=other).encode(["text"], encode)
+    assert len(encode.calls) == 5
+    (other / "weights").write_bytes(b"4567")  # trained again, in place
+    os.utime(other / "weights", ns=(1, 1))
+    open_cache(model=other).encode(["text"], encode)
+    assert len(encode.calls) == 6
+    (other / "adapter").write_bytes(b"")
+    open_cache(model=other).encode(["text"], encode)
+    assert len(encode.calls) == 7
+    open_cache(model=other).encode(["text"], encode)
+    assert len(encode.calls) == 7
+
+
+def test_two_names_of_a_folder_share_its_vectors(open_cache: Opener, checkpoint: Path) -> None:
+    encode = Encoder()
+    (link := checkpoint.parent / "link").symlink_to(checkpoint)
+    for model in (checkpoint, link):
+        open_cache(model=model).encode(["text"], encode)
+    assert len(encode.calls) == 1
+
+
+def test_a_commit_on_the_hub_makes_a_collection(hub: Any, tmp_path: Path) -> None:
+    options, encode = VectorOptions(vectors=tmp_path / "kept"), Encoder()
+    for content, count in (("{}", 1), ("{}", 1), ('{"a": 1}', 2)):
+        hub.add("owner/model", {"config.json": content})
+        DocumentCache(options, ModelRef("owner/model"), {}, WIDTH).encode(["text"], encode)
+        assert len(encode.calls) == count
+
+
+def test_memory_drops_what_was_not_used_for_longest(open_cache: Opener) -> None:
+    cache, encode = open_cache(vectors="memory", vectors_max_bytes=2**20), Encoder()
+
+    def large(texts: list[str]) -> list[DocumentVectors]:
+        return [DocumentVectors((np.full((5400, WIDTH), len(text)),)) for text in texts]  # a quarter of the bound
+
+    for text in ("a", "bb", "ccc", "dddd"):
+        cache.encode([text], large)
+    cache.encode(["a"], encode)  # used
+    cache.encode(["eeeee"], large)
+    assert encode.calls == []
+    assert cache.missing(["a", "bb", "ccc", "dddd", "eeeee"]) == ["bb"]
+    assert cache._store._bytes <= 2**20  # type: ignore[union-attr]
+    enormous = DocumentVectors((np.zeros((30_000, WIDTH)),))
+    assert cache.encode(["enormous"], lambda texts: [enormous])[0].windows[0].shape == (30_000, WIDTH)
+    assert cache.missing(["enormous", "a"]) == ["enormous"]
+
+
+@pytest.mark.parametrize("kind", PLACES)
+def test_threads_share_a_cache(open_cache: Opener, kind: str) -> None:
+    cache = open_cache(**place(kind), vectors_max_bytes=2**20)  # small, so that entries come and go
+    texts = [f"text {n} " * 5 for n in range(400)]
+
+    def work(seed: int) -> bool:
+        rng = np.random.default_rng(seed)
+        calls = [[texts[n] for n in rng.integers(0, len(texts), 40)] for _ in range(15)]
+        return all(is_right(cache.encode(call, Encoder()), call) for call in calls)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(work, range(8)))
+
+
+@pytest.mark.parametrize("given", ["", 3, True, "~nobody-of-this-name/x", ["a"]])
+def test_a_place_must_be_one(given: Any) -> None:
+    with pytest.raises(InvalidOptionsError, match="vectors"):
+        parse_options(VectorOptions, {"vectors": given}, "test")
+
+
+def test_options(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert VectorOptions(vectors="~/a").vectors == tmp_path / "a"
+    assert VectorOptions(vectors="a/b").vectors_folder == tmp_path / "a" / "b"
+    assert VectorOptions(vectors="memory").vectors_folder is None
+    assert VectorOptions(vectors=Path("memory")).vectors_folder == tmp_path / "memory"
+    assert VectorOptions(vectors="disk").vectors_folder == default_folder() == tmp_path / ".cache/rerank/vectors"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "c"))
+    assert default_folder() == tmp_path / "c/rerank/vectors"
+    for name in ("vectors", "vectors_dtype", "vectors_max_bytes"):
+        with pytest.raises(InvalidOptionsError, match=f"'{name}' is fixed when the model loads"):
+            override_options(VectorOptions(), {name: None}, "test")
+    with pytest.raises(InvalidOptionsError, match="vectors_max_bytes"):
+        parse_options(VectorOptions, {"vectors_max_bytes": 2**20 - 1}, "test")
+
+
+def test_importing_is_cheap() -> None:
+    code = "import sys, rerank_vectors, rerank_vectors.plugin; print('numpy' in sys.modules, 'tqdm' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False False\n"
+
+
+def test_nothing_is_logged_where_all_is_well(open_cache: Opener, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        open_cache().encode(TEXTS, Encoder())
+        open_cache().encode(TEXTS, Encoder())
+    assert not caplog.records
