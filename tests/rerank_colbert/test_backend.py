@@ -1,0 +1,235 @@
+"""Which checkpoints the backend claims and how it reads them, the contract of a backend, and bad input."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+from checkpoints import (  # noqa: E402
+    METADATA,
+    QUERIES,
+    TEXTS,
+    change_json,
+    save_pylate,
+    save_sentence_transformers,
+    save_stanford,
+    write_json,
+)
+
+from rerank import Confidence, InvalidOptionsError, ModelLoadError, ModelRef, Reranker  # noqa: E402
+from rerank.registry import installed  # noqa: E402
+from rerank.resolution import select  # noqa: E402
+from rerank.testing.contract import BackendContract  # noqa: E402
+from rerank_colbert.backend import claim, describe  # noqa: E402
+from rerank_colbert.options import ColbertOptions  # noqa: E402
+from rerank_torch.runner import Runner  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def stanford(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_stanford(tmp_path_factory.mktemp("stanford") / "model")
+
+
+@pytest.fixture(scope="module")
+def pylate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_pylate(tmp_path_factory.mktemp("pylate") / "model", "modernbert")
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A BERT that was never trained for late interaction."""
+    folder = save_stanford(tmp_path_factory.mktemp("encoder") / "model")
+    (folder / "artifact.metadata").unlink()
+    change_json(folder / "config.json", architectures=["BertModel"])
+    return folder
+
+
+class TestStanford(BackendContract):
+    @pytest.fixture
+    def reranker(self, stanford: Path) -> Reranker:
+        return Reranker(stanford)
+
+
+class TestPylate(BackendContract):
+    @pytest.fixture
+    def reranker(self, pylate: Path) -> Reranker:
+        return Reranker(pylate, vectors="memory")
+
+
+class TestZeroShot(BackendContract):
+    @pytest.fixture
+    def reranker(self, encoder: Path) -> Reranker:
+        return Reranker(encoder, backend="colbert")
+
+
+def test_layouts_are_claimed_and_plain_encoders_only_if_asked_for(
+    stanford: Path, pylate: Path, encoder: Path, tmp_path: Path
+) -> None:
+    third = save_sentence_transformers(tmp_path / "model")
+    for folder in (stanford, pylate, third):
+        assert claim(ModelRef(str(folder))).confidence is Confidence.CERTAIN
+        assert Reranker(folder).backend == "colbert"
+    assert claim(ModelRef(str(encoder))).confidence is Confidence.POSSIBLE
+
+
+def test_a_sequence_classifier_is_not_claimed(stanford: Path, tmp_path: Path) -> None:
+    write_json(tmp_path / "config.json", {"architectures": ["BertForSequenceClassification"]})
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    assert claim(ModelRef(str(tmp_path))).confidence is Confidence.NONE
+
+
+@pytest.mark.parametrize(
+    ("name", "lang", "model"),
+    [
+        ("colbert", "en", "colbert-ir/colbertv2.0"),
+        ("colbert", "fr", "bclavie/FraColBERTv2"),
+        ("colbert", "ja", "bclavie/JaColBERTv2"),
+        ("colbert", "es", "AdrienB134/ColBERTv2.0-spanish-mmarcoES"),
+        ("pylate", "en", "lightonai/GTE-ModernColBERT-v1"),
+    ],
+)
+def test_short_names(name: str, lang: str, model: str) -> None:
+    backend, found, _ = select(installed(), ModelRef(name, lang=lang))
+    assert (backend.name, found.name) == ("colbert", model)
+
+
+def test_model_type_names_the_backend(encoder: Path) -> None:
+    assert Reranker(encoder, model_type="colbert").backend == "colbert"
+
+
+def test_explain_shows_the_recipe(stanford: Path) -> None:
+    lines = "\n".join(describe(ModelRef(str(stanford)), ColbertOptions()))
+    assert "'[unused0]'" in lines
+    assert "augmented to 32 (fixed)" in lines
+
+
+def test_the_projections_width_comes_from_its_weights(tmp_path: Path) -> None:
+    folder = save_stanford(tmp_path / "model", metadata={**METADATA, "dim": 96})
+    change_json(folder / "artifact.metadata", dim=128)  # as answerai-colbert-small-v1 says of its 96
+    assert len(Reranker(folder).rank(QUERIES[0], TEXTS)) == len(TEXTS)
+
+
+def test_several_devices_agree_with_one(stanford: Path) -> None:
+    with Reranker(stanford) as one, Reranker(stanford, devices=["cpu", "cpu"], vectors="memory") as two:
+        expected = {r.index: r.score for r in one.rank(QUERIES[0], TEXTS)}
+        assert {r.index: r.score for r in two.rank(QUERIES[0], TEXTS)} == pytest.approx(expected, abs=2e-2)
+
+
+def test_rank_many_encodes_all_queries_in_one_call(stanford: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    run = Runner.__call__
+
+    def counted(self: Runner, rows: Any, *arguments: Any) -> Any:
+        calls.append(len(rows))
+        return run(self, rows, *arguments)
+
+    monkeypatch.setattr(Runner, "__call__", counted)
+    with Reranker(stanford) as reranker:
+        list(reranker.rank_many([(query, TEXTS) for query in QUERIES]))
+    assert calls == [len(QUERIES), len(set(TEXTS))]
+
+
+@pytest.mark.parametrize(
+    ("augmentation", "query", "tokens"),
+    [
+        ("fixed", "bees", 32),
+        ("none", "bees", 4),
+        ("minimum", "bees", 32),
+        ("dynamic", "bees", 12),
+        ("minimum", "bees " * 40, 43),
+        ("dynamic", "bees " * 40, 48),
+        ("fixed", "bees " * 40, 32),
+        ("none", "bees " * 40, 32),
+    ],
+)
+def test_augmentation_fills_queries(stanford: Path, augmentation: str, query: str, tokens: int) -> None:
+    with Reranker(stanford) as reranker:
+        ranked = reranker.rank(query, ["A bee."], augmentation=augmentation, matches=True)
+        assert len(ranked[0].details["matches"]) == tokens
+        assert ranked.diagnostics["query_truncated"] == (tokens == 32 and len(query) > 10)
+
+
+def test_a_query_that_is_cut_is_warned_about(stanford: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with Reranker(stanford) as reranker:
+        ranked = reranker.rank("bees " * 100, TEXTS)
+        assert ranked.diagnostics["query_truncated"]
+        assert "query_max_length" in caplog.text
+        assert not reranker.rank("bees " * 100, TEXTS, query_max_length=120).diagnostics["query_truncated"]
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"max_length": 100_000}, "max_length"),
+        ({"query_max_length": 100_000}, "max_length"),
+        ({"query_max_length": 3}, "query_max_length"),
+        ({"augmentation": "some"}, "augmentation"),
+        ({"matches": "heatmap"}, "matches"),
+        ({"long_documents": "chunk", "window": 4}, "overlap"),
+        ({"vectors": "disk"}, "vectors"),
+        ({"normalize": True}, "normalize"),
+    ],
+)
+def test_wrong_options_are_named(stanford: Path, options: dict[str, Any], named: str) -> None:
+    with Reranker(stanford) as reranker, pytest.raises(InvalidOptionsError, match=named):
+        reranker.rank(QUERIES[0], ["word " * 500], **options)
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"similarity": "l2"}, "l2"),
+        ({"interaction": "flipr"}, "flipr"),
+    ],
+)
+def test_what_stanford_can_do_and_we_cannot_is_refused(tmp_path: Path, change: dict[str, str], named: str) -> None:
+    folder = save_stanford(tmp_path / "model", metadata={**METADATA, **change})
+    with pytest.raises(ModelLoadError, match=named):
+        Reranker(folder, backend="colbert")
+
+
+def test_modules_that_are_not_computed_are_refused(tmp_path: Path) -> None:
+    folder = save_sentence_transformers(tmp_path / "model")
+    modules = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
+    modules[3]["type"] = "sentence_transformers.multi_vector_encoder.modules.token_pooling.HierarchicalTokenPooling"
+    write_json(folder / "modules.json", modules)
+    with pytest.raises(ModelLoadError, match="HierarchicalTokenPooling"):
+        Reranker(folder, backend="colbert")
+
+
+def test_a_missing_projection_is_named(tmp_path: Path) -> None:
+    folder = save_stanford(tmp_path / "model")
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(folder / "model.safetensors")
+    del weights["linear.weight"]
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ModelLoadError, match=r"linear\.weight"):
+        Reranker(folder)
+
+
+def test_damaged_metadata_is_named(tmp_path: Path) -> None:
+    folder = save_stanford(tmp_path / "model")
+    (folder / "artifact.metadata").write_text("{", encoding="utf-8")
+    with pytest.raises(ModelLoadError, match=r"artifact\.metadata"):
+        Reranker(folder, backend="colbert")
+
+
+def test_pickled_weights_are_read_as_plain_data(tmp_path: Path, stanford: Path) -> None:
+    folder = save_stanford(tmp_path / "model", pickled=True)
+    expected = {r.index: r.score for r in Reranker(stanford).rank(QUERIES[0], TEXTS)}
+    assert {r.index: r.score for r in Reranker(folder).rank(QUERIES[0], TEXTS)} == pytest.approx(expected, abs=1e-5)
+
+
+def test_pickles_with_its_folder_of_vectors(stanford: Path, tmp_path: Path) -> None:
+    with Reranker(stanford, vectors=tmp_path / "kept") as reranker:
+        expected = reranker.rank(QUERIES[0], TEXTS)
+        with pickle.loads(pickle.dumps(reranker)) as again:
+            assert again.rank(QUERIES[0], TEXTS) == expected
