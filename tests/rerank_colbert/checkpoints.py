@@ -21,10 +21,10 @@ from rerank.testing.contract import DOCUMENTS, QUERY
 
 BERT = Path(__file__).parents[3] / "shared/data/tokenizers/bert-base-uncased/tokenizer.json"
 MARKERS = ["[unused0]", "[unused1]"]
-LIMIT = 160  # positions
+LIMIT = 256  # positions
 HIDDEN = 32
 
-LONG = "Bees that forage carry pollen on their hind legs; a nurse bee (a young worker) feeds larvae with jelly! " * 6
+LONG = "Bees that forage carry pollen on their hind legs; a nurse bee (a young worker) feeds larvae with jelly! " * 12
 TEXTS = [*DOCUMENTS, "", "?!", "Shares rose when the bank cut its rate, and fell again.", LONG]
 """Documents with two extremes: one without words, and one longer than any limit here."""
 QUERIES = [

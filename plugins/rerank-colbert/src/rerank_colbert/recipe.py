@@ -41,6 +41,7 @@ class Recipe:
         skiplist: Tokens of documents that are not compared.
         skips_in_queries: Whether these are not compared in queries either.
         specials: Whether special tokens are compared.
+        strips: Whether spaces around a text are left out.
         projections: The modules between the encoder and the vectors, in order; Stanford's has its own.
         normalize: Whether vectors have length one.
         mean: Whether the score is the mean over the query's vectors, not the sum.
@@ -58,13 +59,14 @@ class Recipe:
     skiplist: tuple[str, ...] = ()
     skips_in_queries: bool = False
     specials: bool = True
+    strips: bool = False
     projections: tuple[Module, ...] = ()
     normalize: bool = True
     mean: bool = False
 
 
-ZERO_SHOT: Final = Recipe(layout="zero-shot", specials=False)
-"""For any encoder: its words' vectors as they are."""
+ZERO_SHOT: Final = Recipe(layout="zero-shot", skiplist=_PUNCTUATION, skips_in_queries=True, specials=False)
+"""For any encoder: its words' vectors as they are. Punctuation matches punctuation whatever the text says."""
 
 
 def read_recipe(model: ModelRef) -> Recipe | None:
@@ -139,6 +141,7 @@ def _read_modules(model: ModelRef, settings: Mapping[str, Any], modules: Sequenc
         attends=bool(expansion.get("attend")),
         skiplist=_PUNCTUATION if by_pylate and skiplist is None else tuple(skiplist or ()),
         skips_in_queries="query" in (mask.get("skiplist_tasks") or ()),
+        strips=by_pylate,
         projections=tuple(module for module in modules if module.kind in _PROJECTIONS),
         normalize=by_pylate or any(module.kind == "Normalize" for module in modules),
         mean=settings.get("similarity_fn_name") == "meanmaxsim",

@@ -55,9 +55,9 @@ class RowMaker:
         self.tokens, self.recipe, self.limits = tokens, recipe, limits
         self._tokenizer_config = tokenizer_config
         layout = tokens.single_layout()
-        self._query = _Prefix.find(recipe.query_prefix, tokens, layout)
-        self._document = _Prefix.find(recipe.document_prefix, tokens, layout)
-        self._skipped = np.array(sorted(_skipped_ids(recipe.skiplist, tokens)), dtype=np.int64)
+        self._query = _Prefix.find(self._known(recipe.query_prefix), tokens, layout)
+        self._document = _Prefix.find(self._known(recipe.document_prefix), tokens, layout)
+        self._skipped = np.array(sorted(_skipped_ids(recipe, tokens)), dtype=np.int64)
 
     def queries(self, texts: Sequence[str], options: ColbertOptions) -> list[tuple[TextRow, bool]]:
         """One row per query, and whether the query lost tokens.
@@ -74,7 +74,7 @@ class RowMaker:
                 f"query_max_length={longest} leaves no room for words beside {len(layout)} other tokens: raise it"
             )
         rows = []
-        for ids in self.tokens([self._query.prompt + text for text in texts]):
+        for ids in self.tokens([self._query.prompt + self._trim(text) for text in texts]):
             if len(ids) > room:
                 logger.warning("a query of %d tokens was cut to %d: raise query_max_length", len(ids), room)
             row = layout.row((), ids[:room])
@@ -130,7 +130,7 @@ class RowMaker:
         """
         longest = self.document_length(options)
         documents = []
-        for whole in self.tokens([self._document.prompt + text for text in texts]):
+        for whole in self.tokens([self._document.prompt + self._trim(text) for text in texts]):
             layout, ids = self._document.split(whole)
             prompt_len, room = len(whole) - len(ids), longest - len(layout)
             if room < 1:
@@ -162,11 +162,21 @@ class RowMaker:
 
     def document_spans(self, text: str) -> list[tuple[int, int] | None] | None:
         """Where each of a document's own tokens stands in its text; None if the tokenizer cannot tell."""
-        prompt = self._document.prompt
-        spans = self.tokens.spans(prompt + text)
+        prompt, trimmed = self._document.prompt, self._trim(text)
+        spans = self.tokens.spans(prompt + trimmed)
         if spans is None:
             return None
-        return [(start - len(prompt), end - len(prompt)) if start >= len(prompt) else None for start, end in spans]
+        shift = text.index(trimmed) - len(prompt)
+        return [(start + shift, end + shift) if start >= len(prompt) else None for start, end in spans]
+
+    def _trim(self, text: str) -> str:
+        return text.strip() if self.recipe.strips else text
+
+    def _known(self, prefix: str) -> str:
+        """A prefix as it is; for Stanford's markers, which are tokens always, the unknown token if the vocabulary lacks it."""
+        if self.recipe.layout != "stanford" or self.tokens.find(prefix) is not None:
+            return prefix
+        return special_token(self._tokenizer_config, "unk") or ""
 
     def _text_row(self, ids: Sequence[int], places: range, *, before: int, skips: bool, unattended: int = 0) -> TextRow:
         """A row, of which so many tokens as there are places, from ``before`` on, are the text's own."""
@@ -215,9 +225,14 @@ class _Prefix:
         return PairLayout(before=(*self.layout.before, *self.prompt_ids), after=self.layout.after), ids[count:]
 
 
-def _skipped_ids(words: Sequence[str], tokens: Tokens) -> set[int]:
-    """The tokens that a skiplist names; words that the vocabulary lacks are left out, or unknown words would be skipped."""
-    return {token for word in words if (token := tokens.find(word)) is not None}
+def _skipped_ids(recipe: Recipe, tokens: Tokens) -> set[int]:
+    """The tokens that a skiplist names; words that the vocabulary lacks are left out, or unknown words would be skipped.
+
+    colbert-ai 0.2.22 takes the first token of each word instead: the space before it, where a tokenizer sees one.
+    """
+    if recipe.layout == "stanford":
+        return {ids[0] for ids in tokens(recipe.skiplist) if len(ids)}
+    return {token for word in recipe.skiplist if (token := tokens.find(word)) is not None}
 
 
 def _augmented_length(how: Augmentation, length: int, least: int, longest: int) -> int:
