@@ -118,7 +118,7 @@ def fix(session: nox.Session) -> None:
 @nox.session
 def everything(session: nox.Session) -> None:
     """Make the environment that types, tests_torch, docs and reference share, so that torch is installed once."""
-    install(session, list(ALL.values()), "mypy", "onnxscript", *BUILD_TOOLS, *DOCS_TOOLS, *TEST_TOOLS)
+    install(session, list(ALL.values()), "mypy", "onnxscript", "matplotlib", *BUILD_TOOLS, *DOCS_TOOLS, *TEST_TOOLS)
 
 
 EVERYTHING = str(ROOT / ".nox" / "everything" / BIN / "python")
