@@ -71,7 +71,7 @@ class OnnxLateInteraction(GroupScorer):
                 f"late_interaction in config.json leaves no room for words ({settings!r}): its token counts include "
                 f"the {len(self.layout)} special tokens"
             )
-        self.document_cache: DocumentCache | None = None
+        self.cache: DocumentCache | None = None
         if options.vectors is not None:
             recipe = {
                 "kind": "unit vectors of rerank-onnx: the mean first, then the words",
@@ -79,7 +79,7 @@ class OnnxLateInteraction(GroupScorer):
                 "graph": checkpoint.graph.name,
                 "providers": graph.session.get_providers(),
             }
-            self.document_cache = DocumentCache(options, checkpoint.model, recipe, graph.width())
+            self.cache = DocumentCache(options, checkpoint.model, recipe, graph.width())
 
     def score_group(self, requests: Sequence[Request]) -> Iterator[Scores]:
         """Score requests with the same options together."""
@@ -89,7 +89,7 @@ class OnnxLateInteraction(GroupScorer):
         specials = len(self.layout)
         room = self.limits.check((options.query_max_length or self.query_tokens - specials) + specials) - specials
         queries = self._encode([self.layout.row((), query[: max(0, room)]) for query in whole_queries], options)
-        score = self._score_new if self.document_cache is None else partial(self._score_kept, self.document_cache)
+        score = self._score_new if self.cache is None else partial(self._score_kept, self.cache)
         for (values, truncated), query in zip(score(requests, queries, options), whole_queries):
             yield Scores(
                 values=values,
@@ -133,11 +133,11 @@ class OnnxLateInteraction(GroupScorer):
             InvalidOptionsError: The model was loaded without ``vectors``.
         """
         assert isinstance(options, OnnxOptions)
-        if self.document_cache is None:
+        if self.cache is None:
             raise InvalidOptionsError("vectors are kept nowhere: load the model with vectors='disk', or a folder")
         settings = self._settings(options)
-        missing = self.document_cache.missing(texts, settings)
-        self.document_cache.encode(missing, partial(self._encode_new, options=options), settings)
+        missing = self.cache.missing(texts, settings)
+        self.cache.encode(missing, partial(self._encode_new, options=options), settings)
         return len(missing)
 
     def _settings(self, options: OnnxOptions) -> dict[str, Any]:
@@ -232,8 +232,8 @@ class OnnxLateInteraction(GroupScorer):
     def close(self) -> None:
         """End the graph's streams, and release kept vectors."""
         self.graph.close()
-        if self.document_cache is not None:
-            self.document_cache.close()
+        if self.cache is not None:
+            self.cache.close()
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,7 +71,7 @@ def command(
                 "choose one of late interaction"
             )
         encoded = _encode(scorer, texts, reranker)
-        cache = getattr(scorer, "document_cache", None)
+        cache = getattr(scorer, "cache", None)
         lost = f", of which {cache.truncated} lost tokens" if isinstance(cache, DocumentCache) else ""
     size = sum(segment.size for segment in list_segments(folder))
     click.echo(
