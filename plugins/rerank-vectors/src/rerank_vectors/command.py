@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
-from rerank import InvalidOptionsError, ModelRef, Reranker, installed
+from rerank import Document, InvalidOptionsError, Reranker, installed
 from rerank.cli.inputs import FORMATS, read_documents
 from rerank.cli.source import backend_options, read_options, source_options
-from rerank.distributions import DEFAULT_MODEL
-from rerank.documents import as_document
-from rerank.model_source import SOURCE_ARGUMENTS
-from rerank.resolution import select
 from rerank_vectors.cache import DocumentCache
 from rerank_vectors.documents import EncodesDocuments
 from rerank_vectors.folder import list_segments
@@ -59,16 +55,13 @@ def command(
     documents = read_documents(sources, input_format, bad_lines.append if skip_bad_lines else None)
     for problem in bad_lines:
         click.echo(f"skipped: {problem}", err=True)
-    texts = list(dict.fromkeys(as_document(document, where="the document").text for document in documents))
-    options = {"vectors": vectors, **read_options(pairs)}
-    source |= {name: options.pop(name) for name in SOURCE_ARGUMENTS if name in options}
-    _check_backend(model, source)
-    with Reranker(model, **source, **options) as reranker:
+    texts = list(dict.fromkeys(map(_text, documents)))
+    with _load(model, {**source, "vectors": vectors, **read_options(pairs)}) as reranker:
         scorer, folder = reranker.scorer, _folder_of(reranker)
         if not isinstance(scorer, EncodesDocuments):
             raise InvalidOptionsError(
-                f"{reranker.model} is a model of backend {reranker.backend!r} that encodes no documents on their own: "
-                "choose one of late interaction"
+                f"backend {reranker.backend!r} encodes no documents apart from a query with {reranker.model}: "
+                f"choose a model of late interaction, of {_able()}"
             )
         encoded = _encode(scorer, texts, reranker)
         cache = getattr(scorer, "cache", None)
@@ -80,20 +73,28 @@ def command(
     )
 
 
-def _check_backend(model: str | None, source: dict[str, Any]) -> None:
-    """Refuse a backend that keeps no vectors before its model is loaded.
+def _text(document: str | Mapping[str, Any] | Document) -> str:
+    if isinstance(document, str):
+        return document
+    return document.text if isinstance(document, Document) else str(document["text"])
+
+
+def _load(model: str | None, options: dict[str, Any]) -> Reranker:
+    """A reranker that keeps vectors.
 
     Raises:
-        InvalidOptionsError: It keeps none; the message names those that do.
+        InvalidOptionsError: Its backend keeps none, or an option is wrong; the message names the backends that do.
     """
-    registry = installed()
-    default = source.get("backend") or source.get("api_provider") or DEFAULT_MODEL
-    backend = select(registry, ModelRef(model or default, **source)).backend
-    if not issubclass(backend.options, VectorOptions):
-        able = [other.name for other in registry.backends.values() if issubclass(other.options, VectorOptions)]
-        raise InvalidOptionsError(
-            f"backend {backend.name!r} keeps no document vectors: choose a model of {', '.join(able) or 'another'}"
-        )
+    try:
+        return Reranker(model, **options)
+    except InvalidOptionsError as error:
+        raise InvalidOptionsError(f"{error}; the backends that keep document vectors are {_able()}") from error
+
+
+def _able() -> str:
+    """The installed backends that keep document vectors."""
+    backends = installed().backends.values()
+    return ", ".join(backend.name for backend in backends if issubclass(backend.options, VectorOptions))
 
 
 def _folder_of(reranker: Reranker) -> Path:
