@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from itertools import islice
-
 import numpy as np
 import pytest
 
@@ -186,14 +183,3 @@ def test_a_reranker_with_vectors_pickles(encoder, tmp_path):
         copy = pickle.loads(pickle.dumps(reranker))
     assert copy.options.vectors == tmp_path
     assert scores(copy.rank(QUERY, DOCUMENTS)) == expected
-
-
-def test_real_passages_keep_their_order(shared, tmp_path):
-    """100 passages and the embedded model."""
-    with (shared / "data/collections/msmarco-dl19/corpus.jsonl").open(encoding="utf-8") as lines:
-        texts = [json.loads(line)["text"] for line in islice(lines, 100)]
-    plain = Reranker("nano").rank(QUERY, texts)
-    for dtype, tolerance in (("fp16", 2e-4), ("int8", 4e-3)):
-        ranked = Reranker("nano", vectors=tmp_path, vectors_dtype=dtype).rank(QUERY, texts)
-        assert scores(ranked) == pytest.approx(scores(plain), abs=tolerance)
-        assert [result.index for result in ranked][:3] == [result.index for result in plain][:3]

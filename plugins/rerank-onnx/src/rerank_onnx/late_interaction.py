@@ -76,7 +76,7 @@ class OnnxLateInteraction(GroupScorer):
             recipe = {
                 "kind": "unit vectors of rerank-onnx: the mean first, then the words",
                 "version": _VERSION,
-                "graph": checkpoint.graph.name,
+                "graph": checkpoint.graph.parts[-2:],
                 "providers": graph.session.get_providers(),
             }
             self.cache = DocumentCache(options, checkpoint.model, recipe, graph.width())
