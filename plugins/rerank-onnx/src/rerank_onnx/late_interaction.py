@@ -88,7 +88,7 @@ class OnnxLateInteraction(GroupScorer):
         whole_queries = self.tokens([request.query for request in requests])
         specials = len(self.layout)
         room = self.limits.check((options.query_max_length or self.query_tokens - specials) + specials) - specials
-        queries = self._encode([self.layout.row((), query[: max(0, room)]) for query in whole_queries], options)
+        queries = self._encode_queries([self.layout.row((), query[: max(0, room)]) for query in whole_queries], options)
         score = self._score_new if self.cache is None else partial(self._score_kept, self.cache)
         for (values, truncated), query in zip(score(requests, queries, options), whole_queries):
             yield Scores(
@@ -97,10 +97,23 @@ class OnnxLateInteraction(GroupScorer):
                 diagnostics={"truncated": truncated, "query_truncated": len(query) > room},
             )
 
+    def _encode_queries(self, rows: Sequence[Sequence[int]], options: OnnxOptions) -> list[_Query]:
+        """The token vectors of queries."""
+
+        def forward(batch: list[tuple[int, ...]]) -> list[_Query]:
+            return [self._query(vectors) for vectors in self._vectors(batch)]
+
+        items = [tuple(row) for row in rows]
+        return self.graph.map(items, [len(row) for row in rows], forward, options)
+
+    def _query(self, vectors: Array) -> _Query:
+        """``vectors``: (tokens, dimensions)."""
+        return _Query(words=_unit(self._words(vectors)), pooled=_unit(_mean(vectors)))
+
     def _score_new(
         self, requests: Sequence[Request], queries: Sequence[_Query], options: OnnxOptions
     ) -> Iterator[tuple[list[float], int]]:
-        """The scores of each request's documents, and how many lost tokens; each is encoded, compared, and let go."""
+        """The scores of each request's documents, and how many lost tokens; their vectors are let go."""
         encoded = [
             self._rows(self.tokens([document.text for document in request.documents]), options) for request in requests
         ]
@@ -110,10 +123,39 @@ class OnnxLateInteraction(GroupScorer):
             scores = aggregate([next(values) for _ in documents.rows], documents.owners, options.aggregate)
             yield scores, documents.truncated
 
+    def _rows(self, documents: Sequence[Sequence[int]], options: OnnxOptions) -> PairRows:
+        """The rows of documents, of which each may have several."""
+        return pair_rows(
+            (), documents, self.layout, options, max_length=self._document_limit(options), query_max_length=0
+        )
+
+    def _document_limit(self, options: OnnxOptions) -> int:
+        return self.limits.check(options.max_length or self.document_tokens)
+
+    def _compare(
+        self, rows: Sequence[tuple[tuple[int, ...], int]], queries: Sequence[_Query], options: OnnxOptions
+    ) -> list[float]:
+        """Encode documents and score each for the query with its number."""
+
+        def forward(batch: list[tuple[tuple[int, ...], int]]) -> list[float]:
+            vectors = self._vectors([row for row, _ in batch])
+            return [self._similarity(queries[n], document) for (_, n), document in zip(batch, vectors)]
+
+        return self.graph.map(rows, [len(row) for row, _ in rows], forward, options)
+
+    def _similarity(self, query: _Query, document: Array) -> float:
+        """The score of a document's token vectors ``(document_tokens, dimensions)``."""
+        pooled = float(_products(query.pooled[None], _unit(_mean(document))[None])[0, 0])
+        words = self._words(document)
+        if not len(query.words) or not len(words):
+            return self.pooled_weight * pooled
+        cosines = _products(query.words, words) / _lengths(words)  # (query_words, document_words)
+        return float(cosines.max(axis=1).mean()) + self.pooled_weight * pooled
+
     def _score_kept(
         self, cache: DocumentCache, requests: Sequence[Request], queries: Sequence[_Query], options: OnnxOptions
     ) -> Iterator[tuple[list[float], int]]:
-        """The same from vectors that are kept."""
+        """The same as `_score_new`, of vectors that are kept."""
         texts = [document.text for request in requests for document in request.documents]
         documents = cache.encode(texts, partial(self._encode_new, options=options), self._settings(options))
         owners = [n for n, request in enumerate(requests) for _ in request.documents]
@@ -147,15 +189,6 @@ class OnnxLateInteraction(GroupScorer):
             return cut
         return {**cut, "window": options.window, "overlap": options.overlap}
 
-    def _document_limit(self, options: OnnxOptions) -> int:
-        return self.limits.check(options.max_length or self.document_tokens)
-
-    def _rows(self, documents: Sequence[Sequence[int]], options: OnnxOptions) -> PairRows:
-        """The rows of documents, of which each may have several."""
-        return pair_rows(
-            (), documents, self.layout, options, max_length=self._document_limit(options), query_max_length=0
-        )
-
     def _encode_new(self, texts: list[str], options: OnnxOptions) -> list[DocumentVectors]:
         """The vectors of documents: ``(1 + words, dimensions)`` per window, of length one, the pooled one first."""
 
@@ -178,52 +211,19 @@ class OnnxLateInteraction(GroupScorer):
 
         return self.graph.map(range(len(windows)), [len(window) for window, _ in windows], forward, options)
 
-    def _encode(self, rows: Sequence[Sequence[int]], options: OnnxOptions) -> list[_Query]:
-        """The token vectors of queries."""
-
-        def forward(batch: list[tuple[int, ...]]) -> list[_Query]:
-            return [self._query(vectors) for vectors in self._vectors(batch)]
-
-        items = [tuple(row) for row in rows]
-        return self.graph.map(items, [len(row) for row in rows], forward, options)
-
-    def _compare(
-        self, rows: Sequence[tuple[tuple[int, ...], int]], queries: Sequence[_Query], options: OnnxOptions
-    ) -> list[float]:
-        """The scores of documents, each for the query with its number; their vectors are not kept."""
-
-        def forward(batch: list[tuple[tuple[int, ...], int]]) -> list[float]:
-            vectors = self._vectors([row for row, _ in batch])
-            return [self._similarity(queries[n], document) for (_, n), document in zip(batch, vectors)]
-
-        return self.graph.map(rows, [len(row) for row, _ in rows], forward, options)
-
-    def _vectors(self, rows: Sequence[tuple[int, ...]]) -> Iterator[Array]:
-        """The token vectors ``(tokens, dimensions)`` of each row."""
-        vectors = self.graph(rows, [[0] * len(row) for row in rows])  # (rows, tokens, dimensions)
-        return (vectors[n, : len(row)] for n, row in enumerate(rows))
-
-    def _query(self, vectors: Array) -> _Query:
-        """``vectors``: (tokens, dimensions)."""
-        return _Query(words=_unit(self._words(vectors)), pooled=_unit(_mean(vectors)))
-
-    def _similarity(self, query: _Query, document: Array) -> float:
-        """The score of a document's token vectors ``(document_tokens, dimensions)``."""
-        pooled = float(_products(query.pooled[None], _unit(_mean(document))[None])[0, 0])
-        words = self._words(document)
-        if not len(query.words) or not len(words):
-            return self.pooled_weight * pooled
-        cosines = _products(query.words, words) / _lengths(words)  # (query_words, document_words)
-        return float(cosines.max(axis=1).mean()) + self.pooled_weight * pooled
-
     def _similarity_kept(self, document: Array, query: _Query) -> float:
-        """The same from vectors that are kept, ``(1 + document_words, dimensions)``."""
+        """The same as `_similarity`, of vectors that are kept: ``(1 + document_words, dimensions)``."""
         document = document.astype(np.float32)
         pooled = self.pooled_weight * float(_products(query.pooled[None], document[:1])[0, 0])
         if not len(query.words) or len(document) == 1:
             return pooled
         cosines = _products(query.words, document[1:])  # (query_words, document_words)
         return float(cosines.max(axis=1).mean()) + pooled
+
+    def _vectors(self, rows: Sequence[tuple[int, ...]]) -> Iterator[Array]:
+        """The token vectors ``(tokens, dimensions)`` of each row."""
+        vectors = self.graph(rows, [[0] * len(row) for row in rows])  # (rows, tokens, dimensions)
+        return (vectors[n, : len(row)] for n, row in enumerate(rows))
 
     def _words(self, vectors: Array) -> Array:
         """The vectors of all but special tokens."""
