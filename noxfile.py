@@ -336,7 +336,8 @@ def release(session: nox.Session) -> None:
 @nox.session(venv_backend="none")
 def demo(session: nox.Session) -> None:
     """Install the torch-free half into the environment that runs nox, and rank the example file."""
-    folders = [f"./{ALL[name].folder}" for name in ("rerank-core", "rerank-onnx", "rerank-nano")]
+    names = ("rerank-core", "rerank-vectors", "rerank-onnx", "rerank-nano")
+    folders = [f"./{ALL[name].folder}" for name in names]
     session.run(sys.executable, "-m", "pip", "install", *folders, silent=True)
     query = "what lifts a sourdough loaf when no yeast is added?"
     rerank = str(Path(sys.executable).with_name("rerank"))
