@@ -27,6 +27,7 @@ from rerank_vectors import folder as folders
 from rerank_vectors import segment as segments
 
 resource = pytest.importorskip("resource", reason="kills, forks and locks out processes as POSIX does")
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork.*:DeprecationWarning")
 
 Opener = Callable[..., DocumentCache]
 TEXTS = [f"text {n} 🐝" for n in range(20)]
