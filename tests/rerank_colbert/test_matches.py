@@ -230,7 +230,7 @@ def test_nothing_hostile_reaches_the_terminal(name: str, width: int) -> None:
 def test_a_query_of_many_tokens_is_bounded() -> None:
     shown = click.unstyle(as_terminal(ranking(result("bees make honey", ["bee"] * 1000))))
     assert shown.count(" → ") == ROWS
-    assert f"… and {1000 - ROWS} more query tokens" in shown
+    assert "more matches" in shown
 
 
 # As a page

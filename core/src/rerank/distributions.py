@@ -12,6 +12,7 @@ DISTRIBUTIONS: Final = {
     "onnx": "rerank-onnx",
     "nano": "rerank-nano",
     "api": "rerank-api",
+    "colbert": "rerank-colbert",
     **dict.fromkeys(("llm-listwise", "llm-filter"), "rerank-listwise"),
     **dict.fromkeys(("t5", "llm-pointwise", "llm-layerwise", "llm-lightweight"), "rerank-llm"),
 }

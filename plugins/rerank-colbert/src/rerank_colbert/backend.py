@@ -6,12 +6,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from rerank_vectors import default_folder
+import click
 
 from rerank import Alias, Backend, Claim, Confidence, ModelRef, Scorer, hookimpl
 from rerank_colbert.options import ColbertOptions
 from rerank_colbert.recipe import ZERO_SHOT, describe_recipe, read_recipe
 from rerank_torch import find_accelerators
+from rerank_vectors import default_folder
 
 _LANGUAGES: Final = {  # AnswerDotAI rerankers 0.10.0
     "en": Alias("colbert-ir/colbertv2.0"),
@@ -66,6 +67,14 @@ def describe(model: ModelRef, options: ColbertOptions) -> Iterator[str]:
 def caches() -> Mapping[str, Path]:
     """Where document vectors are kept with ``vectors="disk"``."""
     return {"document vectors": default_folder()}
+
+
+@hookimpl
+def rerank_register_commands(cli: click.Group) -> None:
+    """Add ``rerank matches``."""
+    from rerank_colbert.command import command
+
+    cli.add_command(command)
 
 
 @hookimpl

@@ -33,6 +33,8 @@ _LABEL: Final = 24
 def as_terminal(ranked: RankedResults, width: int = 100) -> str:
     """Each document's text with its matched tokens in colour, and below it each query token with its match.
 
+    Neighbours that match alike, such as the [MASK] tokens of an augmented query, share a line with the sum of their scores.
+
     Args:
         ranked: A ranking whose results have ``details["matches"]``.
         width: Columns of the terminal.
@@ -69,14 +71,19 @@ def _terminal_lines(result: Result, width: int) -> Iterator[str]:
         yield _INDENT + line
     yield ""
     room = min(_LABEL, (width - len(_INDENT) - len(" →   -0.000")) // 2)
-    rows = [(_cut(_visible(m["query"]), room), _cut(_visible(m["document"]), room), m["score"]) for m in matches[:ROWS]]
-    widest = [max((_cells(row[column]) for row in rows), default=0) for column in (0, 1)]
-    for query, document, similarity in rows:
-        left = query + " " * (widest[0] - _cells(query))
-        right = document + " " * (widest[1] - _cells(document))
-        yield f"{_INDENT}{left} → {right}  {similarity:6.3f}"
-    if len(matches) > ROWS:
-        yield f"{_INDENT}… and {len(matches) - ROWS} more query tokens"
+    rows = [
+        (_cut(_visible(query), room), _cut(_visible(document), room), [match["score"] for match in run])
+        for (query, document), run in groupby(matches, key=lambda match: (match["query"], match["document"]))
+    ]
+    widest_query = max((_cells(query) for query, _, _ in rows), default=0)
+    widest_document = max((_cells(document) for _, document, _ in rows), default=0)
+    for query, document, scores in rows[:ROWS]:
+        left = query + " " * (widest_query - _cells(query))
+        right = document + " " * (widest_document - _cells(document))
+        times = f"  {len(scores)} times" if len(scores) > 1 else ""
+        yield f"{_INDENT}{left} → {right}  {sum(scores):6.3f}{times}"
+    if len(rows) > ROWS:
+        yield f"{_INDENT}… and {len(rows) - ROWS} more matches"
 
 
 def _coloured(pieces: Sequence[Piece], width: int) -> Iterator[str]:

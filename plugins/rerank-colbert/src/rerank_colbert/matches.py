@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rerank_vectors import DocumentVectors
 
 from rerank_colbert.options import ColbertOptions
 from rerank_colbert.rows import RowMaker, TextRow
+from rerank_vectors import DocumentVectors
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A query that was encoded.
+
+    Args:
+        text: Its row.
+        vectors: ``(query_vectors, dimensions)`` those that are compared.
+        truncated: Whether it lost tokens.
+    """
+
+    text: TextRow
+    vectors: NDArray[np.float32]
+    truncated: bool
 
 
 def find_matches(
     rows: RowMaker,
     options: ColbertOptions,
-    query_row: TextRow,
-    query: NDArray[np.float32],
+    query: Query,
     text: str,
     document: DocumentVectors,
 ) -> dict[str, Any]:
@@ -27,8 +42,7 @@ def find_matches(
     Args:
         rows: What made the rows.
         options: The call's.
-        query_row: The query's row.
-        query: ``(query_vectors, dimensions)`` its compared vectors.
+        query: The query.
         text: The document's text.
         document: Its vectors.
 
@@ -38,12 +52,12 @@ def find_matches(
         the product (``score``) and the number of the window. With ``matches="matrix"`` also ``matrix``: the names of all
         compared tokens, the ``spans`` of the document's, and all products.
     """
-    products = [query @ window.astype(np.float32).T for window in document.windows]  # (query_vectors, document_vectors)
+    products = [query.vectors @ w.astype(np.float32).T for w in document.windows]  # (query_vectors, document_vectors)
     number = max(range(len(products)), key=lambda i: float(products[i].max(axis=1).sum()))
     best = products[number]
     (text_rows, _), *_ = rows.documents([text], options)
     names, spans = _describe(rows, text_rows[number], rows.document_spans(text))
-    query_names, _ = _describe(rows, query_row, None)
+    query_names, _ = _describe(rows, query.text, None)
     places = best.argmax(axis=1)  # (query_vectors,)
     matches = [
         {

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Literal
 
 from pydantic import Field
-from rerank_vectors import VectorOptions
 
 from rerank_colbert.recipe import Augmentation
 from rerank_torch import TorchOptions
+from rerank_vectors import VectorOptions
 
 
 class ColbertOptions(VectorOptions, TorchOptions):

@@ -5,11 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
+from itertools import islice
 from typing import Any, Final
-
-import numpy as np
-from numpy.typing import NDArray
-from rerank_vectors import DocumentCache, DocumentVectors
 
 from rerank import (
     GroupScorer,
@@ -23,15 +20,20 @@ from rerank import (
     read_tokenizer_config,
 )
 from rerank_colbert.encoder import TokenEncoder, count_dimensions
-from rerank_colbert.matches import find_matches
+from rerank_colbert.matches import Query, find_matches
 from rerank_colbert.maxsim import maxsim
 from rerank_colbert.options import ColbertOptions
 from rerank_colbert.recipe import ZERO_SHOT, read_recipe
-from rerank_colbert.rows import RowMaker, TextRow
+from rerank_colbert.rows import RowMaker
+from rerank_torch.device import choose_dtype
 from rerank_torch.loading import load_config
 from rerank_torch.rows import Padding
 from rerank_torch.runner import Runner
 from rerank_torch.tokens import load_tokens
+from rerank_vectors import DocumentCache, DocumentVectors
+
+HELD_DOCUMENTS: Final = 1024
+"""How many documents' vectors are in memory at once."""
 
 COMPARED_TOKENS: Final = 8192
 """How many document vectors are compared with a query at once: few enough for the products to stay in a core's caches."""
@@ -56,32 +58,29 @@ class LateInteraction(GroupScorer):
         self.rows.document_length(options)
         start = partial(TokenEncoder, model=model, options=options, recipe=self.recipe)
         self.runner = Runner(start, options, Padding(pad_id))
-        loaded = {
-            "dtype": options.dtype_name,
-            "tokenizer": dict(options.tokenizer_kwargs),
-            "model": dict(options.model_kwargs),
-        }
-        kept = {"recipe": asdict(self.recipe), **{name: repr(value) for name, value in loaded.items()}}
-        self.cache = DocumentCache(options, model, kept, count_dimensions(model, self.recipe))
+        loaded_as = (choose_dtype(options, self.runner.devices[0]), options.model_kwargs, options.tokenizer_kwargs)
+        origin = {"recipe": asdict(self.recipe), "loaded_as": repr(loaded_as)}
+        self.cache = DocumentCache(options, model, origin, count_dimensions(model, self.recipe))
 
     def score_group(self, requests: Sequence[Request]) -> Iterator[Scores]:
         """Score requests with the same options together: their queries in one go, and each document once."""
         options = requests[0].options
         assert isinstance(options, ColbertOptions)
         queries = self._encode_queries([request.query for request in requests], options)
-        texts = [document.text for request in requests for document in request.documents]
-        documents = iter(self._encode_documents(texts, options))
-        for request, (query_row, query, query_cut) in zip(requests, queries):
-            own = [next(documents) for _ in request.documents]
-            values = self._compare(query, own, options)
+        documents = self._encode_documents([doc.text for request in requests for doc in request.documents], options)
+        for request, query in zip(requests, queries):
+            values: list[float] = []
+            truncated, left = 0, len(request.documents)
+            while left:
+                held = list(islice(documents, min(left, HELD_DOCUMENTS)))
+                values += self._compare(query, held, options)
+                truncated += sum(document.truncated for document in held)
+                left -= len(held)
             yield Scores(
                 values=values,
                 scale="similarity",
-                details=self._explain(request, values, query_row, query, own) if options.matches else None,
-                diagnostics={
-                    "truncated": sum(document.truncated for document in own),
-                    "query_truncated": query_cut,
-                },
+                details=self._explain(request, query, values, options) if options.matches else None,
+                diagnostics={"truncated": truncated, "query_truncated": query.truncated},
             )
 
     def encode_documents(self, texts: Sequence[str], options: Options) -> int:
@@ -92,19 +91,18 @@ class LateInteraction(GroupScorer):
         """
         assert isinstance(options, ColbertOptions)
         new = len(self.cache.missing(texts, self._settings(options)))
-        self._encode_documents(texts, options)
+        for _ in self._encode_documents(texts, options):
+            pass
         return new
 
-    def _encode_queries(
-        self, texts: Sequence[str], options: ColbertOptions
-    ) -> list[tuple[TextRow, NDArray[np.float32], bool]]:
-        """Per query its row, its compared vectors ``(query_vectors, dimensions)``, and whether it lost tokens."""
+    def _encode_queries(self, texts: Sequence[str], options: ColbertOptions) -> list[Query]:
+        """Queries with their vectors."""
         made = self.rows.queries(texts, options)
         vectors = self.runner([text.row for text, _ in made], options)
-        return [(text, own[text.compared], is_cut) for (text, is_cut), own in zip(made, vectors)]
+        return [Query(text, own[text.compared], is_cut) for (text, is_cut), own in zip(made, vectors)]
 
-    def _encode_documents(self, texts: Sequence[str], options: ColbertOptions) -> list[DocumentVectors]:
-        """Per document its vectors; those that are kept are not encoded."""
+    def _encode_documents(self, texts: Sequence[str], options: ColbertOptions) -> Iterator[DocumentVectors]:
+        """Per document its vectors, some documents ahead; those that are kept are not encoded."""
 
         def encode(missing: list[str]) -> list[DocumentVectors]:
             made = self.rows.documents(missing, options)
@@ -113,41 +111,37 @@ class LateInteraction(GroupScorer):
                 DocumentVectors(tuple(next(vectors)[text.compared] for text in rows), is_cut) for rows, is_cut in made
             ]
 
-        return self.cache.encode(texts, encode, self._settings(options))
+        for start in range(0, len(texts), HELD_DOCUMENTS):
+            yield from self.cache.encode(texts[start : start + HELD_DOCUMENTS], encode, self._settings(options))
 
     def _settings(self, options: ColbertOptions) -> Mapping[str, Any]:
         """What a call can set that changes a document's vectors."""
         windows = {"window": options.window, "overlap": options.overlap} if options.long_documents == "chunk" else {}
         return {"max_length": self.rows.document_length(options), **windows}
 
-    def _compare(
-        self, query: NDArray[np.float32], documents: Sequence[DocumentVectors], options: ColbertOptions
-    ) -> list[float]:
+    def _compare(self, query: Query, documents: Sequence[DocumentVectors], options: ColbertOptions) -> list[float]:
         """The score of each document."""
         windows = [window for document in documents for window in document.windows]
         owners = [owner for owner, document in enumerate(documents) for _ in document.windows]
 
         def compare(batch: list[int]) -> list[float]:
-            values: list[float] = maxsim(query, [windows[i] for i in batch]).tolist()
+            values: list[float] = maxsim(query.vectors, [windows[i] for i in batch]).tolist()
             return values
 
         sums = self.runner.map([len(window) for window in windows], compare, max_tokens=COMPARED_TOKENS)
-        scale = len(query) if self.recipe.mean else 1
+        scale = len(query.vectors) if self.recipe.mean else 1
         return aggregate([value / scale for value in sums], owners, options.aggregate)
 
     def _explain(
-        self,
-        request: Request,
-        values: Sequence[float],
-        query_row: TextRow,
-        query: NDArray[np.float32],
-        documents: Sequence[DocumentVectors],
+        self, request: Request, query: Query, values: Sequence[float], options: ColbertOptions
     ) -> list[Mapping[str, Any]]:
-        """Per document its matches; only for those that will be results."""
+        """Per document its matches; only for those that will be results, whose vectors may have to be encoded again."""
         shown = sorted(range(len(values)), key=lambda i: -values[i])[: request.top_k]
+        texts = [request.documents[i].text for i in shown]
+        documents = self._encode_documents(texts, options)
         found = {
-            i: find_matches(self.rows, request.options, query_row, query, request.documents[i].text, documents[i])
-            for i in shown
+            i: find_matches(self.rows, options, query, text, document)
+            for i, text, document in zip(shown, texts, documents)
         }
         return [found.get(i, {}) for i in range(len(values))]
 
