@@ -118,7 +118,7 @@ def fix(session: nox.Session) -> None:
 @nox.session
 def everything(session: nox.Session) -> None:
     """Make the environment that types, tests_torch, docs and reference share, so that torch is installed once."""
-    install(session, list(ALL.values()), "mypy", "onnxscript", *BUILD_TOOLS, *DOCS_TOOLS, *TEST_TOOLS)
+    install(session, list(ALL.values()), "mypy", "onnxscript", "matplotlib", *BUILD_TOOLS, *DOCS_TOOLS, *TEST_TOOLS)
 
 
 EVERYTHING = str(ROOT / ".nox" / "everything" / BIN / "python")
@@ -336,7 +336,8 @@ def release(session: nox.Session) -> None:
 @nox.session(venv_backend="none")
 def demo(session: nox.Session) -> None:
     """Install the torch-free half into the environment that runs nox, and rank the example file."""
-    folders = [f"./{ALL[name].folder}" for name in ("rerank-core", "rerank-onnx", "rerank-nano")]
+    names = ("rerank-core", "rerank-vectors", "rerank-onnx", "rerank-nano")
+    folders = [f"./{ALL[name].folder}" for name in names]
     session.run(sys.executable, "-m", "pip", "install", *folders, silent=True)
     query = "what lifts a sourdough loaf when no yeast is added?"
     rerank = str(Path(sys.executable).with_name("rerank"))

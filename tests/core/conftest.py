@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +16,6 @@ from fake_plugins import Site
 
 from rerank import cli as command_line
 from rerank import registry as registries
-from rerank.distributions import DISTRIBUTIONS
 
 
 @pytest.fixture
@@ -24,7 +24,8 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     place = Site(tmp_path / "site")
     monkeypatch.syspath_prepend(str(place.folder))
     monkeypatch.setenv("PYTHONPATH", str(place.folder))
-    monkeypatch.setenv("RERANK_DISABLE_PLUGINS", ",".join({*DISTRIBUTIONS.values()}))  # they ask the hub
+    ours = {point.dist.name for point in entry_points(group="rerank") if point.dist is not None}
+    monkeypatch.setenv("RERANK_DISABLE_PLUGINS", ",".join(ours))  # they ask the hub, and add commands
     monkeypatch.setattr(command_line.cli, "commands", {})
     registries._discovered.cache_clear()
     yield place

@@ -9,6 +9,7 @@ import math
 import subprocess
 import sys
 from collections import defaultdict
+from itertools import islice
 
 import numpy as np
 import onnxruntime
@@ -147,6 +148,18 @@ def test_its_folder_loads_as_any_checkpoint(nano):
     reranker = Reranker(FOLDER)
     assert reranker.backend == "onnx"
     assert reranker.score(QUERY, DOCUMENTS[0]) == nano.score(QUERY, DOCUMENTS[0])
+
+
+def test_real_passages_keep_their_order_with_kept_vectors(nano, shared, tmp_path):
+    """100 passages of MS MARCO."""
+    with (shared / "data/collections/msmarco-dl19/corpus.jsonl").open(encoding="utf-8") as lines:
+        texts = [json.loads(line)["text"] for line in islice(lines, 100)]
+    plain = {result.index: result.score for result in nano.rank(QUERY, texts)}
+    for dtype, tolerance in (("fp16", 2e-4), ("int8", 4e-3)):
+        with Reranker(vectors=tmp_path, vectors_dtype=dtype) as keeping:
+            first, again = (keeping.rank(QUERY, texts) for _ in range(2))
+        assert {result.index: result.score for result in first} == pytest.approx(plain, abs=tolerance)
+        assert again.results == first.results
 
 
 def test_its_options_are_those_of_onnx():

@@ -15,6 +15,7 @@ from rerank.cli import cli
 from rerank.testing.contract import DOCUMENTS, QUERY
 from rerank_onnx import backend
 from rerank_onnx.options import FLASHRANK
+from rerank_vectors import default_folder
 
 CLASSIFIER = {"architectures": ["BertForSequenceClassification"]}
 
@@ -177,4 +178,7 @@ def test_what_the_doctor_shows_of_this_machine(hub):
     from huggingface_hub.constants import HF_HOME
 
     assert backend.devices() == {"onnxruntime": ", ".join(onnxruntime.get_available_providers())}
-    assert backend.caches() == {"unpacked archives": Path(HF_HOME) / "rerank-onnx"}
+    assert backend.caches() == {
+        "unpacked archives": Path(HF_HOME) / "rerank-onnx",
+        "document vectors": default_folder(),
+    }

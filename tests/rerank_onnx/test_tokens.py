@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer, processors
 
-from rerank import ModelLoadError, find_pad_id
+from rerank import ModelLoadError, ModelRef, find_pad_id
 from rerank.testing.contract import DOCUMENTS, QUERY
 from rerank_onnx.checkpoint import Checkpoint
 from rerank_onnx.tokens import load_tokens
@@ -24,7 +24,9 @@ TEXTS = [*DOCUMENTS, "", "\u200b", "[SEP] </s> <s>", " leading and  double space
 
 
 def tokens_of(file):
-    return load_tokens(Checkpoint(graph=Path("unread.onnx"), tokenizer=file, config={}, tokenizer_config={}))
+    return load_tokens(
+        Checkpoint(model=ModelRef("toy"), graph=Path("unread.onnx"), tokenizer=file, config={}, tokenizer_config={})
+    )
 
 
 def assert_layouts_hold(file):

@@ -162,6 +162,7 @@ def test_whatever_changes_vectors_makes_another_collection(open_cache: Opener, c
     assert len(encode.calls) == 7
 
 
+@pytest.mark.skipif(os.name == "nt", reason="makes a link")
 def test_two_names_of_a_folder_share_its_vectors(open_cache: Opener, checkpoint: Path) -> None:
     encode = Encoder()
     (link := checkpoint.parent / "link").symlink_to(checkpoint)
@@ -217,15 +218,17 @@ def test_a_place_must_be_one(given: Any) -> None:
 
 
 def test_options(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    for home in ("HOME", "USERPROFILE"):
+        monkeypatch.setenv(home, str(tmp_path))
     monkeypatch.chdir(tmp_path)
     assert VectorOptions(vectors="~/a").vectors == tmp_path / "a"
     assert VectorOptions(vectors="a/b").vectors_folder == tmp_path / "a" / "b"
     assert VectorOptions(vectors="memory").vectors_folder is None
     assert VectorOptions(vectors=Path("memory")).vectors_folder == tmp_path / "memory"
-    assert VectorOptions(vectors="disk").vectors_folder == default_folder() == tmp_path / ".cache/rerank/vectors"
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "c"))
+    named, usual = ("LOCALAPPDATA", "AppData/Local") if os.name == "nt" else ("XDG_CACHE_HOME", ".cache")
+    monkeypatch.delenv(named, raising=False)
+    assert VectorOptions(vectors="disk").vectors_folder == default_folder() == tmp_path / usual / "rerank/vectors"
+    monkeypatch.setenv(named, str(tmp_path / "c"))
     assert default_folder() == tmp_path / "c/rerank/vectors"
     for name in ("vectors", "vectors_dtype", "vectors_max_bytes"):
         with pytest.raises(InvalidOptionsError, match=f"'{name}' is fixed when the model loads"):

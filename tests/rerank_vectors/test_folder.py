@@ -6,7 +6,6 @@ import json
 import multiprocessing
 import os
 import random
-import resource
 import shutil
 import signal
 import stat
@@ -27,11 +26,11 @@ from rerank_vectors import DocumentCache, DocumentVectors, VectorOptions
 from rerank_vectors import folder as folders
 from rerank_vectors import segment as segments
 
+resource = pytest.importorskip("resource", reason="kills, forks and locks out processes as POSIX does")
+
 Opener = Callable[..., DocumentCache]
 TEXTS = [f"text {n} 🐝" for n in range(20)]
 MIB = 2**20
-
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="kills, forks and locks out processes as POSIX does")
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ WIDTH = 24
 
 def vectors_of(text: str, windows: int = 1) -> DocumentVectors:
     """Vectors that follow from the text alone: one per character, in windows; truncated beyond 50 characters."""
-    rng = np.random.default_rng(list(text.encode()) or None if text else 0)
+    rng = np.random.default_rng(list(text.encode()) or 0)
     return DocumentVectors(
         tuple(rng.normal(0, 1, (len(text[:50]), WIDTH)).astype(np.float32) for _ in range(windows)), len(text) > 50
     )

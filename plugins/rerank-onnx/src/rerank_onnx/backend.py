@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rerank import Alias, Backend, Claim, Confidence, ModelRef, Scorer, hookimpl
 from rerank_onnx.options import FLASHRANK, OnnxOptions
+from rerank_vectors import default_folder
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +69,8 @@ def load(model: ModelRef, options: OnnxOptions) -> Scorer:
 
     Raises:
         ModelLoadError: Files are missing or damaged, or the graph is not a reranker.
-        InvalidOptionsError: ``file_name``, ``providers`` or ``session_options`` name something that does not exist.
+        InvalidOptionsError: ``file_name``, ``providers`` or ``session_options`` name something that does not exist, or
+            ``vectors`` cannot be kept.
     """
     from rerank_onnx.checkpoint import DamagedCheckpointError, find_checkpoint
     from rerank_onnx.scorer import build_scorer
@@ -90,10 +92,10 @@ def devices() -> Mapping[str, str]:
 
 
 def caches() -> Mapping[str, Path]:
-    """Where FlashRank's archives are unpacked without ``cache_dir``."""
+    """Where FlashRank's archives are unpacked without ``cache_dir``, and where ``vectors="disk"`` keeps vectors."""
     from rerank_onnx.checkpoint import default_cache
 
-    return {"unpacked archives": default_cache()}
+    return {"unpacked archives": default_cache(), "document vectors": default_folder()}
 
 
 @hookimpl

@@ -29,12 +29,14 @@ class Checkpoint:
     """The files of one graph.
 
     Args:
+        model: Where they come from: the folder of an unpacked archive, or what the user named.
         graph: The ``.onnx`` file; external data lies beside it.
         tokenizer: Its ``tokenizer.json``.
         config: Its ``config.json``; empty if there is none.
         tokenizer_config: Its ``tokenizer_config.json``; empty if there is none.
     """
 
+    model: ModelRef
     graph: Path
     tokenizer: Path
     config: Mapping[str, Any]
@@ -60,6 +62,7 @@ def find_checkpoint(model: ModelRef, options: OnnxOptions, *, repair: bool = Fal
         if file.startswith((f"{graph}_data", f"{graph}.data")):
             model.fetch(file, repair=repair)
     return Checkpoint(
+        model=model,
         graph=model.fetch(graph, repair=repair),
         tokenizer=model.fetch(_beside(model, graph, "tokenizer.json"), repair=repair),
         config=model.config,

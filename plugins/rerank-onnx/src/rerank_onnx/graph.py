@@ -76,6 +76,11 @@ class Graph:
         threads = min(options.threads or available_cores(), available_cores())
         self._streams = Streams(threads) if _has_streams(options) else None
 
+    def width(self) -> int:
+        """How many numbers an encoder returns per token; a graph that leaves that free is run once."""
+        declared = self.output.shape[-1]
+        return declared if isinstance(declared, int) else int(self([[self.pad_id]], [[0]]).shape[-1])
+
     def map(
         self,
         items: Sequence[K],

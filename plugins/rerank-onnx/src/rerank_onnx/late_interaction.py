@@ -1,16 +1,34 @@
-"""Encoder graphs: query and document apart, compared token by token."""
+"""Encoder graphs: query and document apart, compared token by token; documents' vectors can be kept."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
 
-from rerank import GroupScorer, ModelLoadError, Request, Scores, TokenLimits, Tokens, aggregate, pair_rows
+from rerank import (
+    GroupScorer,
+    InvalidOptionsError,
+    ModelLoadError,
+    Options,
+    PairRows,
+    Request,
+    Scores,
+    TokenLimits,
+    Tokens,
+    aggregate,
+    pair_rows,
+)
+from rerank_onnx.checkpoint import Checkpoint
 from rerank_onnx.graph import Array, Graph
 from rerank_onnx.options import OnnxOptions
+from rerank_vectors import DocumentCache, DocumentVectors
+
+_VERSION: Final = 1
+"""Of how a document becomes vectors: vectors kept by another are not used."""
 
 _TINY: Final = 1e-9
 """Lower bound of vector lengths, so that a zero vector causes no division by zero."""
@@ -27,16 +45,21 @@ class OnnxLateInteraction(GroupScorer):
         tokens: The tokenizer.
         limits: How many tokens the model reads.
         graph: Takes token ids and returns token vectors.
-        settings: ``query_tokens`` and ``document_tokens`` (limits, special tokens included) and ``pooled_weight``, as
-            ``config.json`` has them under ``late_interaction``; by default those of the embedded model.
+        checkpoint: Its ``config.json`` may have ``query_tokens`` and ``document_tokens`` (limits, special tokens included)
+            and ``pooled_weight`` under ``late_interaction``; by default those of the embedded model.
+        options: Where documents' vectors are kept.
 
     Raises:
-        ModelLoadError: The settings are not numbers, or leave no room for words.
+        ModelLoadError: The configuration has no numbers there, or they leave no room for words.
+        InvalidOptionsError: Vectors cannot be kept there.
     """
 
-    def __init__(self, tokens: Tokens, limits: TokenLimits, graph: Graph, settings: Mapping[str, Any]) -> None:
+    def __init__(
+        self, tokens: Tokens, limits: TokenLimits, graph: Graph, checkpoint: Checkpoint, options: OnnxOptions
+    ) -> None:
         self.tokens, self.limits, self.graph = tokens, limits, graph
         self.layout = tokens.single_layout()
+        settings = checkpoint.config.get("late_interaction") or {}
         try:
             self.query_tokens = int(settings.get("query_tokens", 48))
             self.document_tokens = min(int(settings.get("document_tokens", 256)), limits.longest)
@@ -48,6 +71,15 @@ class OnnxLateInteraction(GroupScorer):
                 f"late_interaction in config.json leaves no room for words ({settings!r}): its token counts include "
                 f"the {len(self.layout)} special tokens"
             )
+        self.cache: DocumentCache | None = None
+        if options.vectors is not None:
+            recipe = {
+                "kind": "unit vectors of rerank-onnx: the mean first, then the words",
+                "version": _VERSION,
+                "graph": checkpoint.graph.parts[-2:],
+                "providers": graph.session.get_providers(),
+            }
+            self.cache = DocumentCache(options, checkpoint.model, recipe, graph.width())
 
     def score_group(self, requests: Sequence[Request]) -> Iterator[Scores]:
         """Score requests with the same options together."""
@@ -56,28 +88,16 @@ class OnnxLateInteraction(GroupScorer):
         whole_queries = self.tokens([request.query for request in requests])
         specials = len(self.layout)
         room = self.limits.check((options.query_max_length or self.query_tokens - specials) + specials) - specials
-        queries = self._encode([self.layout.row((), query[: max(0, room)]) for query in whole_queries], options)
-        encoded = [
-            pair_rows(
-                (),
-                self.tokens([document.text for document in request.documents]),
-                self.layout,
-                options,
-                max_length=self.limits.check(options.max_length or self.document_tokens),
-                query_max_length=0,
-            )
-            for request in requests
-        ]
-        rows = [(tuple(row), n) for n, documents in enumerate(encoded) for row in documents.rows]
-        values = iter(self._compare(rows, queries, options))
-        for documents, query in zip(encoded, whole_queries):
+        queries = self._encode_queries([self.layout.row((), query[: max(0, room)]) for query in whole_queries], options)
+        score = self._score_new if self.cache is None else partial(self._score_kept, self.cache)
+        for (values, truncated), query in zip(score(requests, queries, options), whole_queries):
             yield Scores(
-                values=aggregate([next(values) for _ in documents.rows], documents.owners, options.aggregate),
+                values=values,
                 scale="similarity",
-                diagnostics={"truncated": documents.truncated, "query_truncated": len(query) > room},
+                diagnostics={"truncated": truncated, "query_truncated": len(query) > room},
             )
 
-    def _encode(self, rows: Sequence[Sequence[int]], options: OnnxOptions) -> list[_Query]:
+    def _encode_queries(self, rows: Sequence[Sequence[int]], options: OnnxOptions) -> list[_Query]:
         """The token vectors of queries."""
 
         def forward(batch: list[tuple[int, ...]]) -> list[_Query]:
@@ -86,25 +106,42 @@ class OnnxLateInteraction(GroupScorer):
         items = [tuple(row) for row in rows]
         return self.graph.map(items, [len(row) for row in rows], forward, options)
 
+    def _query(self, vectors: Array) -> _Query:
+        """``vectors``: (tokens, dimensions)."""
+        return _Query(words=_unit(self._words(vectors)), pooled=_unit(_mean(vectors)))
+
+    def _score_new(
+        self, requests: Sequence[Request], queries: Sequence[_Query], options: OnnxOptions
+    ) -> Iterator[tuple[list[float], int]]:
+        """The scores of each request's documents, and how many lost tokens; their vectors are let go."""
+        encoded = [
+            self._rows(self.tokens([document.text for document in request.documents]), options) for request in requests
+        ]
+        rows = [(tuple(row), n) for n, documents in enumerate(encoded) for row in documents.rows]
+        values = iter(self._compare(rows, queries, options))
+        for documents in encoded:
+            scores = aggregate([next(values) for _ in documents.rows], documents.owners, options.aggregate)
+            yield scores, documents.truncated
+
+    def _rows(self, documents: Sequence[Sequence[int]], options: OnnxOptions) -> PairRows:
+        """The rows of documents, of which each may have several."""
+        return pair_rows(
+            (), documents, self.layout, options, max_length=self._document_limit(options), query_max_length=0
+        )
+
+    def _document_limit(self, options: OnnxOptions) -> int:
+        return self.limits.check(options.max_length or self.document_tokens)
+
     def _compare(
         self, rows: Sequence[tuple[tuple[int, ...], int]], queries: Sequence[_Query], options: OnnxOptions
     ) -> list[float]:
-        """The scores of documents, each for the query with its number; their vectors are not kept."""
+        """Encode documents and score each for the query with its number."""
 
         def forward(batch: list[tuple[tuple[int, ...], int]]) -> list[float]:
             vectors = self._vectors([row for row, _ in batch])
             return [self._similarity(queries[n], document) for (_, n), document in zip(batch, vectors)]
 
         return self.graph.map(rows, [len(row) for row, _ in rows], forward, options)
-
-    def _vectors(self, rows: Sequence[tuple[int, ...]]) -> Iterator[Array]:
-        """The token vectors ``(tokens, dimensions)`` of each row."""
-        vectors = self.graph(rows, [[0] * len(row) for row in rows])  # (rows, tokens, dimensions)
-        return (vectors[n, : len(row)] for n, row in enumerate(rows))
-
-    def _query(self, vectors: Array) -> _Query:
-        """``vectors``: (tokens, dimensions)."""
-        return _Query(words=_unit(self._words(vectors)), pooled=_unit(_mean(vectors)))
 
     def _similarity(self, query: _Query, document: Array) -> float:
         """The score of a document's token vectors ``(document_tokens, dimensions)``."""
@@ -115,13 +152,88 @@ class OnnxLateInteraction(GroupScorer):
         cosines = _products(query.words, words) / _lengths(words)  # (query_words, document_words)
         return float(cosines.max(axis=1).mean()) + self.pooled_weight * pooled
 
+    def _score_kept(
+        self, cache: DocumentCache, requests: Sequence[Request], queries: Sequence[_Query], options: OnnxOptions
+    ) -> Iterator[tuple[list[float], int]]:
+        """The same as `_score_new`, of vectors that are kept."""
+        texts = [document.text for request in requests for document in request.documents]
+        documents = cache.encode(texts, partial(self._encode_new, options=options), self._settings(options))
+        owners = [n for n, request in enumerate(requests) for _ in request.documents]
+        windows = [(window, queries[n]) for document, n in zip(documents, owners) for window in document.windows]
+        values = iter(self._compare_kept(windows, options))
+        left = iter(documents)
+        for request in requests:
+            own = [next(left) for _ in request.documents]
+            numbers = [n for n, document in enumerate(own) for _ in document.windows]
+            scores = aggregate([next(values) for _ in numbers], numbers, options.aggregate)
+            yield scores, sum(document.truncated for document in own)
+
+    def encode_documents(self, texts: Sequence[str], options: Options) -> int:
+        """Encode the documents whose vectors are not kept yet, and keep them; returns how many.
+
+        Raises:
+            InvalidOptionsError: The model was loaded without ``vectors``.
+        """
+        assert isinstance(options, OnnxOptions)
+        if self.cache is None:
+            raise InvalidOptionsError("vectors are kept nowhere: load the model with vectors='disk', or a folder")
+        settings = self._settings(options)
+        missing = self.cache.missing(texts, settings)
+        self.cache.encode(missing, partial(self._encode_new, options=options), settings)
+        return len(missing)
+
+    def _settings(self, options: OnnxOptions) -> dict[str, Any]:
+        """What a call sets that changes documents' vectors."""
+        cut = {"max_length": self._document_limit(options)}
+        if options.long_documents == "truncate":
+            return cut
+        return {**cut, "window": options.window, "overlap": options.overlap}
+
+    def _encode_new(self, texts: list[str], options: OnnxOptions) -> list[DocumentVectors]:
+        """The vectors of documents: ``(1 + words, dimensions)`` per window, of length one, the pooled one first."""
+
+        def forward(batch: list[tuple[int, ...]]) -> list[Array]:
+            return [np.vstack([_mean(v)[None], self._words(v)]) for v in self._vectors(batch)]
+
+        documents = [self._rows([ids], options) for ids in self.tokens(texts)]
+        rows = [tuple(row) for document in documents for row in document.rows]
+        arrays = iter(self.graph.map(rows, [len(row) for row in rows], forward, options))
+        return [
+            DocumentVectors(tuple(_unit(next(arrays)) for _ in document.rows), document.truncated > 0)
+            for document in documents
+        ]
+
+    def _compare_kept(self, windows: Sequence[tuple[Array, _Query]], options: OnnxOptions) -> list[float]:
+        """The scores of windows, each for its query."""
+
+        def forward(batch: list[int]) -> list[float]:
+            return [self._similarity_kept(*windows[n]) for n in batch]
+
+        return self.graph.map(range(len(windows)), [len(window) for window, _ in windows], forward, options)
+
+    def _similarity_kept(self, document: Array, query: _Query) -> float:
+        """The same as `_similarity`, of vectors that are kept: ``(1 + document_words, dimensions)``."""
+        document = document.astype(np.float32)
+        pooled = self.pooled_weight * float(_products(query.pooled[None], document[:1])[0, 0])
+        if not len(query.words) or len(document) == 1:
+            return pooled
+        cosines = _products(query.words, document[1:])  # (query_words, document_words)
+        return float(cosines.max(axis=1).mean()) + pooled
+
+    def _vectors(self, rows: Sequence[tuple[int, ...]]) -> Iterator[Array]:
+        """The token vectors ``(tokens, dimensions)`` of each row."""
+        vectors = self.graph(rows, [[0] * len(row) for row in rows])  # (rows, tokens, dimensions)
+        return (vectors[n, : len(row)] for n, row in enumerate(rows))
+
     def _words(self, vectors: Array) -> Array:
         """The vectors of all but special tokens."""
         return vectors[len(self.layout.before) : len(vectors) - len(self.layout.after)]
 
     def close(self) -> None:
-        """End the graph's streams."""
+        """End the graph's streams, and release kept vectors."""
         self.graph.close()
+        if self.cache is not None:
+            self.cache.close()
 
 
 @dataclass(frozen=True, slots=True)

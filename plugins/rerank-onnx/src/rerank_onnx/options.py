@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from pydantic import Field
 
-from rerank import Options, Reload
+from rerank import Reload
+from rerank_vectors import VectorOptions
 
 FLASHRANK: Final = (
     "ms-marco-TinyBERT-L-2-v2",
@@ -20,8 +21,8 @@ FLASHRANK: Final = (
 """FlashRank's models (0.2.10): zip archives in the hub repository ``prithivida/flashrank``."""
 
 
-class OnnxOptions(Options):
-    """Options of the backend ``onnx``, besides core's own.
+class OnnxOptions(VectorOptions):
+    """Options of the backend ``onnx``, besides core's own; ``vectors`` and its kin are for late interaction.
 
     Args:
         max_length: Maximum token count per row, special tokens included; None means the model's limit, at most 1,024

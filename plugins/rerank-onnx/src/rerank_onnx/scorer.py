@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rerank import ModelLoadError, Scorer, TokenLimits, find_pad_id
+from rerank import InvalidOptionsError, ModelLoadError, Scorer, TokenLimits, find_pad_id
 from rerank_onnx.checkpoint import Checkpoint
 from rerank_onnx.cross_encoder import OnnxCrossEncoder
 from rerank_onnx.graph import Graph
@@ -16,6 +16,7 @@ def build_scorer(checkpoint: Checkpoint, options: OnnxOptions) -> Scorer:
 
     Raises:
         ModelLoadError: The graph returns anything else, or a file is damaged.
+        InvalidOptionsError: ``vectors`` cannot be kept there, or the graph is a cross-encoder.
     """
     tokens = load_tokens(checkpoint)
     pad_id = find_pad_id(tokens, checkpoint.config, checkpoint.tokenizer_config)
@@ -23,8 +24,13 @@ def build_scorer(checkpoint: Checkpoint, options: OnnxOptions) -> Scorer:
     graph = Graph(checkpoint.graph, options, pad_id)
     shape = graph.output.shape  # sizes, or names for sizes that are free
     if len(shape) == 3:  # (rows, tokens, dimensions)
-        return OnnxLateInteraction(tokens, limits, graph, checkpoint.config.get("late_interaction") or {})
+        return OnnxLateInteraction(tokens, limits, graph, checkpoint, options)
     if len(shape) in (1, 2) and (len(shape) == 1 or not isinstance(shape[1], int) or shape[1] in (1, 2)):
+        if options.vectors is not None:
+            raise InvalidOptionsError(
+                f"{checkpoint.graph} is a cross-encoder, which reads each document together with the query: only late "
+                "interaction keeps document vectors; leave vectors out"
+            )
         return OnnxCrossEncoder(tokens, limits, graph)
     raise ModelLoadError(
         f"{checkpoint.graph} returns {graph.output.name} of shape {shape}: a reranker returns one or two numbers per "

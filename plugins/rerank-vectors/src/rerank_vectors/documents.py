@@ -28,7 +28,10 @@ class DocumentVectors:
 
 @runtime_checkable
 class EncodesDocuments(Protocol):
-    """A scorer that can encode documents before any query is known."""
+    """A scorer that can encode documents before any query is known.
+
+    One that has its `DocumentCache` as ``cache`` lets ``rerank encode`` report how many documents lost tokens.
+    """
 
     def encode_documents(self, texts: Sequence[str], options: Options) -> int:
         """Encode the documents whose vectors are not kept yet, and keep them.

@@ -21,7 +21,6 @@ from rerank_vectors.store import Store
 logger = logging.getLogger(__name__)
 
 _COLLECTION: Final = re.compile("[0-9a-f]{32}")
-_LARGEST_SEGMENT: Final = 64 * 2**20
 _MOST_SEGMENTS: Final = 512
 """In a folder: a reader keeps a map, and with it a file, open for each."""
 
@@ -49,7 +48,7 @@ class Folder(Store):
         super().__init__()
         self._root, self._digest, self._max_bytes = root, digest, max_bytes
         self._place = root / digest.hex()
-        self._segment_bytes = min(_LARGEST_SEGMENT, max_bytes // 16)
+        self._segment_bytes = min(max_bytes // 16, max(64 * 2**20, max_bytes // 256))
         self._can_write = True
         self.recover()
         try:

@@ -84,6 +84,8 @@ class Segment:
             DamagedError: It is not the index of a segment of this collection.
             OSError: It cannot be read.
         """
+        if self.index.stat().st_size <= self.read_until:
+            return
         with self.index.open("rb") as stream:
             stream.seek(self.read_until)
             content = stream.read()

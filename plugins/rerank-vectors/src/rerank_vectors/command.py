@@ -1,0 +1,124 @@
+"""``rerank encode [FILE|-|TEXTS…]``: keep the vectors of documents before any query is known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from rerank import Document, InvalidOptionsError, Reranker, installed
+from rerank.cli.inputs import FORMATS, read_documents
+from rerank.cli.source import backend_options, read_options, source_options
+from rerank_vectors.cache import DocumentCache
+from rerank_vectors.documents import EncodesDocuments
+from rerank_vectors.folder import list_segments
+from rerank_vectors.options import VectorOptions
+
+_GROUP: Final = 1024
+"""Documents that are encoded, then written, before the next: what an interrupt can lose."""
+
+
+@click.command("encode")
+@click.argument("sources", nargs=-1, metavar="[FILE|-|TEXTS...]")
+@click.option("-m", "--model", help="Hub name, folder or short name; the embedded model by default.")
+@source_options
+@click.option("--vectors", metavar="DIR", default="disk", help="Where to keep vectors; a folder for caches by default.")
+@backend_options
+@click.option(
+    "--input-format",
+    type=click.Choice(FORMATS),
+    help="The input's format; by default its suffix or first character decides.",
+)
+@click.option("--skip-bad-lines", is_flag=True, help="Skip bad lines and report them.")
+def command(
+    sources: tuple[str, ...],
+    model: str | None,
+    vectors: str,
+    pairs: tuple[str, ...],
+    input_format: str | None,
+    skip_bad_lines: bool,
+    **source: Any,
+) -> None:
+    """Encode documents and keep their vectors, so that ranking them encodes only the query.
+
+    Documents come from one FILE, from standard input ("-" or nothing), or are the TEXTS themselves, in the formats of
+    "rerank rank". What is kept already is not encoded again, so an interrupted run goes on where it stopped. Give
+    the same model and options when you rank.
+
+    \b
+      rerank encode passages.jsonl
+      rerank rank "what is a panda?" passages.jsonl --option vectors=disk
+    """
+    bad_lines: list[str] = []
+    documents = read_documents(sources, input_format, bad_lines.append if skip_bad_lines else None)
+    for problem in bad_lines:
+        click.echo(f"skipped: {problem}", err=True)
+    texts = list(dict.fromkeys(map(_text, documents)))
+    with _load(model, {**source, "vectors": vectors, **read_options(pairs)}) as reranker:
+        scorer, folder = reranker.scorer, _folder_of(reranker)
+        if not isinstance(scorer, EncodesDocuments):
+            raise InvalidOptionsError(
+                f"backend {reranker.backend!r} encodes no documents apart from a query with {reranker.model}: "
+                f"choose a model of late interaction, of {_able()}"
+            )
+        encoded = _encode(scorer, texts, reranker)
+        cache = getattr(scorer, "cache", None)
+        lost = f", of which {cache.truncated} lost tokens" if isinstance(cache, DocumentCache) else ""
+    size = sum(segment.size for segment in list_segments(folder))
+    click.echo(
+        f"encoded {encoded} documents{lost}; {len(texts) - encoded} were there already; "
+        f"{folder} holds {size / 1e6:.1f} MB"
+    )
+
+
+def _text(document: str | Mapping[str, Any] | Document) -> str:
+    if isinstance(document, str):
+        return document
+    return document.text if isinstance(document, Document) else str(document["text"])
+
+
+def _load(model: str | None, options: dict[str, Any]) -> Reranker:
+    """A reranker that keeps vectors.
+
+    Raises:
+        InvalidOptionsError: Its backend keeps none, or an option is wrong; the message names the backends that do.
+    """
+    try:
+        return Reranker(model, **options)
+    except InvalidOptionsError as error:
+        raise InvalidOptionsError(f"{error}; the backends that keep document vectors are {_able()}") from error
+
+
+def _able() -> str:
+    """The installed backends that keep document vectors."""
+    backends = installed().backends.values()
+    return ", ".join(backend.name for backend in backends if issubclass(backend.options, VectorOptions))
+
+
+def _folder_of(reranker: Reranker) -> Path:
+    """Where a reranker keeps vectors.
+
+    Raises:
+        InvalidOptionsError: In memory, or nowhere.
+    """
+    assert isinstance(reranker.options, VectorOptions)
+    if reranker.options.vectors_folder is None:
+        raise InvalidOptionsError("vectors in memory end with this command: give --vectors a folder, or leave it out")
+    return reranker.options.vectors_folder
+
+
+def _encode(scorer: EncodesDocuments, texts: Sequence[str], reranker: Reranker) -> int:
+    """Encode documents in groups under one progress bar, and return how many were encoded now."""
+    from tqdm import tqdm
+
+    encoded = 0
+    options = reranker.options.model_copy(update={"progress": False})
+    disable = None if reranker.options.progress else True  # None: unless standard error is a terminal
+    with tqdm(total=len(texts), unit="document", disable=disable) as bar:
+        for start in range(0, len(texts), _GROUP):
+            group = texts[start : start + _GROUP]
+            encoded += scorer.encode_documents(group, options)
+            bar.update(len(group))
+    return encoded
