@@ -17,10 +17,9 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import tempfile
 import threading
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -130,9 +129,7 @@ def ours(folder: str, recipe: str, budget: int | None = None, reuse: bool | None
     )
 
 
-def flag_embedding(folder: str, packages: Path | None) -> Rank:
-    if packages:
-        sys.path.insert(0, str(packages))
+def flag_embedding(folder: str) -> Rank:
     from FlagEmbedding import FlagLLMReranker
 
     model = FlagLLMReranker(folder, use_fp16=False, devices="cpu", max_length=1024, batch_size=FLAG_BATCH)
@@ -175,24 +172,6 @@ def naive_loop(folder: str, prompt: str, verdicts: tuple[str, ...]) -> Rank:
     return lambda query, documents: [score(query, document) for document in documents]
 
 
-def overlay(system: System, packages: Path) -> System:
-    return Overlaid(system.name, system.start, system.distribution, packages=packages)
-
-
-@dataclass(frozen=True)
-class Overlaid(System):
-    """A system that brings its own versions of packages, in a folder."""
-
-    packages: Path | None = None
-
-    @property
-    def version(self) -> str:
-        assert self.packages is not None
-        names = (self.distribution, "transformers")
-        found = [next(iter(metadata.distributions(name=name, path=[str(self.packages)]))).version for name in names]
-        return f"{found[0]}, transformers {found[1]}"
-
-
 def main() -> None:
     more = {
         "recipe": {"choices": ["bge-gemma", "qwen3"], "default": "bge-gemma", "help": "how the model is prompted"},
@@ -216,7 +195,7 @@ def main() -> None:
         build_model(arguments.data, Path(folder), prompt, recipe.verdicts)
         starts = {
             "rerank-llm": partial(ours, folder, recipe.name),
-            "FlagEmbedding": partial(flag_embedding, folder, packages),
+            "FlagEmbedding": partial(flag_embedding, folder),
             "sentence-transformers": partial(sentence_transformers, folder),
             "transformers": partial(naive_loop, folder, prompt, recipe.verdicts),
         }
@@ -224,7 +203,7 @@ def main() -> None:
             del starts["FlagEmbedding"]
         systems = choose_systems(starts, arguments)
         if packages:
-            systems = [overlay(system, packages) if system.name == "FlagEmbedding" else system for system in systems]
+            systems = [replace(s, packages=packages) if s.name == "FlagEmbedding" else s for s in systems]
         if "rerank-llm" in arguments.systems:
             systems[1:1] = [
                 System(f"rerank-llm, prefix_reuse={reuse}", partial(starts["rerank-llm"], reuse=reuse), "rerank-llm")

@@ -59,16 +59,25 @@ class System:
         start: Loads the model and returns what ranks with it; called in the system's own process.
         distribution: The distribution whose version the row shows.
         checkout: The checkout of this repository to import our packages from; None imports the installed ones.
+        packages: A folder of packages that only this system's process imports, before the installed ones.
+        tolerance: How far its scores may be from the first system's.
     """
 
     name: str
     start: Callable[[], Rank]
     distribution: str
     checkout: Path | None = None
+    packages: Path | None = None
+    tolerance: float = TOLERANCE
 
     @property
     def version(self) -> str:
-        return commit(self.checkout) if self.checkout else importlib.metadata.version(self.distribution)
+        if self.checkout:
+            return commit(self.checkout)
+        if self.packages:
+            own, below = (find_version(name, self.packages) for name in (self.distribution, "transformers"))
+            return f"{own}, transformers {below}"
+        return importlib.metadata.version(self.distribution)
 
 
 @dataclass(frozen=True)
@@ -132,6 +141,11 @@ def commit(checkout: Path) -> str:
     """The short name of a checkout's commit."""
     command = ["git", "-C", str(checkout), "rev-parse", "--short", "HEAD"]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def find_version(distribution: str, folder: Path) -> str:
+    """The version of a distribution in a folder of packages."""
+    return next(iter(importlib.metadata.distributions(name=distribution, path=[str(folder)]))).version
 
 
 def ranker(reranker: Any) -> Rank:
@@ -209,6 +223,8 @@ def serve(connection: Connection, system: System) -> None:
     logging.disable(logging.WARNING)
     if system.checkout:
         sys.path[:0] = [str(system.checkout / "core/src"), *map(str, system.checkout.glob("plugins/*/src"))]
+    if system.packages:
+        sys.path.insert(0, str(system.packages))
     pools = {callers: ThreadPoolExecutor(callers) for callers in (1, CALLERS)}
     try:
         rank = system.start()
@@ -379,12 +395,12 @@ def check_scores(system: System, scores: list[list[float]], expected: list[list[
     """Compare scores with those of the first turn.
 
     Raises:
-        SystemExit: One differs by more than `TOLERANCE`.
+        SystemExit: One differs by more than the system's tolerance.
     """
     if list(map(len, scores)) != list(map(len, expected)):
         sys.exit(f"{system.name} does not give one score per document: check what its function returns")
     difference = largest_difference(scores, expected)
-    if not difference <= TOLERANCE:
+    if not difference <= system.tolerance:
         sys.exit(
             f"scores of {system.name} differ from the first system's by up to {difference:.2g}: compare the two alone"
         )

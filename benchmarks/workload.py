@@ -78,6 +78,29 @@ def build_documents(data: Path, queries: int, documents: int, tokenizer: str) ->
     return workload
 
 
+def build_passages(data: Path, queries: int, documents: int) -> Workload:
+    """Real queries, each with passages of MS MARCO as they are, drawn once and for all.
+
+    Args:
+        data: The folder with ``collections/`` and ``tokenizers/``.
+        queries: How many.
+        documents: How many per query.
+    """
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(data / TOKENIZER))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    lines = (data / "collections/msmarco-dl19/corpus.jsonl").read_text(encoding="utf-8").splitlines()
+    rng = random.Random(0)
+    workload = Workload([], [], "passages")
+    for query in read_queries(data, queries):
+        passages = [json.loads(line)["text"] for line in rng.sample(lines, documents)]
+        workload.queries.append((query, passages))
+        workload.lengths.extend(map(len, tokenizer.encode_batch(passages)))
+    return workload
+
+
 def read_queries(data: Path, count: int) -> list[str]:
     """The first queries of a collection."""
     lines = (data / "collections/msmarco-dl19/queries.jsonl").read_text(encoding="utf-8").splitlines()[:count]

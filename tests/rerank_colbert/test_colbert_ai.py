@@ -66,6 +66,11 @@ def test_xlm_roberta(tmp_path, ours, same, markers):
     same(ours(folder, QUERIES, TEXTS), score(load(folder)))
 
 
+def test_modernbert(tmp_path, ours, same):
+    folder = save_stanford(tmp_path, "modernbert", metadata={**METADATA, "query_token_id": "q", "doc_token_id": "d"})
+    same(ours(folder, QUERIES, TEXTS), score(load(folder)))
+
+
 @pytest.mark.parametrize("lengths", [(12, 20), (40, 64)])
 def test_lengths_of_a_call(tmp_path, ours, same, lengths):
     folder = save_stanford(tmp_path)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from checkpoints import HIDDEN, MARKERS, METADATA, PREFIXES, QUERIES, TEXTS, save_pylate, save_stanford
+from checkpoints import HIDDEN, MARKERS, METADATA, PREFIXES, QUERIES, TEXTS, change_json, save_pylate, save_stanford
 
 models = pytest.importorskip("pylate.models", reason="needs PyLate: nox -s pylate")
 
@@ -59,6 +59,13 @@ def test_its_layout(tmp_path, ours, same, kind, config):
 
 def test_prefixes_that_the_vocabulary_has(tmp_path, ours, same):
     folder = save_pylate(tmp_path, query_prefix=MARKERS[0], document_prefix=MARKERS[1], words=[])
+    same(ours(folder, QUERIES, TEXTS), score(load(folder)))
+
+
+def test_a_checkpoint_of_its_first_releases(tmp_path, ours, same):
+    """These said neither what the model is nor whether queries are filled."""
+    folder = save_pylate(tmp_path, "modernbert")
+    change_json(folder / "config_sentence_transformers.json", model_type=None, do_query_expansion=None, prompts=None)
     same(ours(folder, QUERIES, TEXTS), score(load(folder)))
 
 

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+import transformers
 from checkpoints import LIMIT, METADATA, QUERIES, TEXTS, save_stanford
 
 colbert_ranker = pytest.importorskip("rerankers.models.colbert_ranker", reason="needs rerankers: nox -s colbert_ai")
+if transformers.__version__ >= "5":
+    pytest.skip("its model class is written for transformers 4: nox -s colbert_ai", allow_module_level=True)
 
 pytestmark = pytest.mark.filterwarnings("default")
 
