@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
-from itertools import islice
 from typing import Any, Final
 
 from rerank import (
     GroupScorer,
+    InvalidOptionsError,
     ModelRef,
     Options,
     Request,
@@ -30,10 +30,7 @@ from rerank_torch.loading import load_config
 from rerank_torch.rows import Padding
 from rerank_torch.runner import Runner
 from rerank_torch.tokens import load_tokens
-from rerank_vectors import DocumentCache, DocumentVectors
-
-HELD_DOCUMENTS: Final = 1024
-"""How many documents' vectors are in memory at once."""
+from rerank_vectors import DocumentCache, DocumentVectors, compare_in_groups
 
 COMPARED_TOKENS: Final = 8192
 """How many document vectors are compared with a query at once: few enough for the products to stay in a core's caches."""
@@ -68,14 +65,9 @@ class LateInteraction(GroupScorer):
         assert isinstance(options, ColbertOptions)
         queries = self._encode_queries([request.query for request in requests], options)
         documents = self._encode_documents([doc.text for request in requests for doc in request.documents], options)
-        for request, query in zip(requests, queries):
-            values: list[float] = []
-            truncated, left = 0, len(request.documents)
-            while left:
-                held = list(islice(documents, min(left, HELD_DOCUMENTS)))
-                values += self._compare(query, held, options)
-                truncated += sum(document.truncated for document in held)
-                left -= len(held)
+        counts = [len(request.documents) for request in requests]
+        scored = compare_in_groups(documents, counts, lambda n, held: self._compare(queries[n], held, options))
+        for request, query, (values, truncated) in zip(requests, queries, scored):
             yield Scores(
                 values=values,
                 scale="similarity",
@@ -88,8 +80,13 @@ class LateInteraction(GroupScorer):
 
         Returns:
             How many of them were not kept yet.
+
+        Raises:
+            InvalidOptionsError: The model was loaded without ``vectors``.
         """
         assert isinstance(options, ColbertOptions)
+        if options.vectors is None:
+            raise InvalidOptionsError("vectors are kept nowhere: load the model with vectors='disk', or a folder")
         new = len(self.cache.missing(texts, self._settings(options)))
         for _ in self._encode_documents(texts, options):
             pass
@@ -111,8 +108,7 @@ class LateInteraction(GroupScorer):
                 DocumentVectors(tuple(next(vectors)[text.compared] for text in rows), is_cut) for rows, is_cut in made
             ]
 
-        for start in range(0, len(texts), HELD_DOCUMENTS):
-            yield from self.cache.encode(texts[start : start + HELD_DOCUMENTS], encode, self._settings(options))
+        return self.cache.stream(texts, encode, self._settings(options))
 
     def _settings(self, options: ColbertOptions) -> Mapping[str, Any]:
         """What a call can set that changes a document's vectors."""

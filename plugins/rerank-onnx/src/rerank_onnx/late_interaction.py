@@ -25,7 +25,7 @@ from rerank import (
 from rerank_onnx.checkpoint import Checkpoint
 from rerank_onnx.graph import Array, Graph
 from rerank_onnx.options import OnnxOptions
-from rerank_vectors import DocumentCache, DocumentVectors
+from rerank_vectors import DocumentCache, DocumentVectors, compare_in_groups
 
 _VERSION: Final = 1
 """Of how a document becomes vectors: vectors kept by another are not used."""
@@ -157,16 +157,9 @@ class OnnxLateInteraction(GroupScorer):
     ) -> Iterator[tuple[list[float], int]]:
         """The same as `_score_new`, of vectors that are kept."""
         texts = [document.text for request in requests for document in request.documents]
-        documents = cache.encode(texts, partial(self._encode_new, options=options), self._settings(options))
-        owners = [n for n, request in enumerate(requests) for _ in request.documents]
-        windows = [(window, queries[n]) for document, n in zip(documents, owners) for window in document.windows]
-        values = iter(self._compare_kept(windows, options))
-        left = iter(documents)
-        for request in requests:
-            own = [next(left) for _ in request.documents]
-            numbers = [n for n, document in enumerate(own) for _ in document.windows]
-            scores = aggregate([next(values) for _ in numbers], numbers, options.aggregate)
-            yield scores, sum(document.truncated for document in own)
+        documents = cache.stream(texts, partial(self._encode_new, options=options), self._settings(options))
+        counts = [len(request.documents) for request in requests]
+        return compare_in_groups(documents, counts, lambda n, held: self._compare_kept(queries[n], held, options))
 
     def encode_documents(self, texts: Sequence[str], options: Options) -> int:
         """Encode the documents whose vectors are not kept yet, and keep them; returns how many.
@@ -203,15 +196,18 @@ class OnnxLateInteraction(GroupScorer):
             for document in documents
         ]
 
-    def _compare_kept(self, windows: Sequence[tuple[Array, _Query]], options: OnnxOptions) -> list[float]:
-        """The scores of windows, each for its query."""
+    def _compare_kept(self, query: _Query, documents: Sequence[DocumentVectors], options: OnnxOptions) -> list[float]:
+        """The scores of documents whose vectors are kept."""
+        windows = [window for document in documents for window in document.windows]
+        owners = [n for n, document in enumerate(documents) for _ in document.windows]
 
         def forward(batch: list[int]) -> list[float]:
-            return [self._similarity_kept(*windows[n]) for n in batch]
+            return [self._similarity_kept(query, windows[n]) for n in batch]
 
-        return self.graph.map(range(len(windows)), [len(window) for window, _ in windows], forward, options)
+        values = self.graph.map(range(len(windows)), [len(window) for window in windows], forward, options)
+        return aggregate(values, owners, options.aggregate)
 
-    def _similarity_kept(self, document: Array, query: _Query) -> float:
+    def _similarity_kept(self, query: _Query, document: Array) -> float:
         """The same as `_similarity`, of vectors that are kept: ``(1 + document_words, dimensions)``."""
         document = document.astype(np.float32)
         pooled = self.pooled_weight * float(_products(query.pooled[None], document[:1])[0, 0])

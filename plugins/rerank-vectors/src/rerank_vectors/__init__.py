@@ -3,8 +3,16 @@
 The names here import without numpy, so that a plugin can describe itself in milliseconds.
 """
 
-from rerank_vectors.cache import DocumentCache
+from rerank_vectors.cache import HELD_DOCUMENTS, DocumentCache, compare_in_groups
 from rerank_vectors.documents import DocumentVectors, EncodesDocuments
 from rerank_vectors.options import VectorOptions, default_folder
 
-__all__ = ["DocumentCache", "DocumentVectors", "EncodesDocuments", "VectorOptions", "default_folder"]
+__all__ = [
+    "HELD_DOCUMENTS",
+    "DocumentCache",
+    "DocumentVectors",
+    "EncodesDocuments",
+    "VectorOptions",
+    "compare_in_groups",
+    "default_folder",
+]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, Final
 
 from rerank import ModelRef, ScoringError
 from rerank_vectors.collection import canonical, describe, digest
@@ -13,6 +14,9 @@ from rerank_vectors.folder import Folder
 from rerank_vectors.memory import Memory
 from rerank_vectors.options import VectorOptions
 from rerank_vectors.store import Store
+
+HELD_DOCUMENTS: Final = 1024
+"""How many documents' vectors are in memory at once."""
 
 
 class DocumentCache:
@@ -76,6 +80,16 @@ class DocumentCache:
             documents = {text: self._packing.unpack(found[key]) for text, key in keys.items()}
         return [documents[text] for text in texts]
 
+    def stream(
+        self,
+        texts: Sequence[str],
+        encode: Callable[[list[str]], Sequence[DocumentVectors]],
+        settings: Mapping[str, Any] = {},
+    ) -> Iterator[DocumentVectors]:
+        """Like `encode`, `HELD_DOCUMENTS` at a time, so that any number of documents fits into memory."""
+        for start in range(0, len(texts), HELD_DOCUMENTS):
+            yield from self.encode(texts[start : start + HELD_DOCUMENTS], encode, settings)
+
     def missing(self, texts: Sequence[str], settings: Mapping[str, Any] = {}) -> list[str]:
         """The documents whose vectors are not kept, each once.
 
@@ -91,6 +105,31 @@ class DocumentCache:
         """Release files and memory."""
         if self._store is not None:
             self._store.close()
+
+
+def compare_in_groups(
+    documents: Iterator[DocumentVectors],
+    counts: Sequence[int],
+    compare: Callable[[int, list[DocumentVectors]], Sequence[float]],
+) -> Iterator[tuple[list[float], int]]:
+    """Score the documents of several requests, few of them in memory at once.
+
+    Args:
+        documents: Of all requests, in order, as from `DocumentCache.stream`.
+        counts: How many documents each request has.
+        compare: Takes the position of a request and some of its documents, and returns their scores.
+
+    Returns:
+        Per request its documents' scores, and how many documents lost tokens.
+    """
+    for position, left in enumerate(counts):
+        values: list[float] = []
+        truncated = 0
+        while len(values) < left:
+            held = list(islice(documents, min(left - len(values), HELD_DOCUMENTS)))
+            values += compare(position, held)
+            truncated += sum(document.truncated for document in held)
+        yield values, truncated
 
 
 def _keys(texts: Sequence[str], settings: Mapping[str, Any]) -> dict[str, bytes]:

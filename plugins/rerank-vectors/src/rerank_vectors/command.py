@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import click
 
 from rerank import Document, InvalidOptionsError, Reranker, installed
 from rerank.cli.inputs import FORMATS, read_documents
 from rerank.cli.source import backend_options, read_options, source_options
-from rerank_vectors.cache import DocumentCache
+from rerank_vectors.cache import HELD_DOCUMENTS, DocumentCache
 from rerank_vectors.documents import EncodesDocuments
 from rerank_vectors.folder import list_segments
 from rerank_vectors.options import VectorOptions
-
-_GROUP: Final = 1024
-"""Documents that are encoded, then written, before the next: what an interrupt can lose."""
 
 
 @click.command("encode")
@@ -117,8 +114,8 @@ def _encode(scorer: EncodesDocuments, texts: Sequence[str], reranker: Reranker) 
     options = reranker.options.model_copy(update={"progress": False})
     disable = None if reranker.options.progress else True  # None: unless standard error is a terminal
     with tqdm(total=len(texts), unit="document", disable=disable) as bar:
-        for start in range(0, len(texts), _GROUP):
-            group = texts[start : start + _GROUP]
+        for start in range(0, len(texts), HELD_DOCUMENTS):
+            group = texts[start : start + HELD_DOCUMENTS]
             encoded += scorer.encode_documents(group, options)
             bar.update(len(group))
     return encoded
