@@ -271,6 +271,7 @@ def test_nothing_is_recommended_that_does_not_exist(name: str) -> None:
             Reranker(**arguments, registry=fake_registry(), local_files_only=True)
         named = set(re.findall(r"rerank-\w+", str(caught.value)))
         assert named <= {
+            "rerank-colbert",
             "rerank-crossencoder",
             "rerank-onnx",
             "rerank-nano",
