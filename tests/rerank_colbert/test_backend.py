@@ -233,3 +233,42 @@ def test_pickles_with_its_folder_of_vectors(stanford: Path, tmp_path: Path) -> N
         expected = reranker.rank(QUERIES[0], TEXTS)
         with pickle.loads(pickle.dumps(reranker)) as again:
             assert again.rank(QUERIES[0], TEXTS) == expected
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"query_maxlen": "many"}, "query_length"),
+        ({"query_maxlen": -3}, "query_length"),
+        ({"doc_maxlen": [180]}, "document_length"),
+        ({"query_token_id": 7}, "query_prefix"),
+    ],
+)
+def test_metadata_of_wrong_types_is_named(tmp_path: Path, change: dict[str, Any], named: str) -> None:
+    folder = save_stanford(tmp_path / "model", metadata={**METADATA, **change})
+    with pytest.raises(ModelLoadError, match=named):
+        Reranker(folder, backend="colbert")
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"skiplist_words": 3}, "recipe"),
+        ({"prompts": ["query"]}, "recipe"),
+        ({"query_length": "long"}, "query_length"),
+        ({"query_prefix": 5}, "recipe"),
+    ],
+)
+def test_settings_of_wrong_types_are_named(tmp_path: Path, change: dict[str, Any], named: str) -> None:
+    folder = save_pylate(tmp_path / "model", **change)
+    with pytest.raises(ModelLoadError, match=named):
+        Reranker(folder, backend="colbert")
+
+
+def test_flash_attention_is_refused_where_it_would_drop_the_augmentation(stanford: Path) -> None:
+    with Reranker(stanford) as reranker:
+        scorer: Any = reranker.scorer
+        scorer.runner.forward._attention = "flash_attention_2"  # what the network runs with, on a device that has it
+        with pytest.raises(InvalidOptionsError, match="sdpa"):
+            reranker.rank("bees", ["A bee."])
+        assert len(reranker.rank("bees", ["A bee."], augmentation="none")) == 1

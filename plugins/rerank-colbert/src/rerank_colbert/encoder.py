@@ -28,23 +28,26 @@ class TokenEncoder:
 
     Raises:
         ModelLoadError: The checkpoint cannot be loaded.
-        InvalidOptionsError: ``attn_implementation`` drops the tokens that augment queries.
     """
 
     def __init__(self, device: str, *, model: ModelRef, options: ColbertOptions, recipe: Recipe) -> None:
         base = load_model("AutoModel", model, options, device, unread=("pooler.",))
-        attention = getattr(base.config, "_attn_implementation", None) or ""
-        if "flash" in attention and recipe.augmentation != "none" and not recipe.attends:
-            raise InvalidOptionsError(
-                f"attn_implementation={attention!r} drops tokens that are not attended to, and {model.name} compares such "
-                "tokens of its queries: pass attn_implementation='sdpa'"
-            )
         head = _load_projections(model, recipe).to(device, base.dtype)
         self.network = nn.ModuleDict({"base": base, "head": head}).eval()
         self._normalizes = recipe.normalize
+        self._attention = str(getattr(base.config, "_attn_implementation", None))
 
     def __call__(self, batch: Batch) -> Sequence[torch.Tensor]:
-        """Per row ``(tokens, dimensions)`` in float32, padding left out."""
+        """Per row ``(tokens, dimensions)`` in float32, padding left out.
+
+        Raises:
+            InvalidOptionsError: Flash attention drops the tokens that augment queries.
+        """
+        if "flash" in self._attention and batch.mask is not None and int(batch.mask.sum()) < sum(batch.lengths):
+            raise InvalidOptionsError(
+                f"attn_implementation={self._attention!r} drops tokens that are not attended to, with which this model "
+                "augments queries: pass attn_implementation='sdpa'"
+            )
         inputs: dict[str, Any] = {"input_ids": batch.ids}
         if batch.mask is not None:
             inputs["attention_mask"] = batch.mask

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import string
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rerank import ModelLoadError, ModelRef
 from rerank_torch.modules import Module, read_modules
@@ -23,8 +24,7 @@ _STRATEGIES: Final[Mapping[str, Augmentation]] = {"fixed": "fixed", "min": "mini
 _PROJECTIONS: Final = ("Dense", "LayerNorm")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recipe:
+class Recipe(BaseModel):
     """How a late-interaction model encodes queries and documents, and compares them.
 
     Args:
@@ -47,13 +47,15 @@ class Recipe:
         mean: Whether the score is the mean over the query's vectors, not the sum.
     """
 
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
     layout: Literal["stanford", "modules", "zero-shot"]
     query_prefix: str = ""
     document_prefix: str = ""
-    query_length: int | None = None
-    document_length: int | None = None
+    query_length: int | None = Field(default=None, ge=4)
+    document_length: int | None = Field(default=None, ge=4)
     augmentation: Augmentation = "none"
-    augmented_length: int = 32
+    augmented_length: int = Field(default=32, ge=4)
     augmentation_token: str | None = None
     attends: bool = False
     skiplist: tuple[str, ...] = ()
@@ -75,14 +77,27 @@ def read_recipe(model: ModelRef) -> Recipe | None:
     Raises:
         ModelLoadError: A file cannot be fetched or read, or needs something that is not supported.
     """
-    if METADATA_FILE in model.files or _STANFORD in (model.config.get("architectures") or ()):
-        return _read_stanford(model)
-    settings = model.read_json(_SETTINGS_FILE) if _SETTINGS_FILE in model.files else {}
-    modules = read_modules(model)
-    own = _is_pylate(settings) or settings.get("model_type") == "MultiVectorEncoder"
-    if modules and (own or any(module.kind == "MultiVectorMask" for module in modules)):
-        return _read_modules(model, settings, modules)
+    try:
+        if METADATA_FILE in model.files or _STANFORD in (model.config.get("architectures") or ()):
+            return _read_stanford(model)
+        settings = model.read_json(_SETTINGS_FILE) if _SETTINGS_FILE in model.files else {}
+        modules = read_modules(model)
+        own = _is_pylate(settings) or settings.get("model_type") == "MultiVectorEncoder"
+        if modules and (own or any(module.kind == "MultiVectorMask" for module in modules)):
+            return _read_modules(model, settings, modules)
+    except (ValidationError, TypeError, AttributeError, KeyError) as error:
+        raise ModelLoadError(
+            f"the recipe of {model.name}, in {METADATA_FILE} or in {_SETTINGS_FILE} and its modules, cannot be used "
+            f"({_say(error)}): fetch the checkpoint again"
+        ) from error
     return None
+
+
+def _say(error: Exception) -> str:
+    """What is wrong with a value, by its name in the recipe."""
+    if not isinstance(error, ValidationError):
+        return f"{type(error).__name__}: {error}"
+    return "; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors())
 
 
 def _read_stanford(model: ModelRef) -> Recipe:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from functools import partial
 from typing import Any, Final
 
@@ -56,7 +55,7 @@ class LateInteraction(GroupScorer):
         start = partial(TokenEncoder, model=model, options=options, recipe=self.recipe)
         self.runner = Runner(start, options, Padding(pad_id))
         loaded_as = (choose_dtype(options, self.runner.devices[0]), options.model_kwargs, options.tokenizer_kwargs)
-        origin = {"recipe": asdict(self.recipe), "loaded_as": repr(loaded_as)}
+        origin = {"recipe": self.recipe.model_dump(mode="json"), "loaded_as": repr(loaded_as)}
         self.cache = DocumentCache(options, model, origin, count_dimensions(model, self.recipe))
 
     def score_group(self, requests: Sequence[Request]) -> Iterator[Scores]:
