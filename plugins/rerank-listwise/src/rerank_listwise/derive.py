@@ -26,8 +26,9 @@ def native_kind(kind: Kind, kinds: Collection[Kind]) -> Kind | None:
 def derive(question: Question, kinds: Collection[Kind]) -> Algorithm[Answer]:
     """Ask a question of a model that answers only questions of some kinds.
 
-    Of one passage nothing is asked but its grade or verdict. An order says which passage is best, which of two is better, and which are the best few; so do grades. Of a model that only
-    compares two, all pairs are asked, and of one that only names the best, the best of what is left, again and again.
+    Of one passage nothing is asked but its grade or verdict. An order says which passage is best, which of two is better,
+    and which are the best few; so do grades. Of a model that only compares two, all pairs are asked, and of one that only
+    names the best, the best of what is left, again and again.
 
     Args:
         question: The question.

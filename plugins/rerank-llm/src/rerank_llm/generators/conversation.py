@@ -117,9 +117,8 @@ class Conversation:
             except Exception as error:  # a template raises whatever it likes
                 refused = error
                 continue
-            if all(
-                m.content.strip() in text for m in tried if m.role != "assistant"
-            ):  # some leave out the system message
+            given = [message.content.strip() for message in tried if message.role != "assistant"]
+            if all(content in text for content in given):  # some templates leave out the system message
                 return text
         reason = "it leaves out a message" if refused is None else f"{type(refused).__name__}: {refused}"
         raise InvalidOptionsError(

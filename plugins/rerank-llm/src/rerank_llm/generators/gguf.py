@@ -99,8 +99,8 @@ class GgufWriter:
         left = self._model.context_size - len(ids)
         if left < 1:
             raise InvalidOptionsError(
-                f"a prompt has {len(ids)} tokens, and the context holds {self._model.context_size} with the answer: lower window_size or "
-                "max_passage_tokens, or raise context_size"
+                f"a prompt has {len(ids)} tokens, and the context holds {self._model.context_size} with the answer: "
+                "lower window_size or max_passage_tokens, or raise context_size"
             )
         if prompt.labels:
             logits = self._model.next_logprobs(ids, prompt.labels)
