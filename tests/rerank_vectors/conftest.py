@@ -30,8 +30,10 @@ def checkpoint(tmp_path: Path) -> Path:
 def open_cache(tmp_path: Path, checkpoint: Path) -> Callable[..., DocumentCache]:
     """Opens the cache of the checkpoint: ``open_cache(vectors="memory", recipe={…}, vectors_dtype="int8")``."""
 
-    def opened(recipe: dict[str, Any] | None = None, model: Path | None = None, **options: Any) -> DocumentCache:
+    def opened(
+        recipe: dict[str, Any] | None = None, model: Path | None = None, dimensions: int = WIDTH, **options: Any
+    ) -> DocumentCache:
         given = VectorOptions.model_validate({"vectors": tmp_path / "kept", **options})
-        return DocumentCache(given, ModelRef(str(model or checkpoint)), recipe or {}, WIDTH)
+        return DocumentCache(given, ModelRef(str(model or checkpoint)), recipe or {}, dimensions)
 
     return opened

@@ -20,8 +20,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from rerank_vectors.alignment import padded
-
 logger = logging.getLogger(__name__)
 
 _HEADER: Final = struct.Struct("<16s16s")
@@ -194,10 +192,10 @@ class OwnSegment(Segment):
             OSError: It cannot be written.
         """
         entry = Entry(self, self.read_until, self._end, len(content), zlib.crc32(content), verified=True)
-        _write(self._entries_file, padded(content))
+        _write(self._entries_file, content)
         record = _RECORD.pack(key, entry.offset, entry.length, entry.checksum, 0)[:-4]
         _write(self._index_file, record + zlib.crc32(record).to_bytes(4, "little"))
-        self._end += len(padded(content))
+        self._end += len(content)
         self.read_until += _RECORD.size
         return entry
 
@@ -209,7 +207,7 @@ class OwnSegment(Segment):
 
 def space(content: bytes) -> int:
     """How many bytes a segment takes that holds one entry."""
-    return _HEADER.size + len(padded(content)) + _RECORD.size
+    return _HEADER.size + len(content) + _RECORD.size
 
 
 def _create(path: Path) -> int:
