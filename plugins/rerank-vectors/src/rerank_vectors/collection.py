@@ -25,7 +25,6 @@ def describe(model: ModelRef, recipe: Mapping[str, Any], dimensions: int, dtype:
     """
     local = model.is_local or model.gguf_file is not None
     return {
-        "what": "document vectors that rerank keeps; this folder may be removed at any time",
         "model": str(Path(model.name).expanduser().resolve()) if local else model.name,
         "revision": None if local else model.revision,
         "checkpoint": _fingerprint(model),

@@ -194,7 +194,8 @@ class Folder(Store):
 
 def _describe(place: Path, about: Mapping[str, Any]) -> None:
     """Write ``about.json`` where it is missing, damaged or another, which also shows that the folder can be written."""
-    text = json.dumps(about, indent=2, ensure_ascii=False)
+    what = "document vectors that rerank keeps; this folder may be removed at any time"
+    text = json.dumps({"what": what, **about}, indent=2, ensure_ascii=False)
     file = place / "about.json"
     with suppress(OSError, ValueError):
         if file.read_text(encoding="utf-8") == text and os.access(place, os.W_OK | os.X_OK):
