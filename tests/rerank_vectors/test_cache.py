@@ -178,6 +178,17 @@ def test_a_commit_on_the_hub_makes_a_collection(hub: Any, tmp_path: Path) -> Non
         assert len(encode.calls) == count
 
 
+def test_a_hub_cache_below_another_folder_named_snapshots(
+    hub: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "snapshots" / "daily"))
+    options, encode = VectorOptions(vectors=tmp_path / "kept"), Encoder()
+    for content, count in (("{}", 1), ('{"a": 1}', 2)):
+        hub.add("owner/model", {"config.json": content})
+        DocumentCache(options, ModelRef("owner/model"), {}, WIDTH).encode(["text"], encode)
+        assert len(encode.calls) == count
+
+
 def test_memory_drops_what_was_not_used_for_longest(open_cache: Opener) -> None:
     cache, encode = open_cache(vectors="memory", vectors_max_bytes=2**20), Encoder()
 

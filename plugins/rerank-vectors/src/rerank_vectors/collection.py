@@ -53,10 +53,8 @@ def _fingerprint(model: ModelRef) -> Any:
         folder = Path(model.name).expanduser()
         return [[file, *_status(folder / file)] for file in sorted(model.files)]
     file = model.fetch("config.json" if "config.json" in model.files else min(model.files))
-    folders = file.parts
-    if "snapshots" in folders:
-        return folders[folders.index("snapshots") + 1]
-    return _status(file)
+    commits = (folder.name for folder in file.parents if folder.parent.name == "snapshots")  # innermost first
+    return next(commits, None) or _status(file)
 
 
 def _status(file: Path) -> list[int]:
