@@ -161,6 +161,16 @@ def test_whatever_changes_vectors_makes_another_collection(open_cache: Opener, c
     assert len(encode.calls) == 7
 
 
+def test_vectors_in_the_folder_of_the_checkpoint(open_cache: Opener, checkpoint: Path) -> None:
+    encode = Encoder()
+    for text in ("text", "text", "another", "text"):
+        open_cache(vectors=checkpoint).encode([text], encode)
+    assert encode.calls == [["text"], ["another"]]
+    (checkpoint / "weights").write_bytes(b"456789")
+    open_cache(vectors=checkpoint).encode(["text"], encode)
+    assert len(encode.calls) == 3
+
+
 @pytest.mark.skipif(os.name == "nt", reason="makes a link")
 def test_two_names_of_a_folder_share_its_vectors(open_cache: Opener, checkpoint: Path) -> None:
     encode = Encoder()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from rerank import ModelRef
@@ -40,6 +41,11 @@ def digest(data: Any) -> bytes:
     return hashlib.blake2b(canonical(data), digest_size=16).digest()
 
 
+def is_collection(name: str) -> bool:
+    """Whether a folder is a collection's, by its name: the digest of what `describe` says, in hexadecimal."""
+    return re.fullmatch("[0-9a-f]{32}", name) is not None
+
+
 def canonical(data: Any) -> bytes:
     """Plain data as JSON that is the same for equal data."""
     return json.dumps(data, sort_keys=True, separators=(",", ":")).encode()
@@ -51,7 +57,9 @@ def _fingerprint(model: ModelRef) -> Any:
         return [_status(model.gguf_file)]
     if model.is_local:
         folder = Path(model.name).expanduser()
-        return [[file, *_status(folder / file)] for file in sorted(model.files)]
+        # vectors may be kept in the checkpoint's own folder
+        own = [file for file in sorted(model.files) if not is_collection(PurePosixPath(file).parent.name)]
+        return [[file, *_status(folder / file)] for file in own]
     file = model.fetch("config.json" if "config.json" in model.files else min(model.files))
     commits = (folder.name for folder in file.parents if folder.parent.name == "snapshots")  # innermost first
     return next(commits, None) or _status(file)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 import secrets
 import time
 from collections import Counter
@@ -15,12 +14,12 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from rerank import InvalidOptionsError
+from rerank_vectors.collection import is_collection
 from rerank_vectors.segment import DamagedError, Entry, OwnSegment, Segment, space
 from rerank_vectors.store import Store
 
 logger = logging.getLogger(__name__)
 
-_COLLECTION: Final = re.compile("[0-9a-f]{32}")
 _MOST_SEGMENTS: Final = 512
 """In a folder: a reader keeps a map, and with it a file, open for each."""
 
@@ -224,7 +223,7 @@ def list_segments(root: Path) -> list[Kept]:
     """The segments of every collection below a folder, the least recently used first."""
     segments = []
     for entries in root.glob("*/*.vectors"):
-        if not _COLLECTION.fullmatch(entries.parent.name):
+        if not is_collection(entries.parent.name):
             continue
         with suppress(OSError):  # another process has just removed it
             status = entries.stat()
