@@ -99,10 +99,12 @@ class Folder(Store):
             except FileNotFoundError:  # removed, so that others have room
                 pass
             except (OSError, ValueError) as error:
-                logger.warning("%s cannot be read: %s", entry.segment.entries, error)
+                logger.warning("%s cannot be read: %s", entry.segment.entries_file, error)
             del self._entries[key]
         for segment, count in damaged.items():
-            logger.warning("%d entries of %s are damaged; their documents are encoded again", count, segment.entries)
+            logger.warning(
+                "%d entries of %s are damaged; their documents are encoded again", count, segment.entries_file
+            )
         for segment in used:
             segment.touch()
         return found
@@ -121,10 +123,10 @@ class Folder(Store):
             try:
                 self._entries.update(segment.read_index())
             except DamagedError:
-                logger.warning("%s is damaged; its documents are encoded again", segment.index)
+                logger.warning("%s is damaged; its documents are encoded again", segment.index_file)
                 segment.set_aside()
             except OSError as error:
-                logger.info("%s cannot be read: %s", segment.index, error)
+                logger.info("%s cannot be read: %s", segment.index_file, error)
 
     def put(self, entries: Mapping[bytes, bytes]) -> None:
         """Write entries to this process's own segment; an entry that is too large on its own is not kept."""
@@ -152,7 +154,7 @@ class Folder(Store):
 
     def _segment_for(self, content: bytes) -> OwnSegment:
         """This process's segment, or a new one where the entry does not fit."""
-        if self._own is not None and self._own.room(self._segment_bytes, content):
+        if self._own is not None and self._own.fits(self._segment_bytes, content):
             return self._own
         self._finish()
         make_room(self._root, self._max_bytes - max(self._segment_bytes, space(content)))
@@ -205,7 +207,7 @@ def _describe(place: Path, about: Mapping[str, Any]) -> None:
     scratch.replace(file)
 
 
-class Kept(NamedTuple):
+class SegmentFiles(NamedTuple):
     """A segment as its folder lists it, by when it was last used."""
 
     used: float
@@ -219,7 +221,7 @@ class Kept(NamedTuple):
                 self.stem.with_suffix(suffix).unlink()
 
 
-def list_segments(root: Path) -> list[Kept]:
+def list_segments(root: Path) -> list[SegmentFiles]:
     """The segments of every collection below a folder, the least recently used first."""
     segments = []
     for entries in root.glob("*/*.vectors"):
@@ -229,7 +231,7 @@ def list_segments(root: Path) -> list[Kept]:
             status = entries.stat()
             index = entries.with_suffix(".index")
             size = status.st_size + (index.stat().st_size if index.exists() else 0)
-            segments.append(Kept(status.st_mtime, entries.with_suffix(""), size))
+            segments.append(SegmentFiles(status.st_mtime, entries.with_suffix(""), size))
     return sorted(segments)
 
 

@@ -69,7 +69,8 @@ class Segment:
 
     def __init__(self, stem: Path, collection: bytes) -> None:
         self.stem = stem
-        self.entries, self.index = stem.with_suffix(".vectors"), stem.with_suffix(".index")
+        self.entries_file = stem.with_suffix(".vectors")
+        self.index_file = stem.with_suffix(".index")
         self.header = _HEADER.pack(_MAGIC, collection)
         self.read_until = 0
         self._map: mmap.mmap | None = None
@@ -82,9 +83,9 @@ class Segment:
             DamagedError: It is not the index of a segment of this collection.
             OSError: It cannot be read.
         """
-        if self.index.stat().st_size <= self.read_until:
+        if self.index_file.stat().st_size <= self.read_until:
             return
-        with self.index.open("rb") as stream:
+        with self.index_file.open("rb") as stream:
             stream.seek(self.read_until)
             content = stream.read()
         if self.read_until == 0:
@@ -122,7 +123,7 @@ class Segment:
         return view
 
     def _mapped(self, end: int) -> mmap.mmap:
-        with self.entries.open("rb") as stream:
+        with self.entries_file.open("rb") as stream:
             size = os.fstat(stream.fileno()).st_size
             if size < end:
                 raise DamagedError
@@ -134,25 +135,25 @@ class Segment:
         if now - self._touched >= _TOUCH_EVERY:
             self._touched = now
             try:
-                os.utime(self.entries)
+                os.utime(self.entries_file)
             except OSError as error:
-                logger.info("the time of %s cannot be set: %s", self.entries, error)
+                logger.info("the time of %s cannot be set: %s", self.entries_file, error)
 
     def blank(self, entry: Entry) -> None:
         """Take a damaged entry out of the index, for every process that opens it from now on."""
         try:
-            with self.index.open("r+b", buffering=0) as stream:
+            with self.index_file.open("r+b", buffering=0) as stream:
                 stream.seek(entry.record)
                 stream.write(bytes(_RECORD.size))
         except OSError as error:
-            logger.info("%s cannot be mended: %s", self.index, error)
+            logger.info("%s cannot be mended: %s", self.index_file, error)
 
     def set_aside(self) -> None:
         """Rename an index that cannot be read, so that no process reads it again."""
         try:
-            self.index.replace(self.index.with_suffix(".damaged"))
+            self.index_file.replace(self.index_file.with_suffix(".damaged"))
         except OSError as error:
-            logger.info("%s cannot be renamed: %s", self.index, error)
+            logger.info("%s cannot be renamed: %s", self.index_file, error)
 
 
 class OwnSegment(Segment):
@@ -169,19 +170,19 @@ class OwnSegment(Segment):
     def __init__(self, folder: Path, collection: bytes) -> None:
         super().__init__(folder / secrets.token_hex(8), collection)
         self._end = 0
-        self._entries_file = _create(self.entries)
-        self._close_entries = weakref.finalize(self, _close, self._entries_file)
-        self._index_file = _create(self.index)
-        self._close_index = weakref.finalize(self, _close, self._index_file)
-        _write(self._index_file, self.header)
-        self.read_until = len(self.header)
+        self._entries_fd = _create(self.entries_file)
+        self._close_entries = weakref.finalize(self, _close, self._entries_fd)
+        self._index_fd = _create(self.index_file)
+        self._close_index = weakref.finalize(self, _close, self._index_fd)
+        _write(self._index_fd, self.header)
+        self.read_until = len(self.header)  # and where the next record is written: the index is its own
 
     @property
     def is_there(self) -> bool:
         """Whether nobody has removed it."""
-        return os.fstat(self._index_file).st_nlink > 0
+        return os.fstat(self._index_fd).st_nlink > 0
 
-    def room(self, limit: int, content: bytes) -> bool:
+    def fits(self, limit: int, content: bytes) -> bool:
         """Whether an entry fits within a limit of bytes; the first one always does."""
         return self._end == 0 or self._end + self.read_until + space(content) - _HEADER.size <= limit
 
@@ -192,9 +193,9 @@ class OwnSegment(Segment):
             OSError: It cannot be written.
         """
         entry = Entry(self, self.read_until, self._end, len(content), zlib.crc32(content), verified=True)
-        _write(self._entries_file, content)
+        _write(self._entries_fd, content)
         record = _RECORD.pack(key, entry.offset, entry.length, entry.checksum, 0)[:-4]
-        _write(self._index_file, record + zlib.crc32(record).to_bytes(4, "little"))
+        _write(self._index_fd, record + zlib.crc32(record).to_bytes(4, "little"))
         self._end += len(content)
         self.read_until += _RECORD.size
         return entry
