@@ -49,7 +49,7 @@ class Folder(Store):
         self._place = root / digest.hex()
         self._segment_bytes = min(max_bytes // 16, max(64 * 2**20, max_bytes // 256))
         self._can_write = True
-        self.recover()
+        self._forget()
         try:
             root.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._place.mkdir(mode=0o700, exist_ok=True)
@@ -59,8 +59,8 @@ class Folder(Store):
                 f"vectors={str(root)!r} cannot be used ({error}): name a folder that can be written, or 'memory'"
             ) from error
 
-    def recover(self) -> None:
-        """Know nothing of the collection; the parent's segment stays the parent's."""
+    def _forget(self) -> None:
+        """Know nothing of the collection."""
         self._segments: dict[str, Segment] = {}
         self._entries: dict[bytes, Entry] = {}
         self._own: OwnSegment | None = None
@@ -190,7 +190,11 @@ class Folder(Store):
         """Close this process's segment and forget the maps."""
         with self.lock:
             self._finish()
-            self.recover()
+            self._forget()
+
+    def after_fork(self) -> None:
+        """Begin anew: the parent's segment stays the parent's."""
+        self._forget()
 
 
 def _describe(place: Path, about: Mapping[str, Any]) -> None:
