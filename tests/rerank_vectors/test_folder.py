@@ -319,6 +319,17 @@ def test_the_least_recently_used_segment_goes_first(open_cache: Opener, kept: Pa
     assert [text for text in texts if not by_text[text].exists()] == ["text 0", "text 1", "text 2", "text 4"]
 
 
+def test_a_collection_has_few_files(open_cache: Opener, kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folders, "_MOST_SEGMENTS", 5)
+    open_cache({"n": 0}).encode(["oldest"], Encoder())
+    texts = [f"text {n}" for n in range(8)]
+    for text in texts:
+        open_cache().encode([text], Encoder())
+        time.sleep(0.02)  # so that their times differ
+    assert open_cache().missing(texts) == texts[:3]
+    assert open_cache({"n": 0}).missing(["oldest"]) == []
+
+
 def test_what_another_process_removes_is_encoded_again(open_cache: Opener, kept: Path) -> None:
     reader, fresh, encode = open_cache(), open_cache(), Encoder()
     open_cache().encode(TEXTS, encode)

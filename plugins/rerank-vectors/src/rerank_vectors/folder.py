@@ -20,11 +20,12 @@ from rerank_vectors.store import Store
 
 logger = logging.getLogger(__name__)
 
-_MOST_SEGMENTS: Final = 512
-"""In a folder: a reader keeps a map, and with it a file, open for each."""
+_MOST_SEGMENTS: Final = 128
+"""Of a collection: a reader keeps a map, and with it a file, open for each; macOS allows a process 256."""
 
-_MANY: Final = 32
-"""As many small segments of a collection, each of at most that part of a segment's size, become one."""
+_MERGED: Final = 32
+"""So many segments of a collection become one, the new one among them; a segment is small enough for that if its size is at
+most a full one's divided by this number, so that together they fit."""
 
 _IDLE: Final = 60.0
 """Seconds after which a small segment is taken for finished; its process, if there is one, starts another."""
@@ -47,7 +48,9 @@ class Folder(Store):
         super().__init__()
         self._root, self._digest, self._max_bytes = root, digest, max_bytes
         self._place = root / digest.hex()
-        self._segment_bytes = min(max_bytes // 16, max(64 * 2**20, max_bytes // 256))
+        # Room is made a segment at a time, so a segment is a small part of the bound; and that there are few files, it has
+        # 64 MiB where the bound allows it, or more where the bound would otherwise take over half of _MOST_SEGMENTS.
+        self._segment_bytes = min(max_bytes // 16, max(64 * 2**20, max_bytes // (_MOST_SEGMENTS // 2)))
         self._can_write = True
         self._forget()
         try:
@@ -170,15 +173,16 @@ class Folder(Store):
         small = [
             kept
             for kept in list_segments(self._root)
-            if kept.stem.parent == self._place and kept.size <= self._segment_bytes // _MANY and kept.used < idle
-        ][: _MANY - 1]
-        if len(small) < _MANY - 1:
+            if kept.stem.parent == self._place and kept.size <= self._segment_bytes // _MERGED and kept.used < idle
+        ][: _MERGED - 1]
+        if len(small) < _MERGED - 1:
             return
         names = {kept.stem.name for kept in small}
         moved = self._read([key for key, entry in self._entries.items() if entry.segment.stem.name in names])
-        for key, content in moved.items():
-            self._entries[key] = own.append(key, bytes(content))
+        for key in list(moved):
+            self._entries[key] = own.append(key, bytes(moved.pop(key)))
         for kept in small:
+            self._segments.pop(kept.stem.name, None)  # and its map: Windows removes no file that is mapped
             kept.remove()
 
     def _finish(self) -> None:
@@ -240,11 +244,11 @@ def list_segments(root: Path) -> list[SegmentFiles]:
 
 
 def make_room(root: Path, max_bytes: int) -> None:
-    """Remove the least recently used segments until all others together have at most ``max_bytes``."""
+    """Remove the least recently used segments: more than ``max_bytes`` in all, or `_MOST_SEGMENTS` in a collection."""
     segments = list_segments(root)
-    total, count = sum(segment.size for segment in segments), len(segments)
+    total, counts = sum(segment.size for segment in segments), Counter(segment.stem.parent for segment in segments)
     for segment in segments:
-        if total <= max_bytes and count < _MOST_SEGMENTS:
-            break
-        segment.remove()
-        total, count = total - segment.size, count - 1
+        if total > max_bytes or counts[segment.stem.parent] >= _MOST_SEGMENTS:
+            segment.remove()
+            total -= segment.size
+            counts[segment.stem.parent] -= 1
