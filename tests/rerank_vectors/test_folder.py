@@ -229,7 +229,7 @@ def test_entries_of_any_length_read_right(open_cache: Opener) -> None:
 
 
 @pytest.mark.parametrize("content", [b"something else entirely, of some length", b"rerank vectors 9" + bytes(80)])
-def test_a_foreign_index_is_set_aside(
+def test_a_segment_with_a_foreign_index_is_removed(
     open_cache: Opener, kept: Path, caplog: pytest.LogCaptureFixture, content: bytes
 ) -> None:
     open_cache().encode(TEXTS, Encoder())
@@ -239,7 +239,8 @@ def test_a_foreign_index_is_set_aside(
     for _ in range(2):
         assert is_right(open_cache().encode(TEXTS, encode), TEXTS)
     assert len(encode.calls) == 1
-    assert index.with_suffix(".damaged").read_bytes() == content
+    assert not index.exists()
+    assert len(files(kept, ".index")) == len(files(kept, ".vectors")) == 1
     assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
@@ -328,6 +329,27 @@ def test_a_collection_has_few_files(open_cache: Opener, kept: Path, monkeypatch:
         time.sleep(0.02)  # so that their times differ
     assert open_cache().missing(texts) == texts[:3]
     assert open_cache({"n": 0}).missing(["oldest"]) == []
+
+
+def test_what_cannot_be_removed_still_counts(open_cache: Opener, kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Windows, while another process has it mapped."""
+    texts = [f"text {n}" for n in range(4)]
+    for n, text in enumerate(texts):
+        open_cache().encode([text], large)
+        os.utime(max(files(kept, ".vectors"), key=lambda file: file.stat().st_mtime), (n, n))
+    oldest = min(files(kept, ".vectors"), key=lambda file: file.stat().st_mtime)
+    unlink = Path.unlink
+
+    def guarded(path: Path, missing_ok: bool = False) -> None:
+        if path == oldest:
+            raise PermissionError
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", guarded)
+    folders.make_room(kept, 2 * 29_000)
+    assert size(kept) <= 2 * 29_000
+    assert open_cache().missing(texts) == ["text 1", "text 2"]
+    assert oldest.with_suffix(".index").exists()
 
 
 def test_what_another_process_removes_is_encoded_again(open_cache: Opener, kept: Path) -> None:

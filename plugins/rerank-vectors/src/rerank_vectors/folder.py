@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from rerank import InvalidOptionsError
 from rerank_vectors.collection import is_collection
-from rerank_vectors.segment import DamagedError, Entry, OwnSegment, Segment, space
+from rerank_vectors.segment import DamagedError, Entry, OwnSegment, Segment, remove_segment, space
 from rerank_vectors.store import Store
 
 logger = logging.getLogger(__name__)
@@ -115,9 +115,10 @@ class Folder(Store):
     def _refresh(self) -> None:
         """Learn what other processes have added and removed."""
         try:
-            names = {path.stem for path in self._place.iterdir() if path.suffix == ".index"}
+            paths = set(self._place.iterdir())
         except OSError:  # it was removed
-            names = set()
+            paths = set()
+        names = {path.stem for path in paths if path.suffix == ".index" and path.with_suffix(".vectors") in paths}
         if gone := self._segments.keys() - names:
             self._segments = {name: segment for name, segment in self._segments.items() if name not in gone}
             self._entries = {key: entry for key, entry in self._entries.items() if entry.segment.stem.name not in gone}
@@ -127,7 +128,7 @@ class Folder(Store):
                 self._entries.update(segment.read_index())
             except DamagedError:
                 logger.warning("%s is damaged; its documents are encoded again", segment.index_file)
-                segment.set_aside()
+                remove_segment(segment.stem)
             except OSError as error:
                 logger.info("%s cannot be read: %s", segment.index_file, error)
 
@@ -183,7 +184,7 @@ class Folder(Store):
             self._entries[key] = own.append(key, bytes(moved.pop(key)))
         for kept in small:
             self._segments.pop(kept.stem.name, None)  # and its map: Windows removes no file that is mapped
-            kept.remove()
+            remove_segment(kept.stem)
 
     def _finish(self) -> None:
         if self._own is not None:
@@ -222,12 +223,6 @@ class SegmentFiles(NamedTuple):
     stem: Path
     size: int
 
-    def remove(self) -> None:
-        """Remove its files. A process that has mapped them keeps them; a system that does not allow that, too."""
-        for suffix in (".index", ".damaged", ".vectors"):
-            with suppress(OSError):
-                self.stem.with_suffix(suffix).unlink()
-
 
 def list_segments(root: Path) -> list[SegmentFiles]:
     """The segments of every collection below a folder, the least recently used first."""
@@ -248,7 +243,7 @@ def make_room(root: Path, max_bytes: int) -> None:
     segments = list_segments(root)
     total, counts = sum(segment.size for segment in segments), Counter(segment.stem.parent for segment in segments)
     for segment in segments:
-        if total > max_bytes or counts[segment.stem.parent] >= _MOST_SEGMENTS:
-            segment.remove()
+        excess = total > max_bytes or counts[segment.stem.parent] >= _MOST_SEGMENTS
+        if excess and remove_segment(segment.stem):
             total -= segment.size
             counts[segment.stem.parent] -= 1

@@ -59,7 +59,7 @@ class Packing:
         self._check_finite(largest, text)
         scales = (largest / 127).astype("<f4")
         integers = np.rint(vectors / np.where(scales == 0, 1, scales)[:, None]).clip(-127, 127).astype(np.int8)
-        return head + scales.tobytes() + integers.tobytes()
+        return b"".join([head, scales.tobytes(), integers.tobytes()])
 
     def _check_finite(self, values: NDArray[Any], text: str) -> None:
         if not np.isfinite(values).all():

@@ -148,13 +148,6 @@ class Segment:
         except OSError as error:
             logger.info("%s cannot be mended: %s", self.index_file, error)
 
-    def set_aside(self) -> None:
-        """Rename an index that cannot be read, so that no process reads it again."""
-        try:
-            self.index_file.replace(self.index_file.with_suffix(".damaged"))
-        except OSError as error:
-            logger.info("%s cannot be renamed: %s", self.index_file, error)
-
 
 class OwnSegment(Segment):
     """A new segment, which this process appends to.
@@ -180,7 +173,7 @@ class OwnSegment(Segment):
     @property
     def is_there(self) -> bool:
         """Whether nobody has removed it."""
-        return os.fstat(self._index_fd).st_nlink > 0
+        return os.fstat(self._entries_fd).st_nlink > 0 and os.fstat(self._index_fd).st_nlink > 0
 
     def fits(self, limit: int, content: bytes) -> bool:
         """Whether an entry fits within a limit of bytes; the first one always does."""
@@ -204,6 +197,22 @@ class OwnSegment(Segment):
         """Append no more; it can still be read."""
         self._close_entries()
         self._close_index()
+
+
+def remove_segment(stem: Path) -> bool:
+    """Remove a segment's files. A process that has mapped them keeps them; Windows then leaves them in place.
+
+    Returns:
+        Whether its entries are gone, and with them the space that they took.
+    """
+    try:
+        stem.with_suffix(".vectors").unlink(missing_ok=True)
+    except OSError as error:
+        logger.info("%s cannot be removed: %s", stem, error)
+        return False
+    with suppress(OSError):  # without entries it is not read
+        stem.with_suffix(".index").unlink()
+    return True
 
 
 def space(content: bytes) -> int:
