@@ -206,6 +206,20 @@ def test_a_damaged_entry_is_written_again_and_its_record_blanked(
         assert len(caplog.records) == count
 
 
+def test_a_file_that_cannot_be_read_costs_one_warning(
+    open_cache: Opener, kept: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    open_cache().encode(TEXTS, Encoder())
+    (file,) = files(kept, ".vectors")
+    file.unlink()
+    file.mkdir()
+    encode = Encoder()
+    assert is_right(open_cache().encode(TEXTS, encode), TEXTS)
+    assert encode.calls == [TEXTS]
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "cannot be read" in caplog.text
+
+
 def test_a_file_that_shrinks_while_it_is_mapped_is_not_read(open_cache: Opener, kept: Path) -> None:
     cache, encode = open_cache(), Encoder()
     open_cache().encode(TEXTS, encode)
@@ -389,12 +403,28 @@ def test_small_segments_become_one(open_cache: Opener, kept: Path) -> None:
     assert encode.calls == [["one more"]]
 
 
-def test_a_removed_folder_costs_vectors_and_one_warning(
+@pytest.mark.parametrize("removed", ["", "*"])
+def test_a_removed_folder_is_made_again(
+    open_cache: Opener, kept: Path, caplog: pytest.LogCaptureFixture, removed: str
+) -> None:
+    cache = open_cache()
+    for n in range(2):
+        cache.encode(TEXTS, Encoder())
+        for folder in kept.glob(removed) if removed else [kept]:
+            shutil.rmtree(folder)
+        cache.encode([f"new {n}"], Encoder())
+        assert open_cache().missing([*TEXTS, f"new {n}"]) == TEXTS
+    assert len(list(kept.glob("*/about.json"))) == 1
+    assert not caplog.records
+
+
+def test_a_file_in_place_of_the_folder_costs_vectors_and_one_warning(
     open_cache: Opener, kept: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     cache = open_cache()
     cache.encode(TEXTS, Encoder())
     shutil.rmtree(kept)
+    kept.touch()
     for n in range(3):
         encode = Encoder()
         assert is_right(cache.encode([*TEXTS, f"new {n}"], encode), [*TEXTS, f"new {n}"])

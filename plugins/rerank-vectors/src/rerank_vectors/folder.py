@@ -47,20 +47,23 @@ class Folder(Store):
     def __init__(self, root: Path, digest: bytes, about: Mapping[str, Any], max_bytes: int) -> None:
         super().__init__()
         self._root, self._digest, self._max_bytes = root, digest, max_bytes
-        self._place = root / digest.hex()
+        self._place, self._about = root / digest.hex(), about
         # Room is made a segment at a time, so a segment is a small part of the bound; and that there are few files, it has
         # 64 MiB where the bound allows it, or more where the bound would otherwise take over half of _MOST_SEGMENTS.
         self._segment_bytes = min(max_bytes // 16, max(64 * 2**20, max_bytes // (_MOST_SEGMENTS // 2)))
         self._can_write = True
         self._forget()
         try:
-            root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._place.mkdir(mode=0o700, exist_ok=True)
-            _describe(self._place, about)
+            self._make()
         except (OSError, ValueError) as error:
             raise InvalidOptionsError(
                 f"vectors={str(root)!r} cannot be used ({error}): name a folder that can be written, or 'memory'"
             ) from error
+
+    def _make(self) -> None:
+        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._place.mkdir(mode=0o700, exist_ok=True)
+        _describe(self._place, self._about)
 
     def _forget(self) -> None:
         """Know nothing of the collection."""
@@ -87,6 +90,7 @@ class Folder(Store):
     def _read(self, keys: Iterable[bytes]) -> dict[bytes, bytes | memoryview]:
         found: dict[bytes, bytes | memoryview] = {}
         damaged: Counter[Segment] = Counter()
+        unreadable: dict[Segment, Exception] = {}
         used: set[Segment] = set()
         for key in keys:
             entry = self._entries.get(key)
@@ -99,15 +103,17 @@ class Folder(Store):
             except DamagedError:
                 entry.segment.blank(entry)
                 damaged[entry.segment] += 1
-            except FileNotFoundError:  # removed, so that others have room
+            except (FileNotFoundError, NotADirectoryError):  # removed, so that others have room, or with its folder
                 pass
             except (OSError, ValueError) as error:
-                logger.warning("%s cannot be read: %s", entry.segment.entries_file, error)
+                unreadable[entry.segment] = error
             del self._entries[key]
         for segment, count in damaged.items():
             logger.warning(
                 "%d entries of %s are damaged; their documents are encoded again", count, segment.entries_file
             )
+        for segment, reason in unreadable.items():
+            logger.warning("%s cannot be read (%s); its documents are encoded again", segment.entries_file, reason)
         for segment in used:
             segment.touch()
         return found
@@ -138,11 +144,12 @@ class Folder(Store):
             if not self._can_write:
                 return
             try:
-                if self._own is not None and not self._own.is_there:
+                try:
+                    self._write(entries)
+                except FileNotFoundError:  # somebody has removed the folder
                     self._finish()
-                for key, content in entries.items():
-                    if key not in self._entries and space(content) <= self._max_bytes:
-                        self._entries[key] = self._segment_for(content).append(key, content)
+                    self._make()
+                    self._write(entries)
             except OSError as error:
                 self._can_write = False
                 self._finish()
@@ -155,6 +162,13 @@ class Folder(Store):
             except BaseException:  # an interrupt may have cut a record in two
                 self._finish()
                 raise
+
+    def _write(self, entries: Mapping[bytes, bytes]) -> None:
+        if self._own is not None and not self._own.is_there:
+            self._finish()
+        for key, content in entries.items():
+            if key not in self._entries and space(content) <= self._max_bytes:
+                self._entries[key] = self._segment_for(content).append(key, content)
 
     def _segment_for(self, content: bytes) -> OwnSegment:
         """This process's segment, or a new one where the entry does not fit."""
