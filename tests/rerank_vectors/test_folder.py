@@ -451,6 +451,17 @@ def test_a_full_disk_costs_vectors_and_one_warning(
     assert open_cache().missing(texts) == texts[kept_now:]
 
 
+def test_a_full_disk_is_refused_and_leaves_nothing(open_cache: Opener, kept: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))
+    try:
+        with pytest.raises(InvalidOptionsError, match=r"vectors=.*name a folder"):
+            open_cache()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(kept.glob("*/*")) == []
+
+
 def test_an_interrupted_write_leaves_what_was_written(open_cache: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = open_cache()
     write, count = segments._write, iter(range(100))
