@@ -28,8 +28,8 @@ _MOST_SEGMENTS: Final = 128
 """Of a collection: a reader keeps a map, and with it a file, open for each; macOS allows a process 256."""
 
 _MERGED: Final = 32
-"""So many segments of a collection become one, the new one among them; a segment is small enough for that if its size is at
-most a full one's divided by this number, so that together they fit."""
+"""How many segments of a collection become one: the new one, and small ones of at most this part of a full one's size, so that
+they fit."""
 
 _IDLE: Final = 60.0
 """Seconds after which a small segment is taken for finished; its process, if there is one, starts another."""
@@ -52,8 +52,8 @@ class Folder(Store):
         super().__init__()
         self._root, self._digest, self._max_bytes = root, digest, max_bytes
         self._place, self._about = root / digest.hex(), about
-        # Room is made a segment at a time, so a segment is a small part of the bound; and that there are few files, it has
-        # 64 MiB where the bound allows it, or more where the bound would otherwise take over half of _MOST_SEGMENTS.
+        # Room is made by removing whole segments, so each has at most a sixteenth of the bound. With 64 MiB files are few;
+        # beyond 4 GiB segments grow with the bound, so that full ones stay at half of _MOST_SEGMENTS.
         self._segment_bytes = min(max_bytes // 16, max(64 * 2**20, max_bytes // (_MOST_SEGMENTS // 2)))
         self._can_write = True
         self._forget()
