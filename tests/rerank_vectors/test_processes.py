@@ -188,6 +188,20 @@ def test_a_removed_folder_is_made_again(
     assert not caplog.records
 
 
+def test_a_folder_that_is_removed_again_and_again(
+    open_cache: Opener, kept: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = open_cache()
+    make_room = folders.make_room
+    shutil.rmtree(kept)
+    monkeypatch.setattr(folders, "make_room", lambda root, max_bytes: shutil.rmtree(root, ignore_errors=True))
+    assert is_right(cache.encode(TEXTS, Encoder()), TEXTS)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    monkeypatch.setattr(folders, "make_room", make_room)
+    assert is_right(cache.encode(TEXTS, Encoder()), TEXTS)
+    assert open_cache().missing(TEXTS) == []
+
+
 def test_a_file_in_place_of_the_folder_costs_vectors_and_one_warning(
     open_cache: Opener, kept: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -154,6 +154,9 @@ class Folder(Store):
                     self._finish()
                     self._make()
                     self._write(entries)
+            except FileNotFoundError:  # and again; the next call makes it once more
+                self._finish()
+                logger.warning("%s is removed while vectors are written; not all of them are kept", self._place)
             except OSError as error:
                 self._can_write = False
                 self._finish()
