@@ -7,6 +7,7 @@ import mmap
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -159,6 +160,18 @@ def test_whatever_changes_vectors_makes_another_collection(open_cache: Opener, c
     assert len(encode.calls) == 7
     open_cache(model=other).encode(["text"], encode)
     assert len(encode.calls) == 7
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there a file has no time that nobody can set")
+def test_a_checkpoint_that_is_replaced_with_its_times(open_cache: Opener, checkpoint: Path) -> None:
+    encode, weights = Encoder(), checkpoint / "weights"
+    open_cache().encode(["text"], encode)
+    before = weights.stat()
+    time.sleep(0.02)  # so that the times differ
+    weights.write_bytes(b"4567")
+    os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns))
+    open_cache().encode(["text"], encode)
+    assert len(encode.calls) == 2
 
 
 def test_vectors_in_the_folder_of_the_checkpoint(open_cache: Opener, checkpoint: Path) -> None:

@@ -67,4 +67,4 @@ def _fingerprint(model: ModelRef) -> Any:
 
 def _status(file: Path) -> list[int]:
     status = file.stat()
-    return [status.st_size, status.st_mtime_ns]
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]  # tools that copy set the second, none the third
