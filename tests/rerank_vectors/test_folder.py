@@ -82,20 +82,6 @@ def test_a_damaged_entry_is_written_again_and_its_record_blanked(
         assert len(caplog.records) == count
 
 
-def test_a_file_that_cannot_be_read_costs_one_warning(
-    open_cache: Opener, kept: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    open_cache().encode(TEXTS, Encoder())
-    (file,) = files(kept, ".vectors")
-    file.unlink()
-    file.mkdir()
-    encode = Encoder()
-    assert is_right(open_cache().encode(TEXTS, encode), TEXTS)
-    assert encode.calls == [TEXTS]
-    assert [record.levelname for record in caplog.records] == ["WARNING"]
-    assert "cannot be read" in caplog.text
-
-
 def test_entries_of_any_length_read_right(open_cache: Opener) -> None:
     """With int8 and an odd width, float32 scales lie at every offset from a multiple of four."""
     rng = np.random.default_rng(0)
@@ -205,6 +191,38 @@ def test_a_collection_has_few_files(open_cache: Opener, kept: Path, monkeypatch:
     assert open_cache({"n": 0}).missing(["oldest"]) == []
 
 
+@pytest.mark.parametrize("collection", ["ours", "0" * 32])
+@pytest.mark.parametrize("name", ["glove.840B.vectors", "glove.index", "foreign.vectors", "0" * 16 + ".vectors"])
+def test_what_others_have_made_stays(open_cache: Opener, kept: Path, collection: str, name: str) -> None:
+    open_cache().encode(TEXTS, Encoder())
+    place = files(kept, ".index")[0].parent if collection == "ours" else kept / collection
+    place.mkdir(exist_ok=True)
+    (file := place / name).write_bytes(b"something else " * 10)
+    assert open_cache().missing(TEXTS) == []
+    assert sum(segment.size for segment in folders.list_segments(kept)) == size(kept) - 150
+    folders.make_room(kept, 0)
+    assert folders.list_segments(kept) == []
+    assert file.read_bytes() == b"something else " * 10
+    assert open_cache().missing(TEXTS) == TEXTS
+
+
+@pytest.mark.skipif(os.name == "nt", reason="makes links")
+@pytest.mark.parametrize("linked", ["folder", "file"])
+def test_what_lies_behind_links_stays(open_cache: Opener, kept: Path, tmp_path: Path, linked: str) -> None:
+    open_cache(vectors=tmp_path / "elsewhere").encode(TEXTS, Encoder())
+    (entries,) = files(tmp_path / "elsewhere", ".vectors")
+    link = kept / ("0" * 32)
+    kept.mkdir()
+    if linked == "folder":
+        link.symlink_to(entries.parent)
+    else:
+        link.mkdir()
+        (link / entries.name).symlink_to(entries)
+    assert folders.list_segments(kept) == []
+    folders.make_room(kept, 0)
+    assert open_cache(vectors=tmp_path / "elsewhere").missing(TEXTS) == []
+
+
 def test_what_cannot_be_removed_still_counts(open_cache: Opener, kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on Windows, while another process has it mapped."""
     texts = [f"text {n}" for n in range(4)]
@@ -245,7 +263,7 @@ def test_an_interrupted_write_leaves_what_was_written(open_cache: Opener, monkey
     write, count = segments._write, iter(range(100))
 
     def interrupted(file: int, content: bytes) -> None:
-        if next(count) == 10:
+        if next(count) == 11:
             write(file, content[:11])
             raise KeyboardInterrupt
         write(file, content)
@@ -254,7 +272,7 @@ def test_an_interrupted_write_leaves_what_was_written(open_cache: Opener, monkey
     with pytest.raises(KeyboardInterrupt):
         cache.encode(TEXTS, Encoder())
     for reader in (open_cache(), cache):
-        assert reader.missing(TEXTS) == TEXTS[4:]  # a header, then two writes each
+        assert reader.missing(TEXTS) == TEXTS[4:]  # two headers, then two writes each
     assert is_right(cache.encode(TEXTS, Encoder()), TEXTS)
     assert open_cache().missing(TEXTS) == []
 

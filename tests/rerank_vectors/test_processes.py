@@ -246,6 +246,53 @@ def test_a_full_disk_is_refused_and_leaves_nothing(open_cache: Opener, kept: Pat
     assert list(kept.glob("*/*")) == []
 
 
+def test_too_many_open_files_cost_one_warning_per_call(
+    open_cache: Opener, kept: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for n in range(5):
+        open_cache().encode([f"text {n} 🐝"], Encoder())
+    cache, encode = open_cache(), Encoder()
+    assert cache.missing(TEXTS[:5]) == []
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    listed = list(kept.glob("*/*"))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))  # those of the standard streams
+    try:
+        for _ in range(2):
+            caplog.clear()
+            assert is_right(cache.encode(TEXTS, encode), TEXTS)
+            assert [record.levelname for record in caplog.records] == ["WARNING"]
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert sorted(kept.glob("*/*")) == sorted(listed)
+    caplog.clear()
+    for _ in range(2):
+        assert is_right(cache.encode(TEXTS, encode), TEXTS)
+    assert encode.calls == [TEXTS, TEXTS, TEXTS[5:]]
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("kind", ["pipe", "endless"])
+def test_a_description_that_is_no_file_is_not_read(open_cache: Opener, kept: Path, kind: str) -> None:
+    open_cache().encode(TEXTS, Encoder())
+    (about,) = kept.glob("*/about.json")
+    content = about.read_bytes()
+    about.unlink()
+    if kind == "pipe":
+        os.mkfifo(about)
+    else:
+        about.symlink_to("/dev/zero")
+    assert open_cache().missing(TEXTS) == []
+    assert about.read_bytes() == content
+
+
+@pytest.mark.parametrize("kind", ["device", "dangling", "loop"])
+def test_what_is_no_folder_is_called_so(open_cache: Opener, tmp_path: Path, kind: str) -> None:
+    link = tmp_path / "link"
+    link.symlink_to({"device": "/dev/null", "dangling": tmp_path / "nowhere", "loop": link}[kind])
+    with pytest.raises(InvalidOptionsError, match=r"vectors=.*link is no folder.*name a folder"):
+        open_cache(vectors=link)
+
+
 def test_a_folder_that_cannot_be_written_is_refused(checkpoint: Path) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder, model = Path(name), ModelRef(str(checkpoint))

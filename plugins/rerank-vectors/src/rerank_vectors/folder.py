@@ -6,6 +6,7 @@ checksums, and afterwards without a copy. Damage stays within an entry, and no w
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -19,7 +20,16 @@ from typing import Any, Final, NamedTuple
 
 from rerank import InvalidOptionsError
 from rerank_vectors.collection import is_collection
-from rerank_vectors.segment import DamagedError, Entry, OwnSegment, Segment, remove_segment, space
+from rerank_vectors.segment import (
+    DamagedError,
+    Entry,
+    OwnSegment,
+    Segment,
+    find_segments,
+    is_segment,
+    remove_segment,
+    space,
+)
 from rerank_vectors.store import Store
 
 logger = logging.getLogger(__name__)
@@ -30,6 +40,9 @@ _MOST_SEGMENTS: Final = 128
 _MERGED: Final = 32
 """How many segments of a collection become one: the new one, and small ones of at most this part of a full one's size, so that
 they fit."""
+
+_PASSING: Final = {errno.EMFILE, errno.ENFILE, errno.ENOENT}
+"""Errors after which the next call tries again: too many open files, or a folder that is removed again and again."""
 
 _IDLE: Final = 60.0
 """Seconds after which a small segment is taken for finished; its process, if there is one, starts another."""
@@ -55,13 +68,16 @@ class Folder(Store):
         # Room is made by removing whole segments, so each has at most a sixteenth of the bound. With 64 MiB files are few;
         # beyond 4 GiB segments grow with the bound, so that full ones stay at half of _MOST_SEGMENTS.
         self._segment_bytes = min(max_bytes // 16, max(64 * 2**20, max_bytes // (_MOST_SEGMENTS // 2)))
-        self._can_write = True
+        self._can_write, self._complained = True, False
         self._forget()
         try:
             self._make()
         except (OSError, ValueError) as error:
+            reason: object = error
+            if isinstance(error, (FileExistsError, NotADirectoryError)):
+                reason = f"{error.filename} is no folder"
             raise InvalidOptionsError(
-                f"vectors={str(root)!r} cannot be used ({error}): name a folder that can be written, or 'memory'"
+                f"vectors={str(root)!r} cannot be used ({reason}): name a folder that can be written, or 'memory'"
             ) from error
 
     def _make(self) -> None:
@@ -78,6 +94,7 @@ class Folder(Store):
     def get(self, keys: Collection[bytes]) -> dict[bytes, bytes | memoryview]:
         """The entries that are kept under some keys, as views of the files; damaged ones are left out."""
         with self.lock:
+            self._complained = False
             found = self._read(keys)
             if len(found) < len(keys):
                 self._refresh()
@@ -87,6 +104,7 @@ class Folder(Store):
     def missing(self, keys: Collection[bytes]) -> set[bytes]:
         """The keys under which nothing is kept."""
         with self.lock:
+            self._complained = False
             if any(key not in self._entries for key in keys):
                 self._refresh()
             return {key for key in keys if key not in self._entries}
@@ -94,7 +112,6 @@ class Folder(Store):
     def _read(self, keys: Iterable[bytes]) -> dict[bytes, bytes | memoryview]:
         found: dict[bytes, bytes | memoryview] = {}
         damaged: Counter[Segment] = Counter()
-        unreadable: dict[Segment, Exception] = {}
         used: set[Segment] = set()
         for key in keys:
             entry = self._entries.get(key)
@@ -110,14 +127,14 @@ class Folder(Store):
             except (FileNotFoundError, NotADirectoryError):  # removed, so that others have room, or with its folder
                 pass
             except (OSError, ValueError) as error:
-                unreadable[entry.segment] = error
+                self._complain("read", error)
+                if getattr(error, "errno", None) in _PASSING:
+                    continue
             del self._entries[key]
         for segment, count in damaged.items():
             logger.warning(
                 "%d entries of %s are damaged; their documents are encoded again", count, segment.entries_file
             )
-        for segment, reason in unreadable.items():
-            logger.warning("%s cannot be read (%s); its documents are encoded again", segment.entries_file, reason)
         for segment in used:
             segment.touch()
         return found
@@ -125,10 +142,10 @@ class Folder(Store):
     def _refresh(self) -> None:
         """Learn what other processes have added and removed."""
         try:
-            paths = set(self._place.iterdir())
-        except OSError:  # it was removed
-            paths = set()
-        names = {path.stem for path in paths if path.suffix == ".index" and path.with_suffix(".vectors") in paths}
+            names = {stem.name for stem in find_segments(self._place)}
+        except OSError as error:
+            self._complain("read", error)
+            return
         if gone := self._segments.keys() - names:
             self._segments = {name: segment for name, segment in self._segments.items() if name not in gone}
             self._entries = {key: entry for key, entry in self._entries.items() if entry.segment.stem.name not in gone}
@@ -137,10 +154,19 @@ class Folder(Store):
             try:
                 self._entries.update(segment.read_index())
             except DamagedError:
-                logger.warning("%s is damaged; its documents are encoded again", segment.index_file)
-                remove_segment(segment.stem)
+                if is_segment(segment.stem):
+                    logger.warning("%s is damaged; its documents are encoded again", segment.index_file)
+                    remove_segment(segment.stem)
+            except FileNotFoundError:  # its process has only just begun it
+                continue
             except OSError as error:
-                logger.info("%s cannot be read: %s", segment.index_file, error)
+                self._complain("read", error)
+
+    def _complain(self, done: str, error: Exception) -> None:
+        """Warn, once per call: where a process has no file left to open, much fails at once."""
+        if not self._complained:
+            self._complained = True
+            logger.warning("vectors in %s cannot be %s for now: %s", self._place, done, error)
 
     def put(self, entries: Mapping[bytes, bytes]) -> None:
         """Write entries to this process's own segment; an entry that is too large on its own is not kept."""
@@ -154,12 +180,12 @@ class Folder(Store):
                     self._finish()
                     self._make()
                     self._write(entries)
-            except FileNotFoundError:  # and again; the next call makes it once more
-                self._finish()
-                logger.warning("%s is removed while vectors are written; not all of them are kept", self._place)
             except OSError as error:
-                self._can_write = False
                 self._finish()
+                if error.errno in _PASSING:
+                    self._complain("written", error)
+                    return
+                self._can_write = False
                 logger.warning(
                     "vectors cannot be written to %s (%s): free some space or make it writable; no more are kept there "
                     "until the model is loaded again",
@@ -226,15 +252,16 @@ class Folder(Store):
 def _describe(place: Path, about: Mapping[str, Any]) -> None:
     """Write ``about.json`` where it is missing, damaged or another, which also shows that the folder can be written."""
     what = "document vectors that rerank keeps; this folder may be removed at any time"
-    text = json.dumps({"what": what, **about}, indent=2, ensure_ascii=False)
+    content = json.dumps({"what": what, **about}, indent=2, ensure_ascii=False).encode("utf-8", "backslashreplace")
     file = place / "about.json"
-    with suppress(OSError, ValueError):
-        if file.read_text(encoding="utf-8") == text and os.access(place, os.W_OK | os.X_OK):
+    with suppress(OSError):
+        is_whole = file.is_file() and file.stat().st_size == len(content)  # neither a pipe nor without end
+        if is_whole and file.read_bytes() == content and os.access(place, os.W_OK | os.X_OK):
             return
     scratch = place / f".{secrets.token_hex(8)}.json"
     scratch.touch(mode=0o600, exist_ok=False)
     try:
-        scratch.write_text(text, encoding="utf-8")
+        scratch.write_bytes(content)
         scratch.replace(file)
     finally:
         scratch.unlink(missing_ok=True)  # where the disk is full
@@ -251,14 +278,15 @@ class SegmentFiles(NamedTuple):
 def list_segments(root: Path) -> list[SegmentFiles]:
     """The segments of every collection below a folder, the least recently used first."""
     segments = []
-    for entries in root.glob("*/*.vectors"):
-        if not is_collection(entries.parent.name):
-            continue
+    with os.scandir(root) as folders:
+        names = [folder.name for folder in folders if folder.is_dir(follow_symlinks=False)]
+    stems = [stem for name in names if is_collection(name) for stem in find_segments(root / name)]
+    for stem in filter(is_segment, stems):
         with suppress(OSError):  # another process has just removed it
-            status = entries.stat()
-            index = entries.with_suffix(".index")
+            status = stem.with_suffix(".vectors").stat()
+            index = stem.with_suffix(".index")
             size = status.st_size + (index.stat().st_size if index.exists() else 0)
-            segments.append(SegmentFiles(status.st_mtime, entries.with_suffix(""), size))
+            segments.append(SegmentFiles(status.st_mtime, stem, size))
     return sorted(segments)
 
 

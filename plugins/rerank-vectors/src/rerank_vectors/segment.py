@@ -1,6 +1,6 @@
 """A segment: a file of entries and its index, which one process appends to and every process reads through a map.
 
-The index is a header, then one record of fixed size per entry: its key, where it lies, its checksum, and the record's own.
+Both files begin with the same header. After it, the one has the entries, and the index one record of fixed size per entry: its key, where it lies, its checksum, and the record's own.
 An entry is written before its record, so a process that is killed leaves at most bytes that no record refers to.
 """
 
@@ -9,7 +9,9 @@ from __future__ import annotations
 import logging
 import mmap
 import os
+import re
 import secrets
+import stat
 import struct
 import time
 import weakref
@@ -26,6 +28,8 @@ _HEADER: Final = struct.Struct("<16s16s")
 """What it is, and the collection that it belongs to."""
 
 _MAGIC: Final = b"rerank vectors 1"
+
+_NAME: Final = re.compile(r"[0-9a-f]{16}\.vectors")
 
 _RECORD: Final = struct.Struct("<16sQQII")
 """Key, offset, length, checksum of the entry, checksum of what precedes. A record of zeros belongs to no entry."""
@@ -162,11 +166,17 @@ class OwnSegment(Segment):
 
     def __init__(self, folder: Path, collection: bytes) -> None:
         super().__init__(folder / secrets.token_hex(8), collection)
-        self._end = 0
         self._entries_fd = _create(self.entries_file)
         self._close_entries = weakref.finalize(self, _close, self._entries_fd)
-        self._index_fd = _create(self.index_file)
+        try:
+            self._index_fd = _create(self.index_file)
+        except OSError:
+            self._close_entries()
+            self.entries_file.unlink()
+            raise
         self._close_index = weakref.finalize(self, _close, self._index_fd)
+        _write(self._entries_fd, self.header)
+        self._end = len(self.header)
         _write(self._index_fd, self.header)
         self.read_until = len(self.header)  # and where the next record is written: the index is its own
 
@@ -177,7 +187,7 @@ class OwnSegment(Segment):
 
     def fits(self, limit: int, content: bytes) -> bool:
         """Whether an entry fits within a limit of bytes; the first one always does."""
-        return self._end == 0 or self._end + self.read_until + space(content) - _HEADER.size <= limit
+        return self._end == len(self.header) or self._end + self.read_until + len(content) + _RECORD.size <= limit
 
     def append(self, key: bytes, content: bytes) -> Entry:
         """Write an entry, then its record.
@@ -199,6 +209,35 @@ class OwnSegment(Segment):
         self._close_index()
 
 
+def find_segments(folder: Path) -> list[Path]:
+    """The stems of the regular files in a folder that have the name of a segment; none if there is no such folder.
+
+    Raises:
+        OSError: The folder cannot be listed.
+    """
+    try:
+        with os.scandir(folder) as listed:
+            files = [file.name for file in listed if file.is_file(follow_symlinks=False)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [folder / file.removesuffix(".vectors") for file in files if _NAME.fullmatch(file)]
+
+
+def is_segment(stem: Path) -> bool:
+    """Whether one of its two files begins with the header, which says that nobody else has made them."""
+    return _has_header(stem.with_suffix(".vectors")) or _has_header(stem.with_suffix(".index"))
+
+
+def _has_header(path: Path) -> bool:
+    try:
+        if not stat.S_ISREG(path.lstat().st_mode):  # to open a pipe could take for ever
+            return False
+        with path.open("rb") as stream:
+            return stream.read(len(_MAGIC)) == _MAGIC
+    except OSError:  # removed, or another user's
+        return False
+
+
 def remove_segment(stem: Path) -> bool:
     """Remove a segment's files. A process that has mapped them keeps them; Windows then leaves them in place.
 
@@ -217,7 +256,7 @@ def remove_segment(stem: Path) -> bool:
 
 def space(content: bytes) -> int:
     """How many bytes a segment takes that holds one entry."""
-    return _HEADER.size + len(content) + _RECORD.size
+    return 2 * _HEADER.size + len(content) + _RECORD.size
 
 
 def _create(path: Path) -> int:
