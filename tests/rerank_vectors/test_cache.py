@@ -244,10 +244,22 @@ def test_threads_share_a_cache(open_cache: Opener, kind: str) -> None:
         assert all(pool.map(work, range(8)))
 
 
-@pytest.mark.parametrize("given", ["", 3, True, "~nobody-of-this-name/x", ["a"]])
+@pytest.mark.parametrize("given", ["", 3, 1, True, False, ["a"], [], b"x"])
 def test_a_place_must_be_one(given: Any) -> None:
-    with pytest.raises(InvalidOptionsError, match="vectors"):
+    with pytest.raises(InvalidOptionsError, match=r"'vectors': [^;]*give 'memory', 'disk' or a folder\. Its options"):
         parse_options(VectorOptions, {"vectors": given}, "test")
+
+
+def test_a_home_folder_must_be_known() -> None:
+    with pytest.raises(InvalidOptionsError, match="give the folder's whole path"):
+        parse_options(VectorOptions, {"vectors": "~nobody-of-this-name/x"}, "test")
+
+
+@pytest.mark.parametrize(("given", "meant"), [("Memory", "'memory'"), (" disk", "'disk'"), ("NONE", "None")])
+def test_a_word_that_is_nearly_a_place_is_no_folder(given: str, meant: str) -> None:
+    with pytest.raises(InvalidOptionsError, match=f"did you mean {meant}.*'./{given}'"):
+        parse_options(VectorOptions, {"vectors": given}, "test")
+    assert VectorOptions.model_validate({"vectors": f"./{given}"}).vectors == Path.cwd() / given
 
 
 def test_options(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

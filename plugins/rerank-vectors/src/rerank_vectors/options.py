@@ -20,7 +20,8 @@ class VectorOptions(Options):
             folder of your own; None keeps none.
         vectors_dtype: How they are kept: ``fp16``, or ``int8`` in half the bytes, with a scale per vector.
         vectors_max_bytes: At most this many bytes are kept, in memory or in the folder, where it counts for all models
-            together; what was not used for longest goes first.
+            together; what was not used for longest goes first. Each further process that writes to a folder may exceed
+            it for a moment by one segment, a 64th of the default.
     """
 
     vectors: Reload[Literal["memory", "disk"] | Path | None] = None
@@ -30,10 +31,15 @@ class VectorOptions(Options):
     @field_validator("vectors", mode="before")
     @classmethod
     def _whole_path(cls, given: Any) -> Any:
-        if given in (None, "memory", "disk") or not isinstance(given, (str, Path)):
-            return given
-        if given == "":
+        if given is None:
+            return None
+        if not isinstance(given, (str, Path)) or given == "":
             raise ValueError("give 'memory', 'disk' or a folder")
+        if given in ("memory", "disk"):
+            return given
+        if isinstance(given, str) and (word := given.strip().lower()) in ("memory", "disk", "none"):
+            meant = "None, which keeps no vectors" if word == "none" else repr(word)
+            raise ValueError(f"did you mean {meant}? A folder of that name is {'./' + given!r}")
         try:
             return Path(given).expanduser().absolute()
         except RuntimeError as error:
