@@ -180,6 +180,10 @@ def test_the_least_recently_used_segment_goes_first(open_cache: Opener, kept: Pa
     assert [text for text in texts if not by_text[text].exists()] == ["text 0", "text 1", "text 2", "text 4"]
 
 
+def test_a_folder_that_does_not_exist_has_no_segments(kept: Path) -> None:
+    assert folders.list_segments(kept) == []
+
+
 def test_a_collection_has_few_files(open_cache: Opener, kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(folders, "_MOST_SEGMENTS", 5)
     open_cache({"n": 0}).encode(["oldest"], Encoder())
