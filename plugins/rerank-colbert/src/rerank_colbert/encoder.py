@@ -55,6 +55,7 @@ class TokenEncoder:
         vectors = self.network["head"](hidden).float()  # (rows, tokens, dimensions)
         if self._normalizes:
             vectors = normalize(vectors, dim=-1)
+        vectors = vectors.cpu()  # in one transfer, since rows of many lengths follow
         return [row[:length] for row, length in zip(vectors, batch.lengths)]
 
 
@@ -67,8 +68,13 @@ def _load_projections(model: ModelRef, recipe: Recipe) -> nn.Module:
     return nn.Sequential(*(build_module(model, module, reads="token_embeddings") for module in recipe.projections))
 
 
-def count_dimensions(model: ModelRef, recipe: Recipe) -> int:
+def count_dimensions(model: ModelRef, recipe: Recipe, width: int) -> int:
     """How many numbers a vector has.
+
+    Args:
+        model: Where the checkpoint is.
+        recipe: The checkpoint's recipe.
+        width: Of the encoder's own vectors.
 
     Raises:
         ModelLoadError: The projection cannot be read.
@@ -76,4 +82,4 @@ def count_dimensions(model: ModelRef, recipe: Recipe) -> int:
     if recipe.layout == "stanford":
         return len(load_tensor(model, "linear.weight"))
     widths = [module.config["out_features"] for module in recipe.projections if module.kind == "Dense"]
-    return int(widths[-1] if widths else model.config["hidden_size"])
+    return int(widths[-1] if widths else width)

@@ -20,7 +20,7 @@ _PUNCTUATION: Final = tuple(string.punctuation)
 _PYLATE_KEYS: Final = frozenset(
     ("query_prefix", "document_prefix", "query_length", "document_length", "attend_to_expansion_tokens")
 )
-_STRATEGIES: Final[Mapping[str, Augmentation]] = {"fixed": "fixed", "min": "minimum", "none": "none"}
+_STRATEGIES: Final = {"fixed": "fixed", "min": "minimum"}
 _PROJECTIONS: Final = ("Dense", "LayerNorm")
 
 
@@ -129,38 +129,91 @@ def _is_pylate(settings: Mapping[str, Any]) -> bool:
 
 
 def _read_modules(model: ModelRef, settings: Mapping[str, Any], modules: Sequence[Module]) -> Recipe:
-    """The layout with ``modules.json``, as PyLate (1.6) or sentence-transformers (6.2) writes it.
-
-    PyLate keeps lengths, augmentation and skiplist beside the prefixes, masks and normalises always, and has defaults;
-    sentence-transformers keeps them with the modules that need them.
-    """
+    """The layout with ``modules.json``."""
     _check_modules(model, modules)
-    encoder = modules[0].config
     masks = [module.config for module in modules if module.kind == "MultiVectorMask"]
-    mask: Mapping[str, Any] = masks[0] if masks else {}
-    by_pylate = _is_pylate(settings) and not masks
-    stated = {**settings, **encoder}
-    expansion = _expansion(stated, by_pylate=by_pylate)
-    skiplist = stated.get("skiplist_words") if by_pylate else mask.get("skiplist_words")
-    strategy = expansion.get("strategy", "none")
-    length = stated.get("query_length") or (32 if by_pylate else None)
+    projections = tuple(module for module in modules if module.kind in _PROJECTIONS)
+    if _is_pylate(settings) and not masks:
+        return _read_pylate(settings, projections)
+    normalizes = any(module.kind == "Normalize" for module in modules)
+    return _read_multi_vector(settings, modules[0].config, masks[0] if masks else {}, projections, normalizes)
+
+
+def _read_pylate(settings: Mapping[str, Any], projections: tuple[Module, ...]) -> Recipe:
+    """What PyLate (1.6) saves: all of it beside the prefixes, with defaults; it masks, strips and normalises always."""
+    skiplist = settings.get("skiplist_words")
+    augmented = _pylate_expansion(settings)
     return Recipe(
         layout="modules",
-        query_prefix=_prefix(settings, "query", by_pylate=by_pylate),
-        document_prefix=_prefix(settings, "document", by_pylate=by_pylate),
-        query_length=expansion["length"] if strategy == "fixed" else length,
-        document_length=stated.get("document_length") or (180 if by_pylate else None),
-        augmentation=_STRATEGIES[strategy],
-        augmented_length=expansion.get("length", 32),
-        augmentation_token=expansion.get("token"),
-        attends=bool(expansion.get("attend")),
-        skiplist=_PUNCTUATION if by_pylate and skiplist is None else tuple(skiplist or ()),
-        skips_in_queries="query" in (mask.get("skiplist_tasks") or ()),
-        strips=by_pylate,
-        projections=tuple(module for module in modules if module.kind in _PROJECTIONS),
-        normalize=by_pylate or any(module.kind == "Normalize" for module in modules),
-        mean=settings.get("similarity_fn_name") == "meanmaxsim",
+        query_prefix=_prefix(settings, "query", "[Q] "),
+        document_prefix=_prefix(settings, "document", "[D] "),
+        query_length=settings.get("query_length") or 32,
+        document_length=settings.get("document_length") or 180,
+        skiplist=_PUNCTUATION if skiplist is None else skiplist,
+        strips=True,
+        projections=projections,
+        **augmented,
     )
+
+
+def _pylate_expansion(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The query augmentation that PyLate's settings state."""
+    if settings.get("do_query_expansion") is False:
+        return {}
+    return {
+        "augmentation": "fixed",
+        "augmented_length": settings.get("query_length") or 32,
+        "attends": settings.get("attend_to_expansion_tokens") or False,
+    }
+
+
+def _read_multi_vector(
+    settings: Mapping[str, Any],
+    encoder: Mapping[str, Any],
+    mask: Mapping[str, Any],
+    projections: tuple[Module, ...],
+    normalizes: bool,
+) -> Recipe:
+    """What sentence-transformers (6.2) saves: each setting with the module that needs it."""
+    stated = {**settings, **encoder}
+    if "query_expansion" in stated or not _is_pylate(settings):
+        augmented = _expansion(stated.get("query_expansion"))
+    else:  # of PyLate's settings
+        augmented = _pylate_expansion(settings)
+    is_fixed = augmented.get("augmentation") == "fixed"
+    return Recipe(
+        layout="modules",
+        query_prefix=_prefix(settings, "query", ""),
+        document_prefix=_prefix(settings, "document", ""),
+        query_length=augmented["augmented_length"] if is_fixed else stated.get("query_length"),
+        document_length=stated.get("document_length"),
+        skiplist=mask.get("skiplist_words") or (),
+        skips_in_queries="query" in (mask.get("skiplist_tasks") or ()),
+        projections=projections,
+        normalize=normalizes,
+        mean=settings.get("similarity_fn_name") == "meanmaxsim",
+        **augmented,
+    )
+
+
+def _expansion(stated: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The query augmentation that sentence-transformers' ``query_expansion`` states."""
+    if not stated:
+        return {}
+    return {
+        "augmentation": _STRATEGIES.get(stated.get("strategy", ""), stated.get("strategy")),
+        "augmented_length": stated.get("length"),
+        "augmentation_token": stated.get("token"),
+        "attends": stated.get("attend") or False,
+    }
+
+
+def _prefix(settings: Mapping[str, Any], role: str, default: str) -> str:
+    """What stands before a text: PyLate's prefix, then the prompt."""
+    prefix = settings.get(f"{role}_prefix")
+    prefix = default if prefix is None else prefix
+    prompt = (settings.get("prompts") or {}).get(role) or ""
+    return str(prefix + prompt.removeprefix(prefix))
 
 
 def _check_modules(model: ModelRef, modules: Sequence[Module]) -> None:
@@ -180,25 +233,6 @@ def _check_modules(model: ModelRef, modules: Sequence[Module]) -> None:
     else:
         return
     raise ModelLoadError(f"{model.name} {problem}, which is not supported: load it with sentence-transformers")
-
-
-def _expansion(stated: Mapping[str, Any], *, by_pylate: bool) -> Mapping[str, Any]:
-    """The query augmentation in the form of sentence-transformers; empty for none."""
-    if "query_expansion" in stated or not by_pylate:
-        return stated.get("query_expansion") or {}
-    if stated.get("do_query_expansion") is False:
-        return {}
-    attends = stated.get("attend_to_expansion_tokens")
-    return {"strategy": "fixed", "attend": attends, "length": stated.get("query_length") or 32}
-
-
-def _prefix(settings: Mapping[str, Any], role: str, *, by_pylate: bool) -> str:
-    """What stands before a text: PyLate's prefix, then the prompt."""
-    default = {"query": "[Q] ", "document": "[D] "}[role] if by_pylate else ""
-    prefix = settings.get(f"{role}_prefix")
-    prefix = default if prefix is None else prefix
-    prompt = (settings.get("prompts") or {}).get(role) or ""
-    return str(prefix + prompt.removeprefix(prefix))
 
 
 def describe_recipe(recipe: Recipe) -> Iterator[str]:

@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from rerank import InvalidOptionsError, PairLayout, TokenLimits, Tokens, read_parts, special_token
+from rerank import InvalidOptionsError, PairLayout, TokenLimits, Tokens, plan_parts, special_token
 from rerank_colbert.options import ColbertOptions
 from rerank_colbert.recipe import Augmentation, Recipe
 from rerank_torch.rows import Row
@@ -26,14 +26,29 @@ class TextRow:
     """A text, or a window of it, as the model reads it.
 
     Args:
-        row: Its token ids.
+        tokens: Its token ids.
         compared: ``(tokens,)`` whether a token's vector is compared.
         places: Per token its position among the text's own; None for those that were added.
     """
 
-    row: Row
+    tokens: Row
     compared: NDArray[np.bool_]
     places: Sequence[int | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A query that was encoded.
+
+    Args:
+        row: What the model read.
+        vectors: ``(query_vectors, dimensions)`` those that are compared.
+        truncated: Whether it lost tokens.
+    """
+
+    row: TextRow
+    vectors: NDArray[np.float32]
+    truncated: bool
 
 
 class RowMaker:
@@ -90,10 +105,19 @@ class RowMaker:
             rows.append((text_row, len(ids) > room))
         return rows
 
+    def check_lengths(self, options: ColbertOptions) -> None:
+        """Check the lengths that options set.
+
+        Raises:
+            InvalidOptionsError: The model has no positions for so many tokens.
+        """
+        self.document_length(options)
+        self._query_length(self.recipe.augmentation, options)
+
     def _query_length(self, how: Augmentation, options: ColbertOptions) -> int:
         """The longest a query may become."""
         if options.query_max_length is not None:
-            return self.limits.check(options.query_max_length)
+            return self.limits.check(options.query_max_length, "query_max_length")
         grows = how in ("minimum", "dynamic") and how != self.recipe.augmentation
         stated = None if grows else self.recipe.query_length
         if stated is None and how == "fixed":
@@ -137,7 +161,7 @@ class RowMaker:
                 raise InvalidOptionsError(
                     f"max_length={longest} leaves no room for words beside {len(layout)} other tokens: raise it"
                 )
-            parts, is_cut = read_parts(0, len(ids), room, options)
+            parts, is_cut = plan_parts(0, len(ids), room, options)
             rows = [
                 self._text_row(
                     layout.row((), ids[start:end]),

@@ -11,7 +11,7 @@ import click
 from rerank import Document, InvalidOptionsError, Reranker, installed
 from rerank.cli.inputs import FORMATS, read_documents
 from rerank.cli.source import backend_options, read_options, source_options
-from rerank_vectors.cache import HELD_DOCUMENTS, DocumentCache
+from rerank_vectors.cache import HELD_DOCUMENTS, Filled
 from rerank_vectors.documents import EncodesDocuments
 from rerank_vectors.folder import list_segments
 from rerank_vectors.options import VectorOptions
@@ -60,13 +60,11 @@ def command(
                 f"backend {reranker.backend!r} encodes no documents apart from a query with {reranker.model}: "
                 f"choose a model of late interaction, of {_able()}"
             )
-        encoded = _encode(scorer, texts, reranker)
-        cache = getattr(scorer, "cache", None)
-        lost = f", of which {cache.truncated} lost tokens" if isinstance(cache, DocumentCache) else ""
+        encoded, truncated = _encode(scorer, texts, reranker)
     size = sum(segment.size for segment in list_segments(folder))
     click.echo(
-        f"encoded {encoded} documents{lost}; {len(texts) - encoded} were there already; "
-        f"{folder} holds {size / 1e6:.1f} MB"
+        f"encoded {encoded} document{'s' * (encoded != 1)}, of which {truncated} lost tokens; "
+        f"{len(texts) - encoded} were there already; {folder} holds {size / 1e6:.1f} MB"
     )
 
 
@@ -85,6 +83,8 @@ def _load(model: str | None, options: dict[str, Any]) -> Reranker:
     try:
         return Reranker(model, **options)
     except InvalidOptionsError as error:
+        if "vectors" not in str(error):
+            raise
         raise InvalidOptionsError(f"{error}; the backends that keep document vectors are {_able()}") from error
 
 
@@ -106,16 +106,17 @@ def _folder_of(reranker: Reranker) -> Path:
     return reranker.options.vectors_folder
 
 
-def _encode(scorer: EncodesDocuments, texts: Sequence[str], reranker: Reranker) -> int:
-    """Encode documents in groups under one progress bar, and return how many were encoded now."""
+def _encode(scorer: EncodesDocuments, texts: Sequence[str], reranker: Reranker) -> Filled:
+    """Encode documents in groups under one progress bar."""
     from tqdm import tqdm
 
-    encoded = 0
+    encoded = truncated = 0
     options = reranker.options.model_copy(update={"progress": False})
     disable = None if reranker.options.progress else True  # None: unless standard error is a terminal
     with tqdm(total=len(texts), unit="document", disable=disable) as bar:
         for start in range(0, len(texts), HELD_DOCUMENTS):
             group = texts[start : start + HELD_DOCUMENTS]
-            encoded += scorer.encode_documents(group, options)
+            filled = scorer.encode_documents(group, options)
+            encoded, truncated = encoded + filled.encoded, truncated + filled.truncated
             bar.update(len(group))
-    return encoded
+    return Filled(encoded, truncated)
