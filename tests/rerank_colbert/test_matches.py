@@ -21,8 +21,11 @@ from rerank import InvalidInputError, InvalidOptionsError, RankedResults, Result
 from rerank import cli as command_line
 from rerank import registry as registries
 from rerank.distributions import DISTRIBUTIONS
-from rerank_colbert.drawing import COLUMNS, ROWS, as_html, as_terminal, draw_png
+from rerank_colbert.heatmap import COLUMNS, draw_png
 from rerank_colbert.highlight import Piece, highlight, outside, shorten
+from rerank_colbert.labels import ROWS
+from rerank_colbert.page import as_html
+from rerank_colbert.terminal import as_terminal
 
 HOSTILE = {
     "markup": "<script>alert(1)</script> &amp; \"quoted\" 'single' </style></title>--> <img src=x onerror=alert(1)>",
