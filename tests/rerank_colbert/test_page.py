@@ -12,7 +12,7 @@ from rankings import HOSTILE, hostile_ranking, match, ranking, result
 from rerank import Result
 from rerank_colbert.heatmap import COLUMNS
 from rerank_colbert.labels import ROWS
-from rerank_colbert.page import as_html
+from rerank_colbert.page import CHARACTERS, MARKS, as_html
 
 
 class Page(HTMLParser):
@@ -119,7 +119,46 @@ def test_the_page_keeps_the_text() -> None:
     assert "".join(found) == text
 
 
-def test_a_long_document_is_bounded() -> None:
+@pytest.mark.parametrize("count", [0, 1, 3, 2000, MARKS + 5])
+def test_a_long_text_is_bounded(count: int) -> None:
+    text = "honey " * 200_000
+    starts = range(0, len(text), len(text) // (count or 1))[:count]
+    matches = [match("q", "honey", start, start + 5, 1.0) for start in starts]
+    shown = Result(doc_id=1, text=text, score=1.0, rank=1, details={"matches": matches})
+    page = Page(as_html(ranking(shown)))
+    parts = [*page.texts["div"], *page.texts.get("mark", [])]
+    assert CHARACTERS / 4 < sum(map(len, parts)) <= CHARACTERS
+    assert len(page.all_of("mark")) == min(count, MARKS)
+
+
+def test_a_long_text_is_shown_around_its_matches() -> None:
+    text = " ".join(f"{number:06}" for number in range(100_000))
+    start = text.index("040000")
+    found = [match("q", "040000", start, start + 6, 1.0)]
+    shown = Result(doc_id=1, text=text, score=1.0, rank=1, details={"matches": found})
+    before, after = Page(as_html(ranking(shown))).texts["div"]
+    assert before.startswith("…")
+    assert before.endswith("039998 039999 ")
+    assert after.startswith(" 040001 040002")
+    assert after.endswith("…")
+
+
+def test_a_text_at_the_bound_is_shown_whole() -> None:
+    text = "x" * CHARACTERS
+    shown = Result(doc_id=1, text=text, score=1.0, rank=1, details={"matches": [match("q", "?", 3, 9, 1.0)]})
+    texts = Page(as_html(ranking(shown, query=text))).texts
+    assert "".join([texts["div"][0], *texts["mark"], *texts["div"][1:]]) == text
+    assert texts["h1"] == [text]
+
+
+def test_a_long_query_and_the_name_of_a_model_are_bounded() -> None:
+    named = ranking(query="bees " * 1_000_000).model_copy(update={"model": "m" * 1_000_000})
+    markup = as_html(named)
+    assert len(markup) < 3 * CHARACTERS
+    assert Page(markup).texts["h1"][0].endswith("bees …")
+
+
+def test_a_matrix_of_many_tokens_is_bounded() -> None:
     shown = result(" ".join(f"w{n}" for n in range(150)), ["q"] * 100)
     page = Page(as_html(ranking(shown)))
     assert len([cell for cell in page.all_of("td") if "title" in cell]) == ROWS * COLUMNS

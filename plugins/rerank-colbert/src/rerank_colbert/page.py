@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import html
 import unicodedata
+from collections.abc import Sequence
 from typing import Final
 
 from rerank import RankedResults, Result
 from rerank_colbert.heatmap import HeatMap, heat_map
-from rerank_colbert.highlight import Match, Piece, highlight, outside
+from rerank_colbert.highlight import Match, Piece, highlight, outside, shorten
 from rerank_colbert.labels import LABEL, ROWS, cut, visible
+
+CHARACTERS: Final = 100_000
+"""How many characters of the query and of each text a page shows at most."""
+
+MARKS: Final = 10_000
+"""How many matches a page marks in a text at most; each query token has one."""
+
+_NAME: Final = 200
+"""How wide the name of a model is at most."""
 
 
 def as_html(ranked: RankedResults) -> str:
     """A page without scripts and without anything to load: each document with its matched tokens shaded, and its matrix.
 
-    A shaded token names its matches when the pointer rests on it.
+    A shaded token names its matches when the pointer rests on it. Of a text longer than `CHARACTERS` the page shows what
+    surrounds the matches, of such a query the beginning; "…" stands for the rest.
 
     Args:
         ranked: A ranking whose results have ``details["matches"]``, and ``details["matrix"]`` for the heat maps.
@@ -23,8 +34,8 @@ def as_html(ranked: RankedResults) -> str:
     Returns:
         The page; it can be written as UTF-8 whatever the texts contain.
     """
-    query = _escape(ranked.query)
-    origin = " · ".join(_escape(visible(name)) for name in (ranked.model, ranked.backend) if name)
+    query = "".join(_escape(piece.text) for piece in _pieces(ranked.query, []))
+    origin = " · ".join(_escape(cut(visible(name), _NAME)) for name in (ranked.model, ranked.backend) if name)
     articles = "\n".join(map(_article, ranked))
     return f"""\
 <!doctype html>
@@ -85,7 +96,7 @@ td.best { outline: 2px solid var(--ink); outline-offset: -2px; }
 def _article(result: Result) -> str:
     matches = result.details["matches"]
     score = "" if result.score is None else f"{result.score:.4f}"
-    text = "".join(map(_marked, highlight(result.text, matches)))
+    text = "".join(map(_marked, _pieces(result.text, matches)))
     elsewhere = ", ".join(map(_explain, outside(result.text, matches)[:ROWS]))
     note = f'\n<p class="note">Outside the text: {_escape(elsewhere)}</p>' if elsewhere else ""
     heat = heat_map(result)
@@ -95,6 +106,15 @@ def _article(result: Result) -> str:
 <span class="id">{_escape(cut(visible(str(result.doc_id)), 100))}</span></h2>
 <div class="text" dir="auto">{text}</div>{note}{_table(heat) if heat else ""}
 </article>"""
+
+
+def _pieces(text: str, matches: Sequence[Match]) -> list[Piece]:
+    """A text in pieces; if it is too long, each has an equal share of `CHARACTERS`."""
+    pieces = highlight(text, matches[:MARKS])
+    if len(text) <= CHARACTERS:
+        return pieces
+    share = CHARACTERS // len(pieces)
+    return shorten(pieces, (share - 1) // 2)  # as many characters at each end, and "…" between
 
 
 def _marked(piece: Piece) -> str:
