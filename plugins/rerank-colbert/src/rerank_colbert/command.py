@@ -13,7 +13,9 @@ import click
 from rerank import InvalidInputError, InvalidOptionsError, RankedResults, Reranker
 from rerank.cli.inputs import FORMATS, read_documents
 from rerank.cli.source import backend_options, read_options, source_options
-from rerank_colbert.drawing import as_html, as_terminal, check_drawing, draw_png
+from rerank_colbert.heatmap import check_drawing, draw_png
+from rerank_colbert.page import as_html
+from rerank_colbert.terminal import as_terminal
 
 _FILE: Final = click.Path(dir_okay=False, writable=True, path_type=Path)
 _RANK: Final = "{rank}"
