@@ -23,6 +23,7 @@ from checkpoints import (  # noqa: E402
     save_stanford,
     write_json,
 )
+from safetensors.torch import load_file, save_file  # noqa: E402
 
 from rerank import Confidence, InvalidOptionsError, ModelLoadError, ModelRef, Reranker  # noqa: E402
 from rerank.registry import installed  # noqa: E402
@@ -223,8 +224,6 @@ def test_modules_that_are_not_computed_are_refused(tmp_path: Path) -> None:
 
 def test_a_missing_projection_is_named(tmp_path: Path) -> None:
     folder = save_stanford(tmp_path / "model")
-    from safetensors.torch import load_file, save_file
-
     weights = load_file(folder / "model.safetensors")
     del weights["linear.weight"]
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
@@ -258,7 +257,9 @@ def test_pickles_with_its_folder_of_vectors(stanford: Path, tmp_path: Path) -> N
         ({"query_maxlen": "many"}, "query_length"),
         ({"query_maxlen": -3}, "query_length"),
         ({"doc_maxlen": [180]}, "document_length"),
-        ({"query_token_id": 7}, "query_prefix"),
+        ({"query_token_id": 7}, "query_marker"),
+        ({"mask_punctuation": "false"}, "mask_punctuation"),
+        ({"attend_to_mask_tokens": "x"}, "attends"),
     ],
 )
 def test_metadata_of_wrong_types_is_named(tmp_path: Path, change: dict[str, Any], named: str) -> None:
@@ -303,3 +304,34 @@ def test_flash_attention_is_refused_where_it_would_drop_the_augmentation(stanfor
         with pytest.raises(InvalidOptionsError, match="sdpa"):
             reranker.rank("bees", ["A bee."])
         assert len(reranker.rank("bees", ["A bee."], augmentation="none")) == 1
+
+
+def test_an_augmentation_token_that_the_vocabulary_lacks_is_named(tmp_path: Path) -> None:
+    expansion = {"strategy": "fixed", "length": 32, "token": "[NONE]"}
+    folder = save_sentence_transformers(tmp_path / "model", query_expansion=expansion)
+    with Reranker(folder) as reranker, pytest.raises(InvalidOptionsError, match="NONE"):
+        reranker.rank("bees", TEXTS)
+
+
+def test_modules_that_project_tokens_without_pooling_are_pylates_with_its_defaults(tmp_path: Path) -> None:
+    defaults = {"query_length": 32, "document_length": 180}
+    stated, bare = (save_pylate(tmp_path / name, **defaults) for name in ("stated", "bare"))
+    (bare / "config_sentence_transformers.json").unlink()
+    with Reranker(stated) as one, Reranker(bare) as other:
+        assert [r.score for r in other.rank(QUERIES[0], TEXTS)] == [r.score for r in one.rank(QUERIES[0], TEXTS)]
+
+
+def test_a_projection_that_feeds_something_else_is_refused(tmp_path: Path) -> None:
+    folder = save_sentence_transformers(tmp_path / "model")
+    change_json(folder / "1_Dense" / "config.json", module_output_name="other")
+    with pytest.raises(ModelLoadError, match="other"):
+        Reranker(folder, backend="colbert")
+
+
+@pytest.mark.parametrize("shape", [(24, 16), (0, 32), (24, 32, 1)])
+def test_a_projection_of_another_shape_is_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    folder = save_stanford(tmp_path / "model")
+    weights = {**load_file(folder / "model.safetensors"), "linear.weight": torch.ones(shape)}
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ModelLoadError, match=r"linear\.weight"):
+        Reranker(folder)

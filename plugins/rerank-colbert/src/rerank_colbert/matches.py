@@ -20,7 +20,7 @@ def find_matches(
 ) -> dict[str, Any]:
     """The matches of one document as plain data, for ``Result.details``.
 
-    Of a document that was read in windows, the one that scores best is shown.
+    Of a document that was read in windows, the one that scores best is shown; the first with ``aggregate="first"``.
 
     Args:
         rows: What made the rows.
@@ -36,7 +36,8 @@ def find_matches(
         compared tokens, the ``spans`` of the document's, and all products.
     """
     products = [query.vectors @ w.astype(np.float32).T for w in document.windows]  # (query_vectors, document_vectors)
-    number = max(range(len(products)), key=lambda i: float(products[i].max(axis=1).sum()))
+    windows = range(1 if options.aggregate == "first" else len(products))
+    number = max(windows, key=lambda i: float(products[i].max(axis=1).sum()))
     best = products[number]
     (text_rows, _), *_ = rows.documents([text], options)
     names, spans = _describe(rows, text_rows[number], rows.document_spans(text))

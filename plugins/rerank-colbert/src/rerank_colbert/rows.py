@@ -70,8 +70,8 @@ class RowMaker:
         self.tokens, self.recipe, self.limits = tokens, recipe, limits
         self._tokenizer_config = tokenizer_config
         layout = tokens.single_layout()
-        self._query = _Prefix.find(self._known(recipe.query_prefix), tokens, layout)
-        self._document = _Prefix.find(self._known(recipe.document_prefix), tokens, layout)
+        self._query = self._prefix(recipe.query_marker, recipe.query_prompt, layout)
+        self._document = self._prefix(recipe.document_marker, recipe.document_prompt, layout)
         self._skipped = np.array(sorted(_skipped_ids(recipe, tokens)), dtype=np.int64)
 
     def queries(self, texts: Sequence[str], options: ColbertOptions) -> list[tuple[TextRow, bool]]:
@@ -89,7 +89,7 @@ class RowMaker:
                 f"query_max_length={longest} leaves no room for words beside {len(layout)} other tokens: raise it"
             )
         rows = []
-        for ids in self.tokens([self._query.prompt + self._trim(text) for text in texts]):
+        for ids in self._encode(self._query, texts):
             if len(ids) > room:
                 logger.warning("a query of %d tokens was cut to %d: raise query_max_length", len(ids), room)
             row = layout.row((), ids[:room])
@@ -154,7 +154,7 @@ class RowMaker:
         """
         longest = self.document_length(options)
         documents = []
-        for whole in self.tokens([self._document.prompt + self._trim(text) for text in texts]):
+        for whole in self._encode(self._document, texts):
             layout, ids = self._document.split(whole)
             prompt_len, room = len(whole) - len(ids), longest - len(layout)
             if room < 1:
@@ -167,7 +167,7 @@ class RowMaker:
                     layout.row((), ids[start:end]),
                     range(prompt_len + start, prompt_len + end),
                     before=len(layout.before),
-                    skips=True,
+                    skips=self.recipe.skips_in_documents,
                 )
                 for start, end in parts
             ]
@@ -196,11 +196,19 @@ class RowMaker:
     def _trim(self, text: str) -> str:
         return text.strip() if self.recipe.strips else text
 
-    def _known(self, prefix: str) -> str:
-        """A prefix as it is; for Stanford's markers, which are tokens always, the unknown token if the vocabulary lacks it."""
-        if self.recipe.layout != "stanford" or self.tokens.find(prefix) is not None:
-            return prefix
-        return special_token(self._tokenizer_config, "unk") or ""
+    def _encode(self, prefix: _Prefix, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of texts, each with the prompt."""
+        whole = [prefix.prompt + self._trim(text) for text in texts]
+        return self.tokens([text.lower() for text in whole] if self.recipe.lowercases else whole)
+
+    def _prefix(self, marker: str, prompt: str, layout: PairLayout) -> _Prefix:
+        """What stands before and after a text. A marker that the vocabulary lacks is text, for Stanford the unknown token."""
+        if marker and self.tokens.find(marker) is None and self.recipe.layout == "stanford":
+            marker = special_token(self._tokenizer_config, "unk") or ""
+        token = self.tokens.find(marker) if marker else None
+        before, prompt = ((*layout.before, token), prompt) if token is not None else (layout.before, marker + prompt)
+        (ids,) = self._encode(_Prefix(layout, prompt, ()), [""])
+        return _Prefix(PairLayout(before=before, after=layout.after), prompt, tuple(ids))
 
     def _text_row(self, ids: Sequence[int], places: range, *, before: int, skips: bool, unattended: int = 0) -> TextRow:
         """A row, of which so many tokens as there are places, from ``before`` on, are the text's own."""
@@ -221,25 +229,14 @@ class _Prefix:
     """What stands before and after a text.
 
     Args:
-        layout: Special tokens, and the prefix if it is a token.
-        prompt: A prefix that is text, or what follows the token: it is tokenized with the text.
+        layout: Special tokens, and the marker.
+        prompt: Text that is tokenized with it.
         prompt_ids: Its token ids.
     """
 
     layout: PairLayout
     prompt: str
     prompt_ids: tuple[int, ...]
-
-    @classmethod
-    def find(cls, prefix: str, tokens: Tokens, layout: PairLayout) -> _Prefix:
-        """A recipe's prefix: one token if the vocabulary has it, or its first word, as such; else text."""
-        before, prompt = layout.before, prefix
-        for part in (prefix, prefix.partition(" ")[0]):
-            if part and (token := tokens.find(part)) is not None:
-                before, prompt = (*layout.before, token), prefix.removeprefix(part)
-                break
-        (prompt_ids,) = tokens([prompt])
-        return cls(PairLayout(before=before, after=layout.after), prompt, tuple(prompt_ids))
 
     def split(self, ids: Sequence[int]) -> tuple[PairLayout, Sequence[int]]:
         """Token ids of prompt and text as the layout with the prompt, which windows repeat, and the text's own."""

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from rerank import Document, InvalidOptionsError, Reranker, installed
 from rerank.cli.inputs import FORMATS, read_documents
 from rerank.cli.source import backend_options, read_options, source_options
-from rerank_vectors.cache import HELD_DOCUMENTS, Filled
+from rerank_vectors.cache import Filled
 from rerank_vectors.documents import EncodesDocuments
 from rerank_vectors.folder import list_segments
 from rerank_vectors.options import VectorOptions
+
+_GROUP: Final = 128
+"""Documents that are encoded, then written, before the bar moves: what an interrupt can lose."""
 
 
 @click.command("encode")
@@ -114,8 +117,8 @@ def _encode(scorer: EncodesDocuments, texts: Sequence[str], reranker: Reranker) 
     options = reranker.options.model_copy(update={"progress": False})
     disable = None if reranker.options.progress else True  # None: unless standard error is a terminal
     with tqdm(total=len(texts), unit="document", disable=disable) as bar:
-        for start in range(0, len(texts), HELD_DOCUMENTS):
-            group = texts[start : start + HELD_DOCUMENTS]
+        for start in range(0, len(texts), _GROUP):
+            group = texts[start : start + _GROUP]
             filled = scorer.encode_documents(group, options)
             encoded, truncated = encoded + filled.encoded, truncated + filled.truncated
             bar.update(len(group))
