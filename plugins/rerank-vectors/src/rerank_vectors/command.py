@@ -9,7 +9,7 @@ from typing import Any, Final
 import click
 
 from rerank import Document, InvalidOptionsError, Reranker, installed
-from rerank.cli.inputs import FORMATS, read_documents
+from rerank.cli.inputs import input_options, read_inputs
 from rerank.cli.source import backend_options, read_options, source_options
 from rerank_vectors.cache import Filled
 from rerank_vectors.documents import EncodesDocuments
@@ -26,12 +26,7 @@ _GROUP: Final = 128
 @source_options
 @click.option("--vectors", metavar="DIR", default="disk", help="Where to keep vectors; a folder for caches by default.")
 @backend_options
-@click.option(
-    "--input-format",
-    type=click.Choice(FORMATS),
-    help="The input's format; by default its suffix or first character decides.",
-)
-@click.option("--skip-bad-lines", is_flag=True, help="Skip bad lines and report them.")
+@input_options
 def command(
     sources: tuple[str, ...],
     model: str | None,
@@ -51,10 +46,7 @@ def command(
       rerank encode passages.jsonl
       rerank rank "what is a panda?" passages.jsonl --option vectors=disk
     """
-    bad_lines: list[str] = []
-    documents = read_documents(sources, input_format, bad_lines.append if skip_bad_lines else None)
-    for problem in bad_lines:
-        click.echo(f"skipped: {problem}", err=True)
+    documents = read_inputs(sources, input_format, skip_bad_lines)
     texts = list(dict.fromkeys(map(_text, documents)))
     with _load(model, {**source, "vectors": vectors, **read_options(pairs)}) as reranker:
         scorer, folder = reranker.scorer, _folder_of(reranker)
