@@ -1,4 +1,4 @@
-"""Documents for ``rerank rank`` from a file, a pipe or the command line; bad lines are reported by number."""
+"""Documents of a command from a file, a pipe or the command line; bad lines are reported by number."""
 
 from __future__ import annotations
 
