@@ -27,11 +27,19 @@ def checkpoint(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def open_cache(tmp_path: Path, checkpoint: Path) -> Callable[..., DocumentCache]:
+def kept(tmp_path: Path) -> Path:
+    """The folder that ``open_cache`` opens."""
+    return tmp_path / "kept"
+
+
+@pytest.fixture
+def open_cache(kept: Path, checkpoint: Path) -> Callable[..., DocumentCache]:
     """Opens the cache of the checkpoint: ``open_cache(vectors="memory", recipe={…}, vectors_dtype="int8")``."""
 
-    def opened(recipe: dict[str, Any] | None = None, model: Path | None = None, **options: Any) -> DocumentCache:
-        given = VectorOptions.model_validate({"vectors": tmp_path / "kept", **options})
-        return DocumentCache(given, ModelRef(str(model or checkpoint)), recipe or {}, WIDTH)
+    def opened(
+        recipe: dict[str, Any] | None = None, model: Path | None = None, dimensions: int = WIDTH, **options: Any
+    ) -> DocumentCache:
+        given = VectorOptions.model_validate({"vectors": kept, **options})
+        return DocumentCache(given, ModelRef(str(model or checkpoint)), recipe or {}, dimensions)
 
     return opened

@@ -1,8 +1,9 @@
-"""A model whose vectors follow from the text alone, and which counts what it encodes."""
+"""A model whose vectors follow from the text alone, and which counts what it encodes; and the files that keep them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -46,3 +47,8 @@ def is_right(documents: Sequence[DocumentVectors], texts: Sequence[str], windows
     expected = [vectors_of(text, windows) for text in texts]
     halves = [DocumentVectors(tuple(w.astype(np.float16) for w in d.windows), d.truncated) for d in expected]
     return same(documents, halves)
+
+
+def files(kept: Path, suffix: str) -> list[Path]:
+    """The files of one kind in the collections of a folder."""
+    return sorted(kept.glob(f"*/*{suffix}"))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from rerank import ModelRef
@@ -25,7 +26,6 @@ def describe(model: ModelRef, recipe: Mapping[str, Any], dimensions: int, dtype:
     """
     local = model.is_local or model.gguf_file is not None
     return {
-        "what": "document vectors that rerank keeps; this folder may be removed at any time",
         "model": str(Path(model.name).expanduser().resolve()) if local else model.name,
         "revision": None if local else model.revision,
         "checkpoint": _fingerprint(model),
@@ -41,6 +41,11 @@ def digest(data: Any) -> bytes:
     return hashlib.blake2b(canonical(data), digest_size=16).digest()
 
 
+def is_collection(name: str) -> bool:
+    """Whether a folder is a collection's, by its name: the digest of what `describe` says, in hexadecimal."""
+    return re.fullmatch("[0-9a-f]{32}", name) is not None
+
+
 def canonical(data: Any) -> bytes:
     """Plain data as JSON that is the same for equal data."""
     return json.dumps(data, sort_keys=True, separators=(",", ":")).encode()
@@ -52,14 +57,14 @@ def _fingerprint(model: ModelRef) -> Any:
         return [_status(model.gguf_file)]
     if model.is_local:
         folder = Path(model.name).expanduser()
-        return [[file, *_status(folder / file)] for file in sorted(model.files)]
+        # vectors may be kept in the checkpoint's own folder
+        own = [file for file in sorted(model.files) if not is_collection(PurePosixPath(file).parent.name)]
+        return [[file, *_status(folder / file)] for file in own]
     file = model.fetch("config.json" if "config.json" in model.files else min(model.files))
-    folders = file.parts
-    if "snapshots" in folders:
-        return folders[folders.index("snapshots") + 1]
-    return _status(file)
+    commits = (folder.name for folder in file.parents if folder.parent.name == "snapshots")  # innermost first
+    return next(commits, None) or _status(file)
 
 
 def _status(file: Path) -> list[int]:
     status = file.stat()
-    return [status.st_size, status.st_mtime_ns]
+    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns]  # tools that copy set the second, none the third

@@ -52,6 +52,6 @@ class Memory(Store):
             self._entries.clear()
             self._bytes = 0
 
-    def recover(self) -> None:
+    def after_fork(self) -> None:
         """Count the bytes anew."""
         self._bytes = sum(map(len, self._entries.values()))

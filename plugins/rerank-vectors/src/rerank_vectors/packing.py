@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rerank import ScoringError
-from rerank_vectors.alignment import aligned, padded
 from rerank_vectors.documents import DocumentVectors
 
 _HEAD: Final = struct.Struct("<II")
@@ -20,8 +19,8 @@ _HEAD: Final = struct.Struct("<II")
 class Packing:
     """Packs documents in one dtype.
 
-    An entry is a head, padded, and the vectors of all windows in one array: float16, or int8 after an array of their
-    scales, padded. Everything is little-endian.
+    An entry is a head and the vectors of all windows in one array: float16, or int8 after an array of their float32
+    scales. Everything is little-endian.
 
     Args:
         dtype: ``fp16`` or ``int8``.
@@ -55,12 +54,12 @@ class Packing:
             with np.errstate(over="ignore"):
                 halves = vectors.astype("<f2")
             self._check_finite(halves, text)
-            return padded(head) + halves.tobytes()
+            return head + halves.tobytes()
         largest = np.abs(vectors).max(axis=1, initial=0)  # (vectors,)
         self._check_finite(largest, text)
         scales = (largest / 127).astype("<f4")
         integers = np.rint(vectors / np.where(scales == 0, 1, scales)[:, None]).clip(-127, 127).astype(np.int8)
-        return padded(head) + padded(scales.tobytes()) + integers.tobytes()
+        return b"".join([head, scales.tobytes(), integers.tobytes()])
 
     def _check_finite(self, values: NDArray[Any], text: str) -> None:
         if not np.isfinite(values).all():
@@ -75,14 +74,14 @@ class Packing:
         """The document of an entry: float16 as views of its bytes, or float32 from integers."""
         windows, truncated = _HEAD.unpack_from(entry)
         lengths = struct.unpack_from(f"<{windows}I", entry, _HEAD.size)
-        start = aligned(_HEAD.size + 4 * windows)
+        start = _HEAD.size + 4 * windows
         count = sum(lengths)
         shape = (count, self._dimensions)
         if self._dtype == "fp16":
             vectors = np.ndarray(shape, "<f2", entry, start)
         else:
             scales = np.ndarray((count, 1), "<f4", entry, start)
-            vectors = np.ndarray(shape, np.int8, entry, start + aligned(4 * count)) * scales
+            vectors = np.ndarray(shape, np.int8, entry, start + scales.nbytes) * scales
             vectors.flags.writeable = False
         ends = accumulate(lengths, initial=0)
         return DocumentVectors(tuple(vectors[begin:end] for begin, end in pairwise(ends)), bool(truncated))

@@ -1,6 +1,6 @@
 """A segment: a file of entries and its index, which one process appends to and every process reads through a map.
 
-The index is a header, then one record of fixed size per entry: its key, where it lies, its checksum, and the record's own.
+Both files begin with the same header. After it, the one has the entries, and the index one record of fixed size per entry: its key, where it lies, its checksum, and the record's own.
 An entry is written before its record, so a process that is killed leaves at most bytes that no record refers to.
 """
 
@@ -9,7 +9,9 @@ from __future__ import annotations
 import logging
 import mmap
 import os
+import re
 import secrets
+import stat
 import struct
 import time
 import weakref
@@ -20,14 +22,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from rerank_vectors.alignment import padded
-
 logger = logging.getLogger(__name__)
 
 _HEADER: Final = struct.Struct("<16s16s")
 """What it is, and the collection that it belongs to."""
 
 _MAGIC: Final = b"rerank vectors 1"
+
+_NAME: Final = re.compile(r"[0-9a-f]{16}\.vectors")
 
 _RECORD: Final = struct.Struct("<16sQQII")
 """Key, offset, length, checksum of the entry, checksum of what precedes. A record of zeros belongs to no entry."""
@@ -71,7 +73,8 @@ class Segment:
 
     def __init__(self, stem: Path, collection: bytes) -> None:
         self.stem = stem
-        self.entries, self.index = stem.with_suffix(".vectors"), stem.with_suffix(".index")
+        self.entries_file = stem.with_suffix(".vectors")
+        self.index_file = stem.with_suffix(".index")
         self.header = _HEADER.pack(_MAGIC, collection)
         self.read_until = 0
         self._map: mmap.mmap | None = None
@@ -84,9 +87,9 @@ class Segment:
             DamagedError: It is not the index of a segment of this collection.
             OSError: It cannot be read.
         """
-        if self.index.stat().st_size <= self.read_until:
+        if self.index_file.stat().st_size <= self.read_until:
             return
-        with self.index.open("rb") as stream:
+        with self.index_file.open("rb") as stream:
             stream.seek(self.read_until)
             content = stream.read()
         if self.read_until == 0:
@@ -124,7 +127,7 @@ class Segment:
         return view
 
     def _mapped(self, end: int) -> mmap.mmap:
-        with self.entries.open("rb") as stream:
+        with self.entries_file.open("rb") as stream:
             size = os.fstat(stream.fileno()).st_size
             if size < end:
                 raise DamagedError
@@ -136,25 +139,18 @@ class Segment:
         if now - self._touched >= _TOUCH_EVERY:
             self._touched = now
             try:
-                os.utime(self.entries)
+                os.utime(self.entries_file)
             except OSError as error:
-                logger.info("the time of %s cannot be set: %s", self.entries, error)
+                logger.info("the time of %s cannot be set: %s", self.entries_file, error)
 
     def blank(self, entry: Entry) -> None:
         """Take a damaged entry out of the index, for every process that opens it from now on."""
         try:
-            with self.index.open("r+b", buffering=0) as stream:
+            with self.index_file.open("r+b", buffering=0) as stream:
                 stream.seek(entry.record)
                 stream.write(bytes(_RECORD.size))
         except OSError as error:
-            logger.info("%s cannot be mended: %s", self.index, error)
-
-    def set_aside(self) -> None:
-        """Rename an index that cannot be read, so that no process reads it again."""
-        try:
-            self.index.replace(self.index.with_suffix(".damaged"))
-        except OSError as error:
-            logger.info("%s cannot be renamed: %s", self.index, error)
+            logger.info("%s cannot be mended: %s", self.index_file, error)
 
 
 class OwnSegment(Segment):
@@ -170,22 +166,28 @@ class OwnSegment(Segment):
 
     def __init__(self, folder: Path, collection: bytes) -> None:
         super().__init__(folder / secrets.token_hex(8), collection)
-        self._end = 0
-        self._entries_file = _create(self.entries)
-        self._close_entries = weakref.finalize(self, _close, self._entries_file)
-        self._index_file = _create(self.index)
-        self._close_index = weakref.finalize(self, _close, self._index_file)
-        _write(self._index_file, self.header)
-        self.read_until = len(self.header)
+        self._entries_fd = _create(self.entries_file)
+        self._close_entries = weakref.finalize(self, _close, self._entries_fd)
+        try:
+            self._index_fd = _create(self.index_file)
+        except OSError:
+            self._close_entries()
+            self.entries_file.unlink()
+            raise
+        self._close_index = weakref.finalize(self, _close, self._index_fd)
+        _write(self._entries_fd, self.header)
+        self._end = len(self.header)
+        _write(self._index_fd, self.header)
+        self.read_until = len(self.header)  # and where the next record is written: the index is its own
 
     @property
     def is_there(self) -> bool:
         """Whether nobody has removed it."""
-        return os.fstat(self._index_file).st_nlink > 0
+        return os.fstat(self._entries_fd).st_nlink > 0 and os.fstat(self._index_fd).st_nlink > 0
 
-    def room(self, limit: int, content: bytes) -> bool:
+    def fits(self, limit: int, content: bytes) -> bool:
         """Whether an entry fits within a limit of bytes; the first one always does."""
-        return self._end == 0 or self._end + self.read_until + space(content) - _HEADER.size <= limit
+        return self._end == len(self.header) or self._end + self.read_until + len(content) + _RECORD.size <= limit
 
     def append(self, key: bytes, content: bytes) -> Entry:
         """Write an entry, then its record.
@@ -194,10 +196,10 @@ class OwnSegment(Segment):
             OSError: It cannot be written.
         """
         entry = Entry(self, self.read_until, self._end, len(content), zlib.crc32(content), verified=True)
-        _write(self._entries_file, padded(content))
+        _write(self._entries_fd, content)
         record = _RECORD.pack(key, entry.offset, entry.length, entry.checksum, 0)[:-4]
-        _write(self._index_file, record + zlib.crc32(record).to_bytes(4, "little"))
-        self._end += len(padded(content))
+        _write(self._index_fd, record + zlib.crc32(record).to_bytes(4, "little"))
+        self._end += len(content)
         self.read_until += _RECORD.size
         return entry
 
@@ -207,9 +209,54 @@ class OwnSegment(Segment):
         self._close_index()
 
 
+def find_segments(folder: Path) -> list[Path]:
+    """The stems of the regular files in a folder that have the name of a segment; none if there is no such folder.
+
+    Raises:
+        OSError: The folder cannot be listed.
+    """
+    try:
+        with os.scandir(folder) as listed:
+            files = [file.name for file in listed if file.is_file(follow_symlinks=False)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [folder / file.removesuffix(".vectors") for file in files if _NAME.fullmatch(file)]
+
+
+def is_segment(stem: Path) -> bool:
+    """Whether one of its two files begins with the header, which says that nobody else has made them."""
+    return _has_header(stem.with_suffix(".vectors")) or _has_header(stem.with_suffix(".index"))
+
+
+def _has_header(path: Path) -> bool:
+    try:
+        if not stat.S_ISREG(path.lstat().st_mode):  # to open a pipe could take for ever
+            return False
+        with path.open("rb") as stream:
+            return stream.read(len(_MAGIC)) == _MAGIC
+    except OSError:  # removed, or another user's
+        return False
+
+
+def remove_segment(stem: Path) -> bool:
+    """Remove a segment's files. A process that has mapped them keeps them; Windows then leaves them in place.
+
+    Returns:
+        Whether its entries are gone, and with them the space that they took.
+    """
+    try:
+        stem.with_suffix(".vectors").unlink(missing_ok=True)
+    except OSError as error:
+        logger.info("%s cannot be removed: %s", stem, error)
+        return False
+    with suppress(OSError):  # without entries it is not read
+        stem.with_suffix(".index").unlink()
+    return True
+
+
 def space(content: bytes) -> int:
     """How many bytes a segment takes that holds one entry."""
-    return _HEADER.size + len(padded(content)) + _RECORD.size
+    return 2 * _HEADER.size + len(content) + _RECORD.size
 
 
 def _create(path: Path) -> int:

@@ -34,18 +34,18 @@ class Store(ABC):
         """Release what is held; a later call opens it again."""
 
     @abstractmethod
-    def recover(self) -> None:
+    def after_fork(self) -> None:
         """Be usable in a forked child, whatever another thread was doing at that moment."""
 
 
 _EVERY: Final[weakref.WeakSet[Store]] = weakref.WeakSet()
 
 
-def _recover_in_child() -> None:
+def _after_fork() -> None:
     for store in _EVERY:
         store.lock = threading.Lock()  # a thread of the parent may have held it
-        store.recover()
+        store.after_fork()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_recover_in_child)
+    os.register_at_fork(after_in_child=_after_fork)
