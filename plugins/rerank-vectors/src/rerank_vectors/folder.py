@@ -278,8 +278,11 @@ class SegmentFiles(NamedTuple):
 def list_segments(root: Path) -> list[SegmentFiles]:
     """The segments of every collection below a folder, the least recently used first."""
     segments = []
-    with os.scandir(root) as folders:
-        names = [folder.name for folder in folders if folder.is_dir(follow_symlinks=False)]
+    try:
+        with os.scandir(root) as folders:
+            names = [folder.name for folder in folders if folder.is_dir(follow_symlinks=False)]
+    except FileNotFoundError:
+        return []
     stems = [stem for name in names if is_collection(name) for stem in find_segments(root / name)]
     for stem in filter(is_segment, stems):
         with suppress(OSError):  # another process has just removed it
