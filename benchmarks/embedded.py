@@ -1,29 +1,44 @@
-"""The embedded model beside a bare loop over its onnxruntime session.
+"""The embedded model beside a bare loop over its onnxruntime session, and with document vectors that were kept.
 
     python benchmarks/embedded.py ../shared/data [--rounds 5] [--before PATH] [--budgets 512 1024]
         [--write benchmarks/results/embedded.md]
 
 The bare loop is what a competent user writes: the tokenizer, a session with default options and thus its own thread
-pool, batches of 1,024 tokens, the longest documents first, and the similarity in numpy.
+pool, batches of 1,024 tokens, the longest documents first, and the similarity in numpy. Kept vectors are rounded, so that
+scores with them differ by up to `ROUNDED`.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import json
+import tempfile
+from collections.abc import Sequence
+from functools import partial
 from importlib.metadata import version
+from itertools import chain, product
 from pathlib import Path
 
-from turns import Rank, choose_systems, count_queries, parse_arguments, ranker, report
+from turns import Rank, System, choose_systems, count_queries, parse_arguments, ranker, report
 from workload import build_workload
 
 BATCH_TOKENS = 1024
+ROUNDED = {"fp16": 1e-3, "int8": 1e-2}
 
 
 def ours(budget: int | None = None) -> Rank:
     from rerank import Reranker
 
     return ranker(Reranker(max_batch_tokens=budget))
+
+
+def kept(vectors: str, dtype: str, texts: Sequence[str]) -> Rank:
+    """Ours, with the vectors of all documents kept before the first turn."""
+    from rerank import Reranker
+
+    reranker = Reranker(vectors=vectors, vectors_dtype=dtype)
+    reranker.scorer.encode_documents(texts, reranker.options)
+    return ranker(reranker)
 
 
 def bare_loop() -> Rank:
@@ -79,7 +94,14 @@ def main() -> None:
     workload = build_workload(arguments.data, count_queries(arguments), arguments.documents)
     setting = f"{workload}. The embedded model; onnxruntime {version('onnxruntime')}, numpy {version('numpy')}"
     systems = choose_systems(SYSTEMS, arguments)
-    report("The embedded model beside its session", setting, systems, workload.queries, arguments)
+    with tempfile.TemporaryDirectory() as temporary:
+        texts = list(chain.from_iterable(documents for _, documents in workload.queries))
+        for (where, place), (dtype, tolerance) in product(
+            {"in memory": "memory", "on disk": temporary}.items(), ROUNDED.items()
+        ):
+            name = f"rerank-nano, kept {where}, {dtype}"
+            systems.append(System(name, partial(kept, place, dtype, texts), "rerank-nano", tolerance=tolerance))
+        report("The embedded model beside its session", setting, systems, workload.queries, arguments)
 
 
 if __name__ == "__main__":

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 torch = pytest.importorskip("torch")
-pytest.importorskip("transformers")
+transformers = pytest.importorskip("transformers")
 
 from checkpoints import (  # noqa: E402
     METADATA,
@@ -22,6 +23,7 @@ from checkpoints import (  # noqa: E402
     save_stanford,
     write_json,
 )
+from safetensors.torch import load_file, save_file  # noqa: E402
 
 from rerank import Confidence, InvalidOptionsError, ModelLoadError, ModelRef, Reranker  # noqa: E402
 from rerank.registry import installed  # noqa: E402
@@ -79,6 +81,22 @@ def test_layouts_are_claimed_and_plain_encoders_only_if_asked_for(
     assert claim(ModelRef(str(encoder))).confidence is Confidence.POSSIBLE
 
 
+def test_an_encoder_that_names_its_width_otherwise_ranks_zero_shot(encoder: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(encoder, tmp_path / "model")
+    size = json.loads((encoder / "config.json").read_text(encoding="utf-8"))["vocab_size"]
+    config = transformers.DistilBertConfig(vocab_size=size, dim=32, n_layers=2, n_heads=4, hidden_dim=48)
+    transformers.DistilBertModel(config).save_pretrained(folder)
+    with Reranker(folder, backend="colbert", vectors="memory") as reranker:
+        assert len(reranker.rank(QUERIES[0], TEXTS)) == len(TEXTS)
+
+
+@pytest.mark.parametrize("architecture", ["GPT2LMHeadModel", "T5EncoderModel", "OpenAIGPTDoubleHeadsModel"])
+def test_what_is_no_encoder_is_not_claimed(tmp_path: Path, architecture: str) -> None:
+    write_json(tmp_path / "config.json", {"architectures": [architecture]})
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    assert claim(ModelRef(str(tmp_path))).confidence is Confidence.NONE
+
+
 def test_a_sequence_classifier_is_not_claimed(stanford: Path, tmp_path: Path) -> None:
     write_json(tmp_path / "config.json", {"architectures": ["BertForSequenceClassification"]})
     (tmp_path / "model.safetensors").write_bytes(b"")
@@ -117,9 +135,9 @@ def test_the_projections_width_comes_from_its_weights(tmp_path: Path) -> None:
 
 
 def test_several_devices_agree_with_one(stanford: Path) -> None:
-    with Reranker(stanford) as one, Reranker(stanford, devices=["cpu", "cpu"], vectors="memory") as two:
+    with Reranker(stanford) as one, Reranker(stanford, devices=["cpu", "cpu"]) as two:
         expected = {r.index: r.score for r in one.rank(QUERIES[0], TEXTS)}
-        assert {r.index: r.score for r in two.rank(QUERIES[0], TEXTS)} == pytest.approx(expected, abs=2e-2)
+        assert {r.index: r.score for r in two.rank(QUERIES[0], TEXTS)} == pytest.approx(expected, abs=1e-5)
 
 
 def test_rank_many_encodes_all_queries_in_one_call(stanford: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,7 +186,7 @@ def test_a_query_that_is_cut_is_warned_about(stanford: Path, caplog: pytest.LogC
     ("options", "named"),
     [
         ({"max_length": 100_000}, "max_length"),
-        ({"query_max_length": 100_000}, "max_length"),
+        ({"query_max_length": 100_000}, "^query_max_length"),
         ({"query_max_length": 3}, "query_max_length"),
         ({"augmentation": "some"}, "augmentation"),
         ({"matches": "heatmap"}, "matches"),
@@ -206,8 +224,6 @@ def test_modules_that_are_not_computed_are_refused(tmp_path: Path) -> None:
 
 def test_a_missing_projection_is_named(tmp_path: Path) -> None:
     folder = save_stanford(tmp_path / "model")
-    from safetensors.torch import load_file, save_file
-
     weights = load_file(folder / "model.safetensors")
     del weights["linear.weight"]
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
@@ -241,7 +257,9 @@ def test_pickles_with_its_folder_of_vectors(stanford: Path, tmp_path: Path) -> N
         ({"query_maxlen": "many"}, "query_length"),
         ({"query_maxlen": -3}, "query_length"),
         ({"doc_maxlen": [180]}, "document_length"),
-        ({"query_token_id": 7}, "query_prefix"),
+        ({"query_token_id": 7}, "query_marker"),
+        ({"mask_punctuation": "false"}, "mask_punctuation"),
+        ({"attend_to_mask_tokens": "x"}, "attends"),
     ],
 )
 def test_metadata_of_wrong_types_is_named(tmp_path: Path, change: dict[str, Any], named: str) -> None:
@@ -251,9 +269,23 @@ def test_metadata_of_wrong_types_is_named(tmp_path: Path, change: dict[str, Any]
 
 
 @pytest.mark.parametrize(
+    ("expansion", "named"),
+    [
+        ({"strategy": "foo", "length": 32}, "augmentation"),
+        ({"strategy": "fixed"}, "augmented_length"),
+        ("all", "recipe"),
+    ],
+)
+def test_an_expansion_that_is_not_known_is_named(tmp_path: Path, expansion: Any, named: str) -> None:
+    folder = save_sentence_transformers(tmp_path / "model", query_expansion=expansion)
+    with pytest.raises(ModelLoadError, match=named):
+        Reranker(folder, backend="colbert")
+
+
+@pytest.mark.parametrize(
     ("change", "named"),
     [
-        ({"skiplist_words": 3}, "recipe"),
+        ({"skiplist_words": 3}, "skiplist"),
         ({"prompts": ["query"]}, "recipe"),
         ({"query_length": "long"}, "query_length"),
         ({"query_prefix": 5}, "recipe"),
@@ -272,3 +304,34 @@ def test_flash_attention_is_refused_where_it_would_drop_the_augmentation(stanfor
         with pytest.raises(InvalidOptionsError, match="sdpa"):
             reranker.rank("bees", ["A bee."])
         assert len(reranker.rank("bees", ["A bee."], augmentation="none")) == 1
+
+
+def test_an_augmentation_token_that_the_vocabulary_lacks_is_named(tmp_path: Path) -> None:
+    expansion = {"strategy": "fixed", "length": 32, "token": "[NONE]"}
+    folder = save_sentence_transformers(tmp_path / "model", query_expansion=expansion)
+    with Reranker(folder) as reranker, pytest.raises(InvalidOptionsError, match="NONE"):
+        reranker.rank("bees", TEXTS)
+
+
+def test_modules_that_project_tokens_without_pooling_are_pylates_with_its_defaults(tmp_path: Path) -> None:
+    defaults = {"query_length": 32, "document_length": 180}
+    stated, bare = (save_pylate(tmp_path / name, **defaults) for name in ("stated", "bare"))
+    (bare / "config_sentence_transformers.json").unlink()
+    with Reranker(stated) as one, Reranker(bare) as other:
+        assert [r.score for r in other.rank(QUERIES[0], TEXTS)] == [r.score for r in one.rank(QUERIES[0], TEXTS)]
+
+
+def test_a_projection_that_feeds_something_else_is_refused(tmp_path: Path) -> None:
+    folder = save_sentence_transformers(tmp_path / "model")
+    change_json(folder / "1_Dense" / "config.json", module_output_name="other")
+    with pytest.raises(ModelLoadError, match="other"):
+        Reranker(folder, backend="colbert")
+
+
+@pytest.mark.parametrize("shape", [(24, 16), (0, 32), (24, 32, 1)])
+def test_a_projection_of_another_shape_is_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    folder = save_stanford(tmp_path / "model")
+    weights = {**load_file(folder / "model.safetensors"), "linear.weight": torch.ones(shape)}
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ModelLoadError, match=r"linear\.weight"):
+        Reranker(folder)

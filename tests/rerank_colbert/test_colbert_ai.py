@@ -94,11 +94,11 @@ def test_tokens(tmp_path):
         queries = [row for row, _ in rows.queries(QUERIES, options)]
         documents = [row for (row,), _ in rows.documents(TEXTS, options)]
     ids, attended = theirs.query_tokenizer.tensorize(QUERIES)
-    assert [list(text.row.ids) for text in queries] == ids.tolist()
-    assert [len(text.row.ids) - text.row.unattended for text in queries] == attended.sum(dim=1).tolist()
+    assert [list(text.tokens.ids) for text in queries] == ids.tolist()
+    assert [len(text.tokens.ids) - text.tokens.unattended for text in queries] == attended.sum(dim=1).tolist()
     assert all(text.compared.all() for text in queries)
     ids, attended = theirs.doc_tokenizer.tensorize(TEXTS)
-    assert [list(text.row.ids) for text in documents] == [
+    assert [list(text.tokens.ids) for text in documents] == [
         row[: sum(a)] for row, a in zip(ids.tolist(), attended.tolist())
     ]
     counted = theirs.mask(ids, theirs.skiplist)

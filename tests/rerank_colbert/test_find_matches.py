@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ pytest.importorskip("transformers")
 from checkpoints import QUERIES, TEXTS, save_pylate, save_sentence_transformers, save_stanford  # noqa: E402
 
 from rerank import Reranker  # noqa: E402
+from rerank_colbert.matches import find_matches  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +49,16 @@ def test_the_matrix_has_every_product(reranker: Reranker) -> None:
     assert scores.max(axis=1).tolist() == [match["score"] for match in result.details["matches"]]
 
 
-def test_only_results_are_explained(reranker: Reranker) -> None:
+def test_only_results_are_explained(reranker: Reranker, monkeypatch: pytest.MonkeyPatch) -> None:
+    explained: list[str] = []
+
+    def noted(*arguments: Any) -> dict[str, Any]:
+        explained.append(arguments[3])
+        return find_matches(*arguments)
+
+    monkeypatch.setattr("rerank_colbert.scorer.find_matches", noted)
     ranked = reranker.rank(QUERIES[0], TEXTS, matches=True, top_k=2)
+    assert explained == [result.text for result in ranked]
     assert all(result.details["matches"] for result in ranked)
     assert not reranker.rank(QUERIES[0], TEXTS)[0].details
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def encoded(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+def encoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The documents that were turned into rows, which is what comes before encoding."""
     from rerank_colbert.rows import RowMaker
 
@@ -35,38 +34,36 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
         return make(self, texts, options)
 
     monkeypatch.setattr(RowMaker, "documents", noted)
-    return iter([seen])
+    return seen
 
 
 @pytest.mark.parametrize("dtype", ["fp16", "int8"])
 @pytest.mark.parametrize("place", ["memory", "folder"])
 def test_a_document_seen_before_is_not_encoded_and_scores_the_same(
-    folder: Path, tmp_path: Path, encoded: Iterator[list[str]], place: str, dtype: str
+    folder: Path, tmp_path: Path, encoded: list[str], place: str, dtype: str
 ) -> None:
-    seen = next(encoded)
     vectors = "memory" if place == "memory" else tmp_path / "vectors"
     with Reranker(folder) as fresh, Reranker(folder, vectors=vectors, vectors_dtype=dtype) as keeping:
         expected = {r.index: r.score for r in fresh.rank(QUERIES[0], TEXTS)}
-        seen.clear()
+        encoded.clear()
         cold = keeping.rank(QUERIES[0], TEXTS)
-        assert len(seen) == len(set(TEXTS))
-        seen.clear()
+        assert len(encoded) == len(set(TEXTS))
+        encoded.clear()
         warm = keeping.rank(QUERIES[0], TEXTS)
-        assert not seen
+        assert not encoded
         assert warm == cold
         assert {r.index: r.score for r in cold} == pytest.approx(expected, abs=0.02 if dtype == "fp16" else 0.3)
         keeping.rank(QUERIES[1], [*TEXTS, "A new one."])
-        assert seen == ["A new one."]
+        assert encoded == ["A new one."]
 
 
-def test_another_process_finds_what_was_kept(folder: Path, tmp_path: Path, encoded: Iterator[list[str]]) -> None:
-    seen = next(encoded)
+def test_another_process_finds_what_was_kept(folder: Path, tmp_path: Path, encoded: list[str]) -> None:
     with Reranker(folder, vectors=tmp_path) as one:
         cold = one.rank(QUERIES[0], TEXTS)
-    seen.clear()
+    encoded.clear()
     with Reranker(folder, vectors=tmp_path) as other:
         assert other.rank(QUERIES[0], TEXTS) == cold
-    assert not seen
+    assert not encoded
 
 
 @pytest.mark.parametrize(
@@ -95,13 +92,13 @@ def test_a_checkpoint_that_is_trained_again_does_not_meet_its_old_vectors(tmp_pa
         assert {r.index: r.score for r in kept.rank(QUERIES[0], TEXTS)} == pytest.approx(expected, abs=0.02)
 
 
-def test_encoding_ahead_of_time(folder: Path, encoded: Iterator[list[str]]) -> None:
-    seen = next(encoded)
+def test_encoding_ahead_of_time(folder: Path, encoded: list[str]) -> None:
     with Reranker(folder, vectors="memory") as reranker:
         scorer = reranker.scorer
         assert isinstance(scorer, EncodesDocuments)
-        assert scorer.encode_documents([*TEXTS, TEXTS[0]], reranker.options) == len(set(TEXTS))
-        assert scorer.encode_documents(TEXTS, reranker.options) == 0
-        seen.clear()
+        filled = scorer.encode_documents([*TEXTS, TEXTS[0]], reranker.options)
+        assert (filled.encoded, filled.truncated) == (len(set(TEXTS)), 2)
+        assert scorer.encode_documents(TEXTS, reranker.options).encoded == 0
+        encoded.clear()
         reranker.rank(QUERIES[0], TEXTS)
-        assert not seen
+        assert not encoded

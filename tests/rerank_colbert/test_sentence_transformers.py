@@ -60,6 +60,10 @@ def load(folder: Path) -> MultiVectorEncoder:
         {"skiplist": [], "prompts": {}},
         {"skiplist": [".", ",", "?"], "skiplist_tasks": ["query", "document"], "query_expansion": None},
         {"prompts": {"query": "bees ", "document": "the flower of "}},
+        {"prompts": {"query": "e", "document": "e "}},
+        {"skiplist_tasks": ["query"]},
+        {"skiplist_tasks": []},
+        {"do_lower_case": True},
     ],
     ids=[
         "usual",
@@ -74,6 +78,10 @@ def load(folder: Path) -> MultiVectorEncoder:
         "bare",
         "skipped in both",
         "words",
+        "words of the vocabulary",
+        "skipped in queries",
+        "skipped in neither",
+        "lowercased",
     ],
 )
 def test_its_layout(tmp_path, ours, same, kind, config):

@@ -136,8 +136,8 @@ def test_what_is_kept_are_unit_vectors_the_pooled_one_first(encoder, keeping):
 def test_documents_encoded_beforehand(keeping, rows):
     scorer, counts = keeping.scorer, rows(keeping)
     assert isinstance(scorer, EncodesDocuments)
-    assert scorer.encode_documents(DOCUMENTS, keeping.options) == DISTINCT
-    assert scorer.encode_documents([*DOCUMENTS, "new"], keeping.options) == 1
+    assert scorer.encode_documents(DOCUMENTS, keeping.options).encoded == DISTINCT
+    assert scorer.encode_documents([*DOCUMENTS, "new"], keeping.options).encoded == 1
     counts.clear()
     keeping.rank(QUERY, [*DOCUMENTS, "new"])
     assert counts == [1]

@@ -19,7 +19,7 @@ from vector_models import WIDTH, Encoder, is_right, same, vectors_of
 
 from rerank import InvalidOptionsError, ModelRef, ScoringError
 from rerank.options import override_options, parse_options
-from rerank_vectors import DocumentCache, DocumentVectors, VectorOptions, default_folder
+from rerank_vectors import DocumentCache, DocumentVectors, VectorOptions, compare_in_groups, default_folder
 
 Opener = Callable[..., DocumentCache]
 TEXTS = ["a bee", "", "honey, 🐝 and café", "a bee", "蜜蜂", " ", "\x00", "long " * 40]
@@ -293,3 +293,35 @@ def test_nothing_is_logged_where_all_is_well(open_cache: Opener, caplog: pytest.
         open_cache().encode(TEXTS, Encoder())
         open_cache().encode(TEXTS, Encoder())
     assert not caplog.records
+
+
+def test_documents_come_in_groups_of_bounded_size(open_cache: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rerank_vectors.cache.HELD_DOCUMENTS", 3)
+    monkeypatch.setattr("rerank_vectors.cache.HELD_CHARACTERS", 10)
+    texts = ["a", "b", "c", "d", "12345", "67890", "x" * 40, "y"]
+    groups = list(open_cache(vectors=None).groups(texts, Encoder()))
+    assert [len(group) for group in groups] == [3, 2, 1, 1, 1]
+    assert same([document for group in groups for document in group], [vectors_of(text) for text in texts])
+
+
+def test_documents_of_several_requests_are_compared_group_by_group() -> None:
+    groups = iter([[vectors_of("a"), vectors_of("b")], [vectors_of("c"), vectors_of("x" * 60)]])
+    seen: list[tuple[int, int]] = []
+
+    def compare(request: int, documents: list[DocumentVectors]) -> list[float]:
+        seen.append((request, len(documents)))
+        return [float(request)] * len(documents)
+
+    assert list(compare_in_groups(groups, [1, 0, 3], compare)) == [([0.0], 0), ([], 0), ([2.0] * 3, 1)]
+    assert seen == [(0, 1), (2, 1), (2, 2)]
+
+
+def test_documents_that_are_missing_are_an_error() -> None:
+    with pytest.raises(ScoringError, match="2 documents"):
+        list(compare_in_groups(iter([]), [2], lambda request, documents: []))
+
+
+def test_filling_counts_what_was_encoded_and_needs_a_place(open_cache: Opener) -> None:
+    assert open_cache(vectors="memory").fill(["a", "a", "x" * 60], Encoder()) == (2, 1)
+    with pytest.raises(InvalidOptionsError, match="kept nowhere"):
+        open_cache(vectors=None).fill(["a"], Encoder())

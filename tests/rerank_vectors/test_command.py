@@ -18,7 +18,7 @@ import pytest
 
 from rerank import Backend, Claim, Confidence, Reranker, Scores, installed
 from rerank import cli as command_line
-from rerank_vectors import VectorOptions
+from rerank_vectors import EncodesDocuments, VectorOptions
 from rerank_vectors.folder import list_segments
 
 pytest.importorskip("rerank_nano")
@@ -67,11 +67,13 @@ def test_what_is_encoded_is_found_when_it_is_ranked(run: Callable[..., Ran], tmp
         ran.out,
     )
     assert run("encode", *TEXTS, LONG, "A new one.").out.startswith(
-        "encoded 1 documents, of which 0 lost tokens; 3 were there already; "
+        "encoded 1 document, of which 0 lost tokens; 3 were there already; "
     )
     with Reranker(vectors="disk") as reranker:
         ranked = reranker.rank("bees", [*TEXTS, LONG, "A new one."])
-        assert reranker.scorer.encode_documents([*TEXTS, LONG, "A new one."], reranker.options) == 0  # type: ignore[attr-defined]
+        scorer = reranker.scorer
+        assert isinstance(scorer, EncodesDocuments)
+        assert scorer.encode_documents([*TEXTS, LONG, "A new one."], reranker.options).encoded == 0
     assert ranked.diagnostics["truncated"] == 1
     assert ranked.has_scores
 
@@ -80,8 +82,8 @@ def test_documents_come_from_files_and_pipes(run: Callable[..., Ran], tmp_path: 
     (file := tmp_path / "passages.jsonl").write_text('{"id": 1, "text": "one"}\n{"id": 2, "text": "two"}\n')
     kept = str(tmp_path / "kept")
     assert run("encode", str(file), "--vectors", kept).out.startswith("encoded 2 documents")
-    assert run("encode", "-", "--vectors", kept, stdin="one\nthree\n").out.startswith("encoded 1 documents")
-    assert run("encode", "--vectors", kept, stdin="one\nfour\n").out.startswith("encoded 1 documents")
+    assert run("encode", "-", "--vectors", kept, stdin="one\nthree\n").out.startswith("encoded 1 document")
+    assert run("encode", "--vectors", kept, stdin="one\nfour\n").out.startswith("encoded 1 document")
     assert run("encode", "--vectors", kept, stdin="").out.startswith("encoded 0 documents")
     bad = run("encode", "--vectors", kept, "--input-format", "jsonl", stdin='{"text": "five"}\n{"text": 5}\n')
     assert (bad.code, bad.out) == (2, "")
@@ -95,7 +97,7 @@ def test_documents_come_from_files_and_pipes(run: Callable[..., Ran], tmp_path: 
         stdin='{"text": "five"}\n{"text": 5}\n',
     )
     assert skipped.code == 0
-    assert skipped.out.startswith("encoded 1 documents")
+    assert skipped.out.startswith("encoded 1 document")
     assert "skipped: standard input, line 2" in skipped.err
 
 

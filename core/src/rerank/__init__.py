@@ -39,8 +39,8 @@ from rerank.pairs import (
     encode_pairs,
     fit_pair,
     pair_rows,
+    plan_parts,
     plan_windows,
-    read_parts,
 )
 from rerank.protocols import Request, Scorer, Scores
 from rerank.ranking import sigmoid
@@ -114,10 +114,10 @@ __all__ = [
     "map_batches",
     "pair_rows",
     "plan_batches",
+    "plan_parts",
     "plan_windows",
     "query_limit",
     "read_data",
-    "read_parts",
     "read_tokenizer_config",
     "reads_segments",
     "sigmoid",

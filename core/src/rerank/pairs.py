@@ -47,7 +47,7 @@ def plan_windows(query_len: int, doc_len: int, budget: int, overlap: int) -> lis
     return [(start, min(start + size, doc_len)) for start in starts]
 
 
-def read_parts(query_len: int, doc_len: int, budget: int, options: Options) -> tuple[list[tuple[int, int]], bool]:
+def plan_parts(query_len: int, doc_len: int, budget: int, options: Options) -> tuple[list[tuple[int, int]], bool]:
     """Which parts of a document the model reads.
 
     Args:
@@ -180,7 +180,7 @@ def pair_rows(
     cut_query = query[:kept_query]
     rows, owners, truncated = [], [], 0
     for owner, document in enumerate(documents):
-        windows, is_cut = read_parts(kept_query, len(document), budget, options)
+        windows, is_cut = plan_parts(kept_query, len(document), budget, options)
         truncated += is_cut
         rows += [layout.row(cut_query, document[start:end]) for start, end in windows]
         owners += [owner] * len(windows)

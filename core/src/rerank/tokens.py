@@ -276,16 +276,21 @@ class TokenLimits:
         """Token count per row if the user sets no ``max_length``."""
         return min(self.longest, LONGEST_DEFAULT)
 
-    def check(self, max_length: int) -> int:
+    def check(self, max_length: int, option: str = "max_length") -> int:
         """Return ``max_length`` unchanged.
+
+        Args:
+            max_length: A token count.
+            option: The option that set it.
 
         Raises:
             InvalidOptionsError: The model has no positions for that many tokens.
         """
         if self.positions is not None and max_length > self.positions:
+            windows = ", or set long_documents='chunk' to read all of a document in windows"
             raise InvalidOptionsError(
-                f"max_length={max_length} is beyond the {self.positions} tokens that the model has positions for: "
-                "lower it, or set long_documents='chunk' to read all of a document in windows"
+                f"{option}={max_length} is beyond the {self.positions} tokens that the model has positions for: "
+                f"lower it{windows if option == 'max_length' else ''}"
             )
         return max_length
 

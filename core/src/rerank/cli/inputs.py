@@ -1,4 +1,4 @@
-"""Documents for ``rerank rank`` from a file, a pipe or the command line; bad lines are reported by number."""
+"""Documents of a command from a file, a pipe or the command line; bad lines are reported by number."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import click
 
@@ -16,8 +16,39 @@ from rerank.errors import InvalidInputError
 FORMATS: Final = ("text", "jsonl", "json", "tsv")
 _SUFFIXES: Final = {".txt": "text", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".tsv": "tsv"}
 
+F = TypeVar("F", bound=Callable[..., Any])
 Row = tuple[int, DocumentLike]
 """A line number from 1, and the line's content."""
+
+
+def input_options(command: F) -> F:
+    """Give a command the options of its input; it receives ``input_format`` and ``skip_bad_lines``, for `read_inputs`."""
+    command = click.option("--skip-bad-lines", is_flag=True, help="Skip bad lines and report them.")(command)
+    return click.option(
+        "--input-format",
+        type=click.Choice(FORMATS),
+        help="The input's format; by default its suffix or first character decides.",
+    )(command)
+
+
+def read_inputs(sources: Sequence[str], input_format: str | None, skip_bad_lines: bool) -> list[DocumentLike]:
+    """Read a command's documents, and report on standard error which bad lines were skipped.
+
+    Args:
+        sources: Nothing or ``-`` for standard input, one file, or the texts themselves.
+        input_format: One of `FORMATS`; None decides by the file's suffix, else by the first character.
+        skip_bad_lines: Whether bad lines are skipped; otherwise the first one is an error.
+
+    Raises:
+        InvalidInputError: The file is missing or not UTF-8, or a line is bad.
+    """
+    bad_lines: list[str] = []
+    documents = read_documents(sources, input_format, bad_lines.append if skip_bad_lines else None)
+    for problem in bad_lines:
+        click.echo(f"skipped: {problem}", err=True)
+    if bad_lines:
+        click.echo(f"skipped {len(bad_lines)} bad lines, kept {len(documents)}", err=True)
+    return documents
 
 
 def read_documents(

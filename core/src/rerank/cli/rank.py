@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import click
 
-from rerank.cli.inputs import FORMATS, read_documents
+from rerank.cli.inputs import input_options, read_inputs
 from rerank.cli.source import backend_options, read_options, source_options
 from rerank.errors import InvalidInputError
 from rerank.reranker import Reranker
@@ -72,13 +72,8 @@ OUTPUTS: Final[dict[str, Callable[[RankedResults, str], str]]] = {
 @click.option("-k", "--top-k", type=int, help="How many of the best results to keep; all by default.")
 @backend_options
 @click.option("-f", "--format", "output", type=click.Choice(list(OUTPUTS)), default="table", show_default=True)
-@click.option(
-    "--input-format",
-    type=click.Choice(FORMATS),
-    help="The input's format; by default its suffix or first character decides.",
-)
+@input_options
 @click.option("--query-id", default="1", show_default=True, help="The query's id in a TREC run.")
-@click.option("--skip-bad-lines", is_flag=True, help="Skip bad lines and report them.")
 def command(
     query: str,
     sources: tuple[str, ...],
@@ -101,12 +96,7 @@ def command(
       cat notes.txt | rerank rank "open questions" --format tsv
       rerank rank "capital of France" "Paris is." "Lyon is not."
     """
-    bad_lines: list[str] = []
-    documents = read_documents(sources, input_format, bad_lines.append if skip_bad_lines else None)
-    for problem in bad_lines:
-        click.echo(f"skipped: {problem}", err=True)
-    if bad_lines:
-        click.echo(f"skipped {len(bad_lines)} bad lines, kept {len(documents)}", err=True)
+    documents = read_inputs(sources, input_format, skip_bad_lines)
     with Reranker(model, **{**source, **read_options(pairs)}) as reranker:
         ranked = reranker.rank(query, documents, top_k=top_k)
     try:

@@ -26,6 +26,8 @@ _OWN: Final = frozenset(alias.model for alias in (*_LANGUAGES.values(), _MODERN)
     "lightonai/LateOn",
 }
 _ENCODERS: Final = ("Model", "ForMaskedLM")
+_NOT_ENCODERS: Final = ("LMHeadModel", "DoubleHeadsModel", "EncoderModel")
+"""Ends of names of decoders, and of halves of models that ``AutoModel`` would load whole."""
 _WEIGHTS: Final = (".safetensors", ".bin")
 
 
@@ -38,7 +40,7 @@ def claim(model: ModelRef) -> Claim:
     if recipe := read_recipe(model):
         return Claim(Confidence.CERTAIN, f"a late-interaction checkpoint in the layout {recipe.layout!r}")
     architectures = [str(name) for name in model.config.get("architectures") or ()]
-    if any(name.endswith(_ENCODERS) for name in architectures):
+    if any(name.endswith(_ENCODERS) and not name.endswith(_NOT_ENCODERS) for name in architectures):
         return Claim(
             Confidence.POSSIBLE, f"{architectures[0]} is an encoder that could rank by late interaction, untrained"
         )
@@ -82,7 +84,7 @@ def rerank_register_backends() -> Iterator[Backend]:
     """Describe the backend ``colbert``."""
     yield Backend(
         name="colbert",
-        summary="late interaction (ColBERT, ModernColBERT, any encoder) on torch, with document vectors that are kept",
+        summary="late interaction (ColBERT, ModernColBERT, any encoder) on torch; can keep document vectors",
         load=load,
         claim=claim,
         options=ColbertOptions,

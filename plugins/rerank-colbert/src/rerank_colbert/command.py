@@ -11,9 +11,11 @@ from typing import Any, Final
 import click
 
 from rerank import InvalidInputError, InvalidOptionsError, RankedResults, Reranker
-from rerank.cli.inputs import FORMATS, read_documents
+from rerank.cli.inputs import input_options, read_inputs
 from rerank.cli.source import backend_options, read_options, source_options
-from rerank_colbert.drawing import as_html, as_terminal, check_drawing, draw_png
+from rerank_colbert.heatmap import check_drawing, draw_png
+from rerank_colbert.page import as_html
+from rerank_colbert.terminal import as_terminal
 
 _FILE: Final = click.Path(dir_okay=False, writable=True, path_type=Path)
 _RANK: Final = "{rank}"
@@ -33,12 +35,7 @@ _RANK: Final = "{rank}"
     help="Also draw the heat map of the best document; with {rank} in the name, of each document. "
     "Needs rerank-colbert[drawing].",
 )
-@click.option(
-    "--input-format",
-    type=click.Choice(FORMATS),
-    help="The input's format; by default its suffix or first character decides.",
-)
-@click.option("--skip-bad-lines", is_flag=True, help="Skip bad lines and report them.")
+@input_options
 def command(
     query: str,
     sources: tuple[str, ...],
@@ -61,7 +58,7 @@ def command(
       rerank matches "what is a panda?" passages.jsonl --html matches.html --png "matches-{rank}.png"
     """
     _check_files(html, png)
-    documents = read_documents(sources, input_format, _report_bad_line if skip_bad_lines else None)
+    documents = read_inputs(sources, input_format, skip_bad_lines)
     if not documents:
         raise InvalidInputError("there are no documents to show matches in: give at least one")
     with Reranker(model, **{**source, **read_options(pairs)}) as reranker:
@@ -88,10 +85,6 @@ def _check_files(html: Path | None, png: Path | None) -> None:
             )
     if png:
         check_drawing()
-
-
-def _report_bad_line(problem: str) -> None:
-    click.echo(f"skipped: {problem}", err=True)
 
 
 def _no_matches(backend: str) -> InvalidOptionsError:

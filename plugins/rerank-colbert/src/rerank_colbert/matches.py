@@ -2,30 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rerank_colbert.options import ColbertOptions
-from rerank_colbert.rows import RowMaker, TextRow
+from rerank_colbert.rows import Query, RowMaker, TextRow
 from rerank_vectors import DocumentVectors
-
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """A query that was encoded.
-
-    Args:
-        text: Its row.
-        vectors: ``(query_vectors, dimensions)`` those that are compared.
-        truncated: Whether it lost tokens.
-    """
-
-    text: TextRow
-    vectors: NDArray[np.float32]
-    truncated: bool
 
 
 def find_matches(
@@ -37,7 +20,7 @@ def find_matches(
 ) -> dict[str, Any]:
     """The matches of one document as plain data, for ``Result.details``.
 
-    Of a document that was read in windows, the one that scores best is shown.
+    Of a document that was read in windows, the one that scores best is shown; the first with ``aggregate="first"``.
 
     Args:
         rows: What made the rows.
@@ -53,11 +36,12 @@ def find_matches(
         compared tokens, the ``spans`` of the document's, and all products.
     """
     products = [query.vectors @ w.astype(np.float32).T for w in document.windows]  # (query_vectors, document_vectors)
-    number = max(range(len(products)), key=lambda i: float(products[i].max(axis=1).sum()))
+    windows = range(1 if options.aggregate == "first" else len(products))
+    number = max(windows, key=lambda i: float(products[i].max(axis=1).sum()))
     best = products[number]
     (text_rows, _), *_ = rows.documents([text], options)
     names, spans = _describe(rows, text_rows[number], rows.document_spans(text))
-    query_names, _ = _describe(rows, query.text, None)
+    query_names, _ = _describe(rows, query.row, None)
     places = best.argmax(axis=1)  # (query_vectors,)
     matches = [
         {
@@ -81,7 +65,7 @@ def _describe(
 ) -> tuple[list[str], list[list[int] | None]]:
     """The name of each compared token, and where it stands in its text."""
     compared = [place for place, is_compared in enumerate(text_row.compared) if is_compared]
-    names = [rows.tokens.name(text_row.row.ids[place]) for place in compared]
+    names = [rows.tokens.name(text_row.tokens.ids[place]) for place in compared]
     own = [text_row.places[place] for place in compared]
     found = [None if spans is None or place is None else spans[place] for place in own]
     return names, [None if span is None else list(span) for span in found]

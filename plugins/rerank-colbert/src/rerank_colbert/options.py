@@ -25,7 +25,8 @@ class ColbertOptions(VectorOptions, TorchOptions):
             adds them to queries below the checkpoint's length and cuts no longer ones, ``dynamic`` adds at least eight up
             to a multiple of 16 (AnswerDotAI rerankers 0.10.0), ``none`` adds none. None follows the checkpoint.
         matches: True fills ``details["matches"]``: which token of the document each token of the query matched, and with
-            which score. ``matrix`` also fills ``details["matrix"]`` with all similarities. With ``top_k``, only the results.
+            which score; of a document in windows, those of its best window, or of the first with ``aggregate="first"``.
+            ``matrix`` also fills ``details["matrix"]`` with all similarities. Only results are explained.
     """
 
     query_max_length: int | None = Field(default=None, ge=4)

@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from rerank import InvalidOptionsError, PairLayout, TokenLimits, Tokens, read_parts, special_token
+from rerank import InvalidOptionsError, PairLayout, TokenLimits, Tokens, plan_parts, special_token
 from rerank_colbert.options import ColbertOptions
 from rerank_colbert.recipe import Augmentation, Recipe
 from rerank_torch.rows import Row
@@ -26,14 +26,29 @@ class TextRow:
     """A text, or a window of it, as the model reads it.
 
     Args:
-        row: Its token ids.
+        tokens: Its token ids.
         compared: ``(tokens,)`` whether a token's vector is compared.
         places: Per token its position among the text's own; None for those that were added.
     """
 
-    row: Row
+    tokens: Row
     compared: NDArray[np.bool_]
     places: Sequence[int | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A query that was encoded.
+
+    Args:
+        row: What the model read.
+        vectors: ``(query_vectors, dimensions)`` those that are compared.
+        truncated: Whether it lost tokens.
+    """
+
+    row: TextRow
+    vectors: NDArray[np.float32]
+    truncated: bool
 
 
 class RowMaker:
@@ -55,8 +70,8 @@ class RowMaker:
         self.tokens, self.recipe, self.limits = tokens, recipe, limits
         self._tokenizer_config = tokenizer_config
         layout = tokens.single_layout()
-        self._query = _Prefix.find(self._known(recipe.query_prefix), tokens, layout)
-        self._document = _Prefix.find(self._known(recipe.document_prefix), tokens, layout)
+        self._query = self._prefix(recipe.query_marker, recipe.query_prompt, layout)
+        self._document = self._prefix(recipe.document_marker, recipe.document_prompt, layout)
         self._skipped = np.array(sorted(_skipped_ids(recipe, tokens)), dtype=np.int64)
 
     def queries(self, texts: Sequence[str], options: ColbertOptions) -> list[tuple[TextRow, bool]]:
@@ -74,7 +89,7 @@ class RowMaker:
                 f"query_max_length={longest} leaves no room for words beside {len(layout)} other tokens: raise it"
             )
         rows = []
-        for ids in self.tokens([self._query.prompt + self._trim(text) for text in texts]):
+        for ids in self._encode(self._query, texts):
             if len(ids) > room:
                 logger.warning("a query of %d tokens was cut to %d: raise query_max_length", len(ids), room)
             row = layout.row((), ids[:room])
@@ -90,10 +105,19 @@ class RowMaker:
             rows.append((text_row, len(ids) > room))
         return rows
 
+    def check_lengths(self, options: ColbertOptions) -> None:
+        """Check the lengths that options set.
+
+        Raises:
+            InvalidOptionsError: The model has no positions for so many tokens.
+        """
+        self.document_length(options)
+        self._query_length(self.recipe.augmentation, options)
+
     def _query_length(self, how: Augmentation, options: ColbertOptions) -> int:
         """The longest a query may become."""
         if options.query_max_length is not None:
-            return self.limits.check(options.query_max_length)
+            return self.limits.check(options.query_max_length, "query_max_length")
         grows = how in ("minimum", "dynamic") and how != self.recipe.augmentation
         stated = None if grows else self.recipe.query_length
         if stated is None and how == "fixed":
@@ -130,20 +154,20 @@ class RowMaker:
         """
         longest = self.document_length(options)
         documents = []
-        for whole in self.tokens([self._document.prompt + self._trim(text) for text in texts]):
+        for whole in self._encode(self._document, texts):
             layout, ids = self._document.split(whole)
             prompt_len, room = len(whole) - len(ids), longest - len(layout)
             if room < 1:
                 raise InvalidOptionsError(
                     f"max_length={longest} leaves no room for words beside {len(layout)} other tokens: raise it"
                 )
-            parts, is_cut = read_parts(0, len(ids), room, options)
+            parts, is_cut = plan_parts(0, len(ids), room, options)
             rows = [
                 self._text_row(
                     layout.row((), ids[start:end]),
                     range(prompt_len + start, prompt_len + end),
                     before=len(layout.before),
-                    skips=True,
+                    skips=self.recipe.skips_in_documents,
                 )
                 for start, end in parts
             ]
@@ -172,11 +196,19 @@ class RowMaker:
     def _trim(self, text: str) -> str:
         return text.strip() if self.recipe.strips else text
 
-    def _known(self, prefix: str) -> str:
-        """A prefix as it is; for Stanford's markers, which are tokens always, the unknown token if the vocabulary lacks it."""
-        if self.recipe.layout != "stanford" or self.tokens.find(prefix) is not None:
-            return prefix
-        return special_token(self._tokenizer_config, "unk") or ""
+    def _encode(self, prefix: _Prefix, texts: Sequence[str]) -> list[list[int]]:
+        """Token ids of texts, each with the prompt."""
+        whole = [prefix.prompt + self._trim(text) for text in texts]
+        return self.tokens([text.lower() for text in whole] if self.recipe.lowercases else whole)
+
+    def _prefix(self, marker: str, prompt: str, layout: PairLayout) -> _Prefix:
+        """What stands before and after a text. A marker that the vocabulary lacks is text, for Stanford the unknown token."""
+        if marker and self.tokens.find(marker) is None and self.recipe.layout == "stanford":
+            marker = special_token(self._tokenizer_config, "unk") or ""
+        token = self.tokens.find(marker) if marker else None
+        before, prompt = ((*layout.before, token), prompt) if token is not None else (layout.before, marker + prompt)
+        (ids,) = self._encode(_Prefix(layout, prompt, ()), [""])
+        return _Prefix(PairLayout(before=before, after=layout.after), prompt, tuple(ids))
 
     def _text_row(self, ids: Sequence[int], places: range, *, before: int, skips: bool, unattended: int = 0) -> TextRow:
         """A row, of which so many tokens as there are places, from ``before`` on, are the text's own."""
@@ -197,25 +229,14 @@ class _Prefix:
     """What stands before and after a text.
 
     Args:
-        layout: Special tokens, and the prefix if it is a token.
-        prompt: A prefix that is text, or what follows the token: it is tokenized with the text.
+        layout: Special tokens, and the marker.
+        prompt: Text that is tokenized with it.
         prompt_ids: Its token ids.
     """
 
     layout: PairLayout
     prompt: str
     prompt_ids: tuple[int, ...]
-
-    @classmethod
-    def find(cls, prefix: str, tokens: Tokens, layout: PairLayout) -> _Prefix:
-        """A recipe's prefix: one token if the vocabulary has it, or its first word, as such; else text."""
-        before, prompt = layout.before, prefix
-        for part in (prefix, prefix.partition(" ")[0]):
-            if part and (token := tokens.find(part)) is not None:
-                before, prompt = (*layout.before, token), prefix.removeprefix(part)
-                break
-        (prompt_ids,) = tokens([prompt])
-        return cls(PairLayout(before=before, after=layout.after), prompt, tuple(prompt_ids))
 
     def split(self, ids: Sequence[int]) -> tuple[PairLayout, Sequence[int]]:
         """Token ids of prompt and text as the layout with the prompt, which windows repeat, and the text's own."""

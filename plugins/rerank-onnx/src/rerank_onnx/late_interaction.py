@@ -25,7 +25,7 @@ from rerank import (
 from rerank_onnx.checkpoint import Checkpoint
 from rerank_onnx.graph import Array, Graph
 from rerank_onnx.options import OnnxOptions
-from rerank_vectors import DocumentCache, DocumentVectors, compare_in_groups
+from rerank_vectors import KEPT_NOWHERE, DocumentCache, DocumentVectors, Filled, compare_in_groups
 
 _VERSION: Final = 1
 """Of how a document becomes vectors: vectors kept by another are not used."""
@@ -86,8 +86,7 @@ class OnnxLateInteraction(GroupScorer):
         options = requests[0].options
         assert isinstance(options, OnnxOptions)
         whole_queries = self.tokens([request.query for request in requests])
-        specials = len(self.layout)
-        room = self.limits.check((options.query_max_length or self.query_tokens - specials) + specials) - specials
+        room = self._query_room(options)
         queries = self._encode_queries([self.layout.row((), query[: max(0, room)]) for query in whole_queries], options)
         score = self._score_new if self.cache is None else partial(self._score_kept, self.cache)
         for (values, truncated), query in zip(score(requests, queries, options), whole_queries):
@@ -96,6 +95,13 @@ class OnnxLateInteraction(GroupScorer):
                 scale="similarity",
                 diagnostics={"truncated": truncated, "query_truncated": len(query) > room},
             )
+
+    def _query_room(self, options: OnnxOptions) -> int:
+        """How many tokens of a query are read, special tokens left out."""
+        specials = len(self.layout)
+        if options.query_max_length is None:
+            return self.limits.check(self.query_tokens) - specials
+        return self.limits.check(options.query_max_length + specials, "query_max_length with special tokens") - specials
 
     def _encode_queries(self, rows: Sequence[Sequence[int]], options: OnnxOptions) -> list[_Query]:
         """The token vectors of queries."""
@@ -139,41 +145,42 @@ class OnnxLateInteraction(GroupScorer):
 
         def forward(batch: list[tuple[tuple[int, ...], int]]) -> list[float]:
             vectors = self._vectors([row for row, _ in batch])
-            return [self._similarity(queries[n], document) for (_, n), document in zip(batch, vectors)]
+            return [self._similarity(queries[n], self._document(own)) for (_, n), own in zip(batch, vectors)]
 
         return self.graph.map(rows, [len(row) for row, _ in rows], forward, options)
 
+    def _document(self, vectors: Array) -> Array:
+        """``(document_tokens, dimensions)`` → ``(1 + document_words, dimensions)`` of length one, the pooled one first."""
+        return _unit(np.vstack([_mean(vectors)[None], self._words(vectors)]))
+
     def _similarity(self, query: _Query, document: Array) -> float:
-        """The score of a document's token vectors ``(document_tokens, dimensions)``."""
-        pooled = float(_products(query.pooled[None], _unit(_mean(document))[None])[0, 0])
-        words = self._words(document)
-        if not len(query.words) or not len(words):
-            return self.pooled_weight * pooled
-        cosines = _products(query.words, words) / _lengths(words)  # (query_words, document_words)
-        return float(cosines.max(axis=1).mean()) + self.pooled_weight * pooled
+        """The score of a document's vectors ``(1 + document_words, dimensions)``, as `_document` returns them."""
+        document = document.astype(np.float32, copy=False)
+        pooled = self.pooled_weight * float(_products(query.pooled[None], document[:1])[0, 0])
+        if not len(query.words) or len(document) == 1:
+            return pooled
+        cosines = _products(query.words, document[1:])  # (query_words, document_words)
+        return float(cosines.max(axis=1).mean()) + pooled
 
     def _score_kept(
         self, cache: DocumentCache, requests: Sequence[Request], queries: Sequence[_Query], options: OnnxOptions
     ) -> Iterator[tuple[list[float], int]]:
         """The same as `_score_new`, of vectors that are kept."""
         texts = [document.text for request in requests for document in request.documents]
-        documents = cache.stream(texts, partial(self._encode_new, options=options), self._settings(options))
+        documents = cache.groups(texts, partial(self._encode_new, options=options), self._settings(options))
         counts = [len(request.documents) for request in requests]
         return compare_in_groups(documents, counts, lambda n, held: self._compare_kept(queries[n], held, options))
 
-    def encode_documents(self, texts: Sequence[str], options: Options) -> int:
-        """Encode the documents whose vectors are not kept yet, and keep them; returns how many.
+    def encode_documents(self, texts: Sequence[str], options: Options) -> Filled:
+        """Encode the documents whose vectors are not kept yet, and keep them.
 
         Raises:
             InvalidOptionsError: The model was loaded without ``vectors``.
         """
         assert isinstance(options, OnnxOptions)
         if self.cache is None:
-            raise InvalidOptionsError("vectors are kept nowhere: load the model with vectors='disk', or a folder")
-        settings = self._settings(options)
-        missing = self.cache.missing(texts, settings)
-        self.cache.encode(missing, partial(self._encode_new, options=options), settings)
-        return len(missing)
+            raise InvalidOptionsError(KEPT_NOWHERE)
+        return self.cache.fill(texts, partial(self._encode_new, options=options), self._settings(options))
 
     def _settings(self, options: OnnxOptions) -> dict[str, Any]:
         """What a call sets that changes documents' vectors."""
@@ -186,13 +193,13 @@ class OnnxLateInteraction(GroupScorer):
         """The vectors of documents: ``(1 + words, dimensions)`` per window, of length one, the pooled one first."""
 
         def forward(batch: list[tuple[int, ...]]) -> list[Array]:
-            return [np.vstack([_mean(v)[None], self._words(v)]) for v in self._vectors(batch)]
+            return [self._document(vectors) for vectors in self._vectors(batch)]
 
         documents = [self._rows([ids], options) for ids in self.tokens(texts)]
         rows = [tuple(row) for document in documents for row in document.rows]
         arrays = iter(self.graph.map(rows, [len(row) for row in rows], forward, options))
         return [
-            DocumentVectors(tuple(_unit(next(arrays)) for _ in document.rows), document.truncated > 0)
+            DocumentVectors(tuple(next(arrays) for _ in document.rows), document.truncated > 0)
             for document in documents
         ]
 
@@ -202,19 +209,10 @@ class OnnxLateInteraction(GroupScorer):
         owners = [n for n, document in enumerate(documents) for _ in document.windows]
 
         def forward(batch: list[int]) -> list[float]:
-            return [self._similarity_kept(query, windows[n]) for n in batch]
+            return [self._similarity(query, windows[n]) for n in batch]
 
         values = self.graph.map(range(len(windows)), [len(window) for window in windows], forward, options)
         return aggregate(values, owners, options.aggregate)
-
-    def _similarity_kept(self, query: _Query, document: Array) -> float:
-        """The same as `_similarity`, of vectors that are kept: ``(1 + document_words, dimensions)``."""
-        document = document.astype(np.float32)
-        pooled = self.pooled_weight * float(_products(query.pooled[None], document[:1])[0, 0])
-        if not len(query.words) or len(document) == 1:
-            return pooled
-        cosines = _products(query.words, document[1:])  # (query_words, document_words)
-        return float(cosines.max(axis=1).mean()) + pooled
 
     def _vectors(self, rows: Sequence[tuple[int, ...]]) -> Iterator[Array]:
         """The token vectors ``(tokens, dimensions)`` of each row."""

@@ -22,7 +22,7 @@ FLASHRANK: Final = (
 
 
 class OnnxOptions(VectorOptions):
-    """Options of the backend ``onnx``, besides core's own; ``vectors`` and its kin are for late interaction.
+    """Options of the backend ``onnx``, besides core's own; the ``vectors…`` options apply to late interaction only.
 
     Args:
         max_length: Maximum token count per row, special tokens included; None means the model's limit, at most 1,024

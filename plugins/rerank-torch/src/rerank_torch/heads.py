@@ -169,7 +169,7 @@ def build_module(model: ModelRef, module: Module, *, reads: str = _POOLED) -> nn
         else:
             raise ValueError("it is neither Dense nor LayerNorm")
         built.load_state_dict(load_weights(model, module.path))
-    except (ValueError, TypeError, RuntimeError) as error:
+    except (ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise ModelLoadError(
             f"the module {module.kind} in {module.path!r} of {model.name} cannot be built ({error}): "
             "fetch the checkpoint again, or load it with sentence-transformers"

@@ -92,7 +92,7 @@ class Runner:
         devices: The devices' names.
         forward: The model on the one device; None with several.
         pool: The processes of several devices; None with one.
-        streams: The threads that run the model on the one CPU; None elsewhere.
+        streams: The threads that run the model: on a CPU, and one where a network changes itself; None otherwise.
 
     Raises:
         InvalidOptionsError: A device is not available.
@@ -152,7 +152,7 @@ class Runner:
         return self._run(work)
 
     def map(self, lengths: Sequence[int], work: Callable[[list[int]], Sequence[T]], *, max_tokens: int) -> list[T]:
-        """Run other work of the CPU's over a call's items, in the model's streams if it has some.
+        """Run work on the CPU over a call's items, in the model's streams where it has them.
 
         Args:
             lengths: Token count per item.

@@ -3,15 +3,17 @@
 The names here import without numpy, so that a plugin can describe itself in milliseconds.
 """
 
-from rerank_vectors.cache import HELD_DOCUMENTS, DocumentCache, compare_in_groups
+from rerank_vectors.cache import HELD_DOCUMENTS, KEPT_NOWHERE, DocumentCache, Filled, compare_in_groups
 from rerank_vectors.documents import DocumentVectors, EncodesDocuments
 from rerank_vectors.options import VectorOptions, default_folder
 
 __all__ = [
     "HELD_DOCUMENTS",
+    "KEPT_NOWHERE",
     "DocumentCache",
     "DocumentVectors",
     "EncodesDocuments",
+    "Filled",
     "VectorOptions",
     "compare_in_groups",
     "default_folder",

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-from rerank import ModelRef, ScoringError
+from rerank import InvalidOptionsError, ModelRef, ScoringError
 from rerank_vectors.collection import canonical, describe, digest
 from rerank_vectors.documents import DocumentVectors
 from rerank_vectors.folder import Folder
@@ -15,8 +14,24 @@ from rerank_vectors.memory import Memory
 from rerank_vectors.options import VectorOptions
 from rerank_vectors.store import Store
 
+KEPT_NOWHERE: Final = "vectors are kept nowhere: load the model with vectors='disk', or a folder"
+"""Why documents cannot be encoded ahead of time."""
+
 HELD_DOCUMENTS: Final = 1024
-"""How many documents' vectors are in memory at once."""
+HELD_CHARACTERS: Final = 4 * 2**20
+"""The vectors of how many documents, and of how many characters of them, are in memory at once."""
+
+
+class Filled(NamedTuple):
+    """What `DocumentCache.fill` did.
+
+    Args:
+        encoded: How many documents were not kept before.
+        truncated: How many of those lost tokens.
+    """
+
+    encoded: int
+    truncated: int
 
 
 class DocumentCache:
@@ -24,7 +39,7 @@ class DocumentCache:
 
     Args:
         options: Where vectors are kept, as what, and how many.
-        model: The model, by the name of its folder if it has one.
+        model: The model; one on this machine is named by its folder.
         recipe: Plain data: whatever changes a document's vectors besides the model's files, such as a prompt, lengths,
             the model's dtype, and the version of the recipe itself.
         dimensions: Of every vector.
@@ -43,8 +58,6 @@ class DocumentCache:
         elif options.vectors_folder is not None:
             about = describe(model, recipe, dimensions, options.vectors_dtype)
             self._store = Folder(options.vectors_folder, digest(about), about, options.vectors_max_bytes)
-        self.truncated = 0
-        """How many of the documents that it had encoded lost tokens."""
 
     def encode(
         self,
@@ -71,7 +84,6 @@ class DocumentCache:
         fresh = encode(missing) if missing else []
         if len(fresh) != len(missing):
             raise ScoringError(f"the model encoded {len(missing)} documents as {len(fresh)}: report it to its authors")
-        self.truncated += sum(document.truncated for document in fresh)
         documents = dict(zip(missing, fresh))
         if self._store is not None:
             packed = {keys[text]: self._packing.pack(document, text) for text, document in documents.items()}
@@ -80,15 +92,33 @@ class DocumentCache:
             documents = {text: self._packing.unpack(found[key]) for text, key in keys.items()}
         return [documents[text] for text in texts]
 
-    def stream(
+    def groups(
         self,
         texts: Sequence[str],
         encode: Callable[[list[str]], Sequence[DocumentVectors]],
         settings: Mapping[str, Any] = {},
-    ) -> Iterator[DocumentVectors]:
-        """Like `encode`, `HELD_DOCUMENTS` at a time, so that any number of documents fits into memory."""
-        for start in range(0, len(texts), HELD_DOCUMENTS):
-            yield from self.encode(texts[start : start + HELD_DOCUMENTS], encode, settings)
+    ) -> Iterator[list[DocumentVectors]]:
+        """Like `encode`, some documents at a time, so that any number of them fits into memory."""
+        for group in _split(texts):
+            yield self.encode(group, encode, settings)
+
+    def fill(
+        self,
+        texts: Sequence[str],
+        encode: Callable[[list[str]], Sequence[DocumentVectors]],
+        settings: Mapping[str, Any] = {},
+    ) -> Filled:
+        """Encode the documents that are not kept yet, and keep them.
+
+        Raises:
+            InvalidOptionsError: Nothing is kept, with ``vectors=None``.
+            ScoringError: As for `encode`.
+        """
+        if self._store is None:
+            raise InvalidOptionsError(KEPT_NOWHERE)
+        missing = self.missing(texts, settings)
+        truncated = sum(document.truncated for group in self.groups(missing, encode, settings) for document in group)
+        return Filled(len(missing), truncated)
 
     def missing(self, texts: Sequence[str], settings: Mapping[str, Any] = {}) -> list[str]:
         """The documents whose vectors are not kept, each once.
@@ -108,28 +138,47 @@ class DocumentCache:
 
 
 def compare_in_groups(
-    documents: Iterator[DocumentVectors],
+    groups: Iterator[list[DocumentVectors]],
     counts: Sequence[int],
     compare: Callable[[int, list[DocumentVectors]], Sequence[float]],
 ) -> Iterator[tuple[list[float], int]]:
-    """Score the documents of several requests, few of them in memory at once.
+    """Score the documents of several requests, one group of them in memory at once.
 
     Args:
-        documents: Of all requests, in order, as from `DocumentCache.stream`.
+        groups: The documents of all requests, in order, as from `DocumentCache.groups`.
         counts: How many documents each request has.
         compare: Takes the position of a request and some of its documents, and returns their scores.
 
     Returns:
         Per request its documents' scores, and how many documents lost tokens.
+
+    Raises:
+        ScoringError: There are fewer documents than requests have.
     """
-    for position, left in enumerate(counts):
+    held: list[DocumentVectors] = []
+    for position, count in enumerate(counts):
         values: list[float] = []
         truncated = 0
-        while len(values) < left:
-            held = list(islice(documents, min(left - len(values), HELD_DOCUMENTS)))
-            values += compare(position, held)
-            truncated += sum(document.truncated for document in held)
+        while (left := count - len(values)) > 0:
+            held = held or next(groups, [])
+            if not held:
+                raise ScoringError(f"{left} documents of a request have no vectors: report it to the backend's authors")
+            own, held = held[:left], held[left:]
+            values += compare(position, own)
+            truncated += sum(document.truncated for document in own)
         yield values, truncated
+
+
+def _split(texts: Sequence[str]) -> Iterator[Sequence[str]]:
+    """The texts in groups that are held at once; a text that is longer on its own is a group."""
+    start = characters = 0
+    for end, text in enumerate(texts):
+        if end > start and (end - start == HELD_DOCUMENTS or characters + len(text) > HELD_CHARACTERS):
+            yield texts[start:end]
+            start, characters = end, 0
+        characters += len(text)
+    if start < len(texts):
+        yield texts[start:]
 
 
 def _keys(texts: Sequence[str], settings: Mapping[str, Any]) -> dict[str, bytes]:

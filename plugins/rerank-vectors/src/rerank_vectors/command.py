@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from rerank import Document, InvalidOptionsError, Reranker, installed
-from rerank.cli.inputs import FORMATS, read_documents
+from rerank.cli.inputs import input_options, read_inputs
 from rerank.cli.source import backend_options, read_options, source_options
-from rerank_vectors.cache import HELD_DOCUMENTS, DocumentCache
+from rerank_vectors.cache import Filled
 from rerank_vectors.documents import EncodesDocuments
 from rerank_vectors.folder import list_segments
 from rerank_vectors.options import VectorOptions
+
+_GROUP: Final = 128
+"""Documents that are encoded, then written, before the bar moves: what an interrupt can lose."""
 
 
 @click.command("encode")
@@ -23,12 +26,7 @@ from rerank_vectors.options import VectorOptions
 @source_options
 @click.option("--vectors", metavar="DIR", default="disk", help="Where to keep vectors; a folder for caches by default.")
 @backend_options
-@click.option(
-    "--input-format",
-    type=click.Choice(FORMATS),
-    help="The input's format; by default its suffix or first character decides.",
-)
-@click.option("--skip-bad-lines", is_flag=True, help="Skip bad lines and report them.")
+@input_options
 def command(
     sources: tuple[str, ...],
     model: str | None,
@@ -48,10 +46,7 @@ def command(
       rerank encode passages.jsonl
       rerank rank "what is a panda?" passages.jsonl --option vectors=disk
     """
-    bad_lines: list[str] = []
-    documents = read_documents(sources, input_format, bad_lines.append if skip_bad_lines else None)
-    for problem in bad_lines:
-        click.echo(f"skipped: {problem}", err=True)
+    documents = read_inputs(sources, input_format, skip_bad_lines)
     texts = list(dict.fromkeys(map(_text, documents)))
     with _load(model, {**source, "vectors": vectors, **read_options(pairs)}) as reranker:
         scorer, folder = reranker.scorer, _folder_of(reranker)
@@ -60,13 +55,11 @@ def command(
                 f"backend {reranker.backend!r} encodes no documents apart from a query with {reranker.model}: "
                 f"choose a model of late interaction, of {_able()}"
             )
-        encoded = _encode(scorer, texts, reranker)
-        cache = getattr(scorer, "cache", None)
-        lost = f", of which {cache.truncated} lost tokens" if isinstance(cache, DocumentCache) else ""
+        encoded, truncated = _encode(scorer, texts, reranker)
     size = sum(segment.size for segment in list_segments(folder))
     click.echo(
-        f"encoded {encoded} documents{lost}; {len(texts) - encoded} were there already; "
-        f"{folder} holds {size / 1e6:.1f} MB"
+        f"encoded {encoded} document{'s' * (encoded != 1)}, of which {truncated} lost tokens; "
+        f"{len(texts) - encoded} were there already; {folder} holds {size / 1e6:.1f} MB"
     )
 
 
@@ -85,6 +78,8 @@ def _load(model: str | None, options: dict[str, Any]) -> Reranker:
     try:
         return Reranker(model, **options)
     except InvalidOptionsError as error:
+        if "vectors" not in str(error):
+            raise
         raise InvalidOptionsError(f"{error}; the backends that keep document vectors are {_able()}") from error
 
 
@@ -106,16 +101,17 @@ def _folder_of(reranker: Reranker) -> Path:
     return reranker.options.vectors_folder
 
 
-def _encode(scorer: EncodesDocuments, texts: Sequence[str], reranker: Reranker) -> int:
-    """Encode documents in groups under one progress bar, and return how many were encoded now."""
+def _encode(scorer: EncodesDocuments, texts: Sequence[str], reranker: Reranker) -> Filled:
+    """Encode documents in groups under one progress bar."""
     from tqdm import tqdm
 
-    encoded = 0
+    encoded = truncated = 0
     options = reranker.options.model_copy(update={"progress": False})
     disable = None if reranker.options.progress else True  # None: unless standard error is a terminal
     with tqdm(total=len(texts), unit="document", disable=disable) as bar:
-        for start in range(0, len(texts), HELD_DOCUMENTS):
-            group = texts[start : start + HELD_DOCUMENTS]
-            encoded += scorer.encode_documents(group, options)
+        for start in range(0, len(texts), _GROUP):
+            group = texts[start : start + _GROUP]
+            filled = scorer.encode_documents(group, options)
+            encoded, truncated = encoded + filled.encoded, truncated + filled.truncated
             bar.update(len(group))
-    return encoded
+    return Filled(encoded, truncated)

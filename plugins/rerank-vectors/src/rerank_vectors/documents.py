@@ -11,6 +11,8 @@ from rerank import Options
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from rerank_vectors.cache import Filled
+
 
 @dataclass(frozen=True, slots=True)
 class DocumentVectors:
@@ -33,14 +35,14 @@ class EncodesDocuments(Protocol):
     One that has its `DocumentCache` as ``cache`` lets ``rerank encode`` report how many documents lost tokens.
     """
 
-    def encode_documents(self, texts: Sequence[str], options: Options) -> int:
+    def encode_documents(self, texts: Sequence[str], options: Options) -> Filled:
         """Encode the documents whose vectors are not kept yet, and keep them.
 
         Args:
             texts: The documents.
             options: As in a `rerank.Request`.
 
-        Returns:
-            How many were encoded now.
+        Raises:
+            InvalidOptionsError: The model was loaded without ``vectors``.
         """
         ...
