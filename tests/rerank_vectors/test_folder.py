@@ -9,6 +9,7 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -208,6 +209,23 @@ def test_what_others_have_made_stays(open_cache: Opener, kept: Path, collection:
     assert folders.list_segments(kept) == []
     assert file.read_bytes() == b"something else " * 10
     assert open_cache().missing(TEXTS) == TEXTS
+
+
+def test_a_collection_of_another_user_is_passed_over(
+    open_cache: Opener, kept: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (theirs := kept / ("0" * 32)).mkdir(parents=True)
+    scandir = os.scandir
+
+    def guarded(path: Path) -> Any:
+        if path == theirs:
+            raise PermissionError
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    open_cache().encode(TEXTS, Encoder())
+    assert open_cache().missing(TEXTS) == []
+    assert not caplog.records
 
 
 @pytest.mark.skipif(os.name == "nt", reason="makes links")

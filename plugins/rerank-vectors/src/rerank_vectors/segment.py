@@ -210,7 +210,7 @@ class OwnSegment(Segment):
 
 
 def find_segments(folder: Path) -> list[Path]:
-    """The stems of the regular files in a folder that have the name of a segment; none if there is no such folder.
+    """The stems of the regular files in a folder that have the name of a segment; none if it is gone or another user's.
 
     Raises:
         OSError: The folder cannot be listed.
@@ -218,7 +218,7 @@ def find_segments(folder: Path) -> list[Path]:
     try:
         with os.scandir(folder) as listed:
             files = [file.name for file in listed if file.is_file(follow_symlinks=False)]
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
         return []
     return [folder / file.removesuffix(".vectors") for file in files if _NAME.fullmatch(file)]
 
