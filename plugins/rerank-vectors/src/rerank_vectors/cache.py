@@ -1,4 +1,4 @@
-"""Document vectors by text: encoded once, kept in memory or on disk, and the same to the bit whether kept or new."""
+"""Document vectors by text: encoded once, kept in memory or on disk, and rounded alike whether kept or new."""
 
 from __future__ import annotations
 
