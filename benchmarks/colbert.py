@@ -3,6 +3,7 @@
     python benchmarks/colbert.py ../shared/data --documents 1000 --one-caller [--device cuda] [--rounds 5]
         [--packages PyLate=PATH rerankers=PATH] [--before PATH] [--budgets 4096 8192]
         [--write benchmarks/results/colbert.md]
+    python benchmarks/colbert.py ../shared/data --documents 100 … [--write benchmarks/results/colbert_callers.md]
 
 The checkpoint is in Stanford's layout, which every system reads: the shape of MiniLM-L6 with a projection to 128
 dimensions, random weights, and BERT's own tokenizer. The passages are real. Every system encodes the query and all
