@@ -5,8 +5,9 @@ from __future__ import annotations
 import unicodedata
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain, pairwise
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 Match = Mapping[str, Any]
 """One query token's best match, as in ``Result.details["matches"]``: query, document, start, end, score, window."""
@@ -17,7 +18,8 @@ _REACH: Final = 16
 _JOINER: Final = "\N{ZERO WIDTH JOINER}"
 
 
-class Piece(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Piece:
     """A part of a document's text.
 
     Args:
@@ -84,7 +86,7 @@ def shorten(pieces: Sequence[Piece], context: int) -> list[Piece]:
         start, end = text[:head], text[len(text) - tail :]
         start = start[: start.rfind(" ") + 1] or start  # whole words, where there are spaces
         end = end[max(0, end.find(" ")) :]
-        return piece._replace(text=f"{start}…{end}")
+        return replace(piece, text=f"{start}…{end}")
 
     return [cut(position, piece) for position, piece in enumerate(pieces)]
 
