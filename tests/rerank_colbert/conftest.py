@@ -19,6 +19,14 @@ sys.path.append(str(Path(__file__).parent))  # where checkpoints.py lies
 torch.set_num_threads(1)  # models this small only wait for each other's threads
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """torch's and transformers' own deprecations are theirs; ours stay errors."""
+    for item in items:
+        if "rerank_colbert" in str(item.path):
+            for said in ("ignore::FutureWarning:transformers", "ignore::DeprecationWarning:torch"):
+                item.add_marker(pytest.mark.filterwarnings(said))
+
+
 @pytest.fixture(scope="session")
 def ours() -> Callable[..., list[list[float]]]:
     """``ours(folder, queries, texts)``: per query the scores of the backend that claims the folder, in the order of texts."""
