@@ -75,11 +75,13 @@ def test_windows_say_which_of_them_matched(reranker: Reranker) -> None:
             assert text[match["start"] : match["end"]].lower() == match["document"].removeprefix("##")
 
 
-@pytest.mark.parametrize("layout", ["prefix that is text", "byte-level"])
+@pytest.mark.parametrize("layout", ["prefix that is text", "byte-level", "lowercased"])
 def test_places_count_from_the_documents_own_beginning(tmp_path: Path, layout: str) -> None:
     folder = tmp_path / "model"
     if layout == "byte-level":
         save_pylate(folder, "modernbert")
+    elif layout == "lowercased":
+        save_sentence_transformers(folder, "modernbert", do_lower_case=True)
     else:
         save_sentence_transformers(folder, prompts={"query": "query: ", "document": "passage: "})
     with Reranker(folder) as reranker:

@@ -325,3 +325,15 @@ def test_filling_counts_what_was_encoded_and_needs_a_place(open_cache: Opener) -
     assert open_cache(vectors="memory").fill(["a", "a", "x" * 60], Encoder()) == (2, 1)
     with pytest.raises(InvalidOptionsError, match="kept nowhere"):
         open_cache(vectors=None).fill(["a"], Encoder())
+
+
+def test_a_comparison_that_loses_a_score_takes_no_other_requests_document() -> None:
+    groups = iter([[vectors_of("a"), vectors_of("b"), vectors_of("c")]])
+    seen: list[tuple[int, int]] = []
+
+    def compare(request: int, documents: list[DocumentVectors]) -> list[float]:
+        seen.append((request, len(documents)))
+        return [1.0] * (len(documents) - 1)
+
+    assert [values for values, _ in compare_in_groups(groups, [2, 1], compare)] == [[1.0], []]
+    assert seen == [(0, 2), (1, 1)]

@@ -186,20 +186,24 @@ class RowMaker:
 
     def document_spans(self, text: str) -> list[tuple[int, int] | None] | None:
         """Where each of a document's own tokens stands in its text; None if the tokenizer cannot tell."""
-        prompt, trimmed = self._document.prompt, self._trim(text)
-        spans = self.tokens.spans(prompt + trimmed)
+        spans = self.tokens.spans(self._whole(self._document, text))
         if spans is None:
             return None
-        shift = text.index(trimmed) - len(prompt)
-        return [(start + shift, end + shift) if start >= len(prompt) else None for start, end in spans]
-
-    def _trim(self, text: str) -> str:
-        return text.strip() if self.recipe.strips else text
+        prompt_len = len(self._document.prompt)
+        shift = text.index(self._trim(text)) - prompt_len
+        return [(max(start, prompt_len) + shift, end + shift) if end > prompt_len else None for start, end in spans]
 
     def _encode(self, prefix: _Prefix, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of texts, each with the prompt."""
-        whole = [prefix.prompt + self._trim(text) for text in texts]
-        return self.tokens([text.lower() for text in whole] if self.recipe.lowercases else whole)
+        return self.tokens([self._whole(prefix, text) for text in texts])
+
+    def _whole(self, prefix: _Prefix, text: str) -> str:
+        """What is tokenized of a text."""
+        whole = prefix.prompt + self._trim(text)
+        return whole.lower() if self.recipe.lowercases else whole
+
+    def _trim(self, text: str) -> str:
+        return text.strip() if self.recipe.strips else text
 
     def _prefix(self, marker: str, prompt: str, layout: PairLayout) -> _Prefix:
         """What stands before and after a text. A marker that the vocabulary lacks is text, for Stanford the unknown token."""

@@ -158,14 +158,15 @@ def compare_in_groups(
     held: list[DocumentVectors] = []
     for position, count in enumerate(counts):
         values: list[float] = []
-        truncated = 0
-        while (left := count - len(values)) > 0:
+        truncated, left = 0, count
+        while left:
             held = held or next(groups, [])
             if not held:
                 raise ScoringError(f"{left} documents of a request have no vectors: report it to the backend's authors")
             own, held = held[:left], held[left:]
             values += compare(position, own)
             truncated += sum(document.truncated for document in own)
+            left -= len(own)
         yield values, truncated
 
 
