@@ -91,10 +91,10 @@ def read_recipe(model: ModelRef) -> Recipe | None:
     try:
         if METADATA_FILE in model.files or _STANFORD in (model.config.get("architectures") or ()):
             return _read_stanford(model)
-        settings = model.read_json(_SETTINGS_FILE) if _SETTINGS_FILE in model.files else {}
-        modules = read_modules(model)
-        if _is_multi_vector(settings, modules):
-            return _read_modules(model, settings, modules)
+        if modules := read_modules(model):
+            settings = model.read_json(_SETTINGS_FILE) if _SETTINGS_FILE in model.files else {}
+            if _is_multi_vector(settings, modules):
+                return _read_modules(model, settings, modules)
     except (ValidationError, TypeError, AttributeError, KeyError) as error:
         raise ModelLoadError(
             f"the recipe of {model.name}, in {METADATA_FILE} or in {_SETTINGS_FILE} and its modules, cannot be used "
@@ -137,7 +137,7 @@ def _read_stanford(model: ModelRef) -> Recipe:
 def _is_multi_vector(settings: Mapping[str, Any], modules: Sequence[Module]) -> bool:
     """Whether modules give a vector per token: their settings say so, they mask tokens, or they project without pooling."""
     if _is_pylate(settings) or settings.get("model_type") == "MultiVectorEncoder":
-        return bool(modules)
+        return True
     kinds = [module.kind for module in modules[1:]]
     return "MultiVectorMask" in kinds or (bool(kinds) and {*kinds} <= {*_PROJECTIONS})
 
