@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,9 @@ sys.path.append(str(Path(__file__).parent / "core"))  # where hub_server.py and 
 sys.path.append(str(Path(__file__).parent / "rerank_http"))  # where loopback.py lies
 
 from hub_server import Hub  # noqa: E402
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as for a job in the background; processes of tests inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -58,7 +58,8 @@ def test_a_table_for_readers(run: Callable[..., Any]) -> None:
     ran = run("doctor", "--offline")
     assert (ran.code, ran.err) == (0, "")
     lines = ran.out.splitlines()
-    assert [line for line in lines if not line.startswith(" ")] == SECTIONS
+    empty = [name for name, section in json.loads(run("doctor", "--offline", "--json").out).items() if not section]
+    assert [line for line in lines if not line.startswith(" ")] == [name for name in SECTIONS if name not in empty]
     columns = {len(line) - len(line[2:].split("  ", 1)[1].lstrip()) for line in lines if line.startswith("  python")}
     assert len(columns) <= 1
     assert any(line.split() == ["HF_TOKEN", "not", "set"] for line in lines)

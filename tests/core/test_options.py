@@ -64,6 +64,12 @@ def test_core_options_have_defaults() -> None:
         ("batchsize", "batch_size"),
         ("normalise", "normalize"),
         ("long_document", "long_documents"),
+        ("model_name", "model"),
+        ("top_n", "top_k"),
+        ("topk", "top_k"),
+        ("passages", "docs"),
+        ("documents", "docs"),
+        ("provider", "api_provider"),
     ],
 )
 def test_an_unknown_option_names_the_near_miss(name: str, near: str) -> None:
@@ -71,6 +77,11 @@ def test_an_unknown_option_names_the_near_miss(name: str, near: str) -> None:
         build(**{name: 1})
     with build() as reranker, pytest.raises(InvalidOptionsError, match=rf"did you mean '{near}'"):
         reranker.rank("q", ["a"], **{name: 1})
+
+
+def test_an_argument_of_rank_is_no_option() -> None:
+    with pytest.raises(InvalidOptionsError, match="'top_k' is no option, but an argument of rank"):
+        build(top_k=3)
 
 
 def test_an_unknown_option_without_a_near_miss_lists_all() -> None:

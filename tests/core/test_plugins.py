@@ -206,6 +206,17 @@ def test_list_backends_as_a_table_shows_each_with_its_reason(everything: Site, r
     assert "registers no backend" in empty
 
 
+def test_list_backends_folds_many_notes_unless_asked(site: Site, run_apart: Callable[..., Any]) -> None:
+    site.install("fake_noted")
+    few, many = ["  one: a note", "  two: another"], ["  seen: 1", "  seen: 2", "  seen: 3", "  seen: 4"]
+    folded, whole = run_apart("list-backends").out.splitlines(), run_apart("list-backends", "--notes").out.splitlines()
+    at = folded.index(next(line for line in folded if line.startswith("few")))
+    assert folded[at + 1 : at + 3] == few
+    assert folded[at + 4] == "  seen, seen, seen, seen (--notes shows each)"
+    assert not set(many) & set(folded)
+    assert set(few + many) <= set(whole)
+
+
 def test_without_any_plugin_the_next_step_is_shown(run_apart: Callable[..., Any]) -> None:
     listed = run_apart("list-backends", RERANK_DISABLE_PLUGINS="all")
     assert listed.code == 0

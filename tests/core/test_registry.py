@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,65 @@ def test_a_miss_names_every_reason_and_what_to_install() -> None:
     assert "can run model 'm' (one: one thinks so; two: two thinks so): pip install" in message
     for distribution in set(DISTRIBUTIONS.values()):
         assert message.count(distribution) == 1
+
+
+@pytest.mark.parametrize(
+    ("config", "files", "step"),
+    [
+        (None, (), "give a checkpoint that has config.json and weights"),
+        (None, ("notes.txt", "model.safetensors"), "give a checkpoint"),
+        ("BertModel", (), "give a checkpoint"),
+        ("BertForSequenceClassification", ("model.safetensors",), "pip install rerank-crossencoder (cross-encoder)"),
+        (
+            "Qwen3ForCausalLM",
+            ("model-00001-of-00002.safetensors",),
+            "pip install rerank-llm (t5, llm-pointwise, llm-layerwise, llm-lightweight)",
+        ),
+        ("T5ForConditionalGeneration", ("pytorch_model.bin",), "pip install rerank-llm (t5, "),
+        ("BertModel", ("model.safetensors",), "pip install rerank-colbert (colbert)"),
+        ("HF_ColBERT", ("model.safetensors",), "pip install rerank-colbert (colbert)"),
+        (None, ("onnx/model.ONNX",), "pip install rerank-onnx (onnx)"),
+        (None, ("model.Q4_K_M.gguf",), "pip install rerank-llm (t5, "),
+    ],
+)
+def test_a_folder_that_nobody_runs_is_advised_only_what_fits_its_files(
+    tmp_path: Path, config: str | None, files: tuple[str, ...], step: str
+) -> None:
+    for file in files:
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).touch()
+    if config:
+        (tmp_path / "config.json").write_text(json.dumps({"architectures": [config]}))
+    with pytest.raises(BackendNotFoundError) as caught:
+        Reranker(tmp_path, registry=fake_registry(claiming("one", NONE)))
+    assert str(caught.value).partition("thinks so): ")[2].startswith(step)
+
+
+def test_backends_with_the_same_reason_share_it() -> None:
+    registry = fake_registry(*(fake_backend(name, claim=lambda ref: Claim(NONE, "no")) for name in ("one", "two")))
+    with pytest.raises(BackendNotFoundError, match=r"\(one, two: no\)"):
+        resolve(registry, ModelRef("m"))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        ("cohre", "cohere"),
+        ("crossencoder", "cross-encoder"),
+        ("Cross_Encoder", "cross-encoder"),
+        ("COLBERT", "colbert"),
+    ],
+)
+def test_a_near_miss_of_a_name_is_suggested(wrong: str, right: str) -> None:
+    cohere = {"cohere": {"en": Alias("cohere")}}
+    registry = fake_registry(fake_backend("far", claim=lambda ref: Claim(NONE, "no"), aliases=cohere))
+    for build in (
+        lambda: Reranker(wrong, registry=registry, local_files_only=True),
+        lambda: Reranker("m", backend=wrong, registry=registry),
+        lambda: Reranker("m", model_type=wrong, registry=registry),
+    ):
+        with pytest.raises(BackendNotFoundError, match=rf": did you mean '{right}'\?$"):
+            build()
 
 
 def test_a_miss_with_everything_installed_asks_for_the_name() -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rerank import Document, InvalidInputError, RankedResults, Result
+from rerank import Document, DocumentNotFoundError, InvalidInputError, RankedResults, RerankError, Result
 
 
 @pytest.fixture
@@ -84,9 +84,34 @@ def test_ids_are_looked_up_exactly(rich: RankedResults) -> None:
     assert rich.get_result_by_docid(1).rank == 2
     assert rich.get_result_by_docid("1").rank == 3
     assert rich.get_score_by_docid("1") is None
-    for absent in (2, "2", "ü"):
-        with pytest.raises(KeyError):
-            rich.get_score_by_docid(absent)
+
+
+@pytest.mark.parametrize(
+    ("doc_id", "step"),
+    [
+        ("ü", "the ids are 'ü/1', 1, '1' (top_k may have left it out)"),
+        (2, "the ids are 'ü/1', 1, '1' (top_k may have left it out)"),
+    ],
+)
+def test_an_unknown_id_is_a_typed_error_that_is_also_a_key_error(
+    rich: RankedResults, doc_id: str | int, step: str
+) -> None:
+    with pytest.raises(DocumentNotFoundError) as caught:
+        rich.get_score_by_docid(doc_id)
+    assert isinstance(caught.value, RerankError)
+    assert isinstance(caught.value, KeyError)
+    assert str(caught.value) == f"no result has the id {doc_id!r}: {step}"
+
+
+def test_an_id_of_another_type_is_named(seeds: RankedResults) -> None:
+    with pytest.raises(DocumentNotFoundError, match="no result has the id '2': there is 2, of type int"):
+        seeds.get_result_by_docid("2")
+
+
+def test_an_unknown_id_among_many_names_only_some() -> None:
+    results = [Result(doc_id=i, text="", score=0.0, rank=i + 1) for i in range(1000)]
+    with pytest.raises(KeyError, match="the ids are 0, 1, 2, 3, 4 and 995 more"):
+        RankedResults(results=results, query="q", has_scores=True).get_result_by_docid("x")
 
 
 def test_above_keeps_ranks_and_leaves_the_original(seeds: RankedResults) -> None:

@@ -4,6 +4,7 @@
 RerankError
 ├── PluginError                      a plugin cannot be used (broken, duplicate name, other protocol)
 ├── BackendNotFoundError             no installed backend can run the model          (also a LookupError)
+├── DocumentNotFoundError            no result has the requested id                   (also a KeyError)
 ├── AmbiguousModelError              several backends claim the model equally
 ├── InvalidOptionsError              an option is unknown or has a wrong value       (also a ValueError)
 ├── InvalidInputError                a query, document, id or argument is unusable   (also a ValueError)
@@ -36,6 +37,12 @@ class PluginError(RerankError):
 
 class BackendNotFoundError(RerankError, LookupError):
     """No installed backend has the requested name, or none can run the model."""
+
+
+class DocumentNotFoundError(RerankError, KeyError):
+    """No result has the requested id."""
+
+    __str__ = Exception.__str__  # a KeyError shows the repr of its message
 
 
 class AmbiguousModelError(RerankError):

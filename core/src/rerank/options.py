@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeVar
 
@@ -46,6 +46,20 @@ class Options(BaseModel):
     aggregate: Aggregate = "max"
     progress: bool = True
 
+
+CALL_ARGUMENTS: Final = ("query", "docs", "doc_ids", "metadata", "top_k")
+"""What `rerank.Reranker.rank` takes besides options."""
+
+_NAMES_ELSEWHERE: Final = {
+    **dict.fromkeys(("model_name", "model_name_or_path", "model_id", "model_path"), "model"),
+    **dict.fromkeys(("documents", "passages", "texts", "candidates", "sentences", "corpus"), "docs"),
+    **dict.fromkeys(("top_n", "topn", "top", "k", "limit", "return_top_k"), "top_k"),
+    **dict.fromkeys(("ids", "document_ids", "docids"), "doc_ids"),
+    **dict.fromkeys(("q", "question"), "query"),
+    "max_seq_length": "max_length",
+    "provider": "api_provider",
+}
+"""What other libraries call our arguments and options."""
 
 O = TypeVar("O", bound=Options)  # noqa: E741 (the one letter that says Options)
 
@@ -144,5 +158,15 @@ def _describe(problem: Mapping[str, Any], kind: type[Options]) -> str:
     name = ".".join(str(part) for part in problem["loc"])
     if problem["type"] != "extra_forbidden":
         return f"{name!r}: {problem['msg']}" if name else str(problem["msg"])
-    near = difflib.get_close_matches(name, [*kind.model_fields, *SOURCE_ARGUMENTS], n=1)
-    return f"{name!r} is unknown" + (f", did you mean {near[0]!r}?" if near else "")
+    if name in CALL_ARGUMENTS:
+        return f"{name!r} is no option, but an argument of rank"
+    near = nearest(name, [*kind.model_fields, *SOURCE_ARGUMENTS, "model", *CALL_ARGUMENTS])
+    return f"{name!r} is unknown" + (f", did you mean {near!r}?" if near else "")
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name of an option or argument that a wrong one most likely means; None if none is near."""
+    known = list(known)
+    if _NAMES_ELSEWHERE.get(name) in known:
+        return _NAMES_ELSEWHERE[name]
+    return next(iter(difflib.get_close_matches(name, known, n=1)), None)

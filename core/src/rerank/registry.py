@@ -264,10 +264,18 @@ class Registry:
                 return backend
         if name in DISTRIBUTIONS:
             step = how_to_get(name, self.plugins)
+        elif near := self.nearest(name):
+            step = f"did you mean {near!r}?"
         else:
-            names = ", ".join(sorted(self._origins)) or "none"
+            names = ", ".join(sorted(self.backends)) or "none"
             step = f"choose one of {names}, or {what_to_install(self.backends, self.plugins)}"
         raise BackendNotFoundError(f"no installed backend is called {name!r}: {step}")
+
+    def nearest(self, name: str) -> str | None:
+        """The name or alias of a backend that a wrong one most likely means; None if none is near."""
+        known = {known.casefold(): known for known in (*DISTRIBUTIONS, *self._origins)}
+        near = difflib.get_close_matches(name.casefold(), known, n=1, cutoff=0.75)
+        return known[near[0]] if near else None
 
 
 def _add_named(kind: type[N], known: dict[str, N], offered: Any, distribution: str) -> None:

@@ -8,13 +8,13 @@ from typing import Any, Final, TypeAlias
 
 from rerank.documents import DocumentLike, as_document, as_documents, as_items, as_query
 from rerank.errors import InvalidInputError
-from rerank.options import Options
+from rerank.options import Options, nearest
 from rerank.protocols import Request
 
 RankRequest: TypeAlias = tuple[str, Iterable[DocumentLike]] | Mapping[str, Any]
 """A query with its documents, or a mapping of `rerank.Reranker.rank`'s arguments."""
 
-_ARGUMENTS: Final = frozenset(("query", "docs", "doc_ids", "metadata"))
+_ARGUMENTS: Final = ("query", "docs", "doc_ids", "metadata")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +60,10 @@ class RequestMaker:
             arguments = {"query": given[0], "docs": given[1]}
         else:
             raise InvalidInputError(f"{given!r:.80} is not a request: give (query, docs) or a mapping with both")
-        if unknown := sorted(map(str, arguments.keys() - _ARGUMENTS)):
-            raise InvalidInputError(f"a request has the unknown key {unknown[0]!r}: give query and docs")
+        if unknown := sorted(map(str, arguments.keys() - {*_ARGUMENTS})):
+            near = nearest(unknown[0], _ARGUMENTS)
+            hint = f"did you mean {near!r}?" if near else f"its keys are {', '.join(_ARGUMENTS)}"
+            raise InvalidInputError(f"a request has the unknown key {unknown[0]!r}: {hint}")
         if missing := sorted({"query", "docs"} - arguments.keys()):
             raise InvalidInputError(f"a request has no {missing[0]!r}: give query and docs")
         return self.make(**arguments)

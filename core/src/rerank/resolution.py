@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rerank.backend import Alias, Backend, Confidence
-from rerank.distributions import DISTRIBUTIONS, REMOTE_BACKEND, how_to_get, what_to_install
+from rerank.distributions import DISTRIBUTIONS, REMOTE_BACKEND, how_to_get, what_runs, what_to_install
 from rerank.errors import AmbiguousModelError, BackendNotFoundError, InvalidOptionsError, ModelLoadError
 from rerank.model_ref import ModelRef
 from rerank.registry import Registry
@@ -100,16 +100,34 @@ def resolve(registry: Registry, model: ModelRef) -> Backend:
     if best == Confidence.POSSIBLE:
         raise BackendNotFoundError(
             f"model {model.name!r} is not claimed by any backend, but {', '.join(winners)} could try: "
-            f"pass backend= to use it, or {what_to_install(registry.backends, registry.plugins)}"
+            f"pass backend= to use it, or {_next_step(registry, model)}"
         )
     for claim in claims:
         if claim.error is not None and ("/" in model.name or model.is_local):
             raise claim.error
-    reasons = "; ".join(f"{claim.backend.name}: {claim.reason}" for claim in claims)
+    backends: dict[str, list[str]] = {}
+    for claim in claims:
+        backends.setdefault(claim.reason, []).append(claim.backend.name)
+    reasons = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in backends.items())
     raise BackendNotFoundError(
         f"no installed backend can run model {model.name!r} ({reasons or 'none is installed'}): "
-        f"{what_to_install(registry.backends, registry.plugins)}"
+        f"{_next_step(registry, model)}"
     )
+
+
+def _next_step(registry: Registry, model: ModelRef) -> str:
+    """What to do about a model that no installed backend runs: only what fits its files, as far as they can be read."""
+    try:
+        may_run = what_runs(model.files, [str(name) for name in model.config.get("architectures") or ()])
+    except ModelLoadError:
+        near = registry.nearest(model.name)
+        return f"did you mean {near!r}?" if near else what_to_install(registry.backends, registry.plugins)
+    if not may_run:
+        return (
+            "give a checkpoint that has config.json and weights (.safetensors or .bin), or an .onnx file, "
+            "or install a plugin that knows it"
+        )
+    return what_to_install(registry.backends, registry.plugins, may_run)
 
 
 @dataclass(frozen=True, slots=True)

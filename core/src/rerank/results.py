@@ -8,7 +8,7 @@ from typing import Any, Literal, overload
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr
 
-from rerank.errors import InvalidInputError
+from rerank.errors import DocumentNotFoundError, InvalidInputError
 
 ScoreScale = Literal["logit", "probability", "similarity", "ordinal"]
 """What a score means: unbounded log-odds (``logit``), a probability, a similarity, or only an order (``ordinal``)."""
@@ -122,20 +122,29 @@ class RankedResults(BaseModel):
         """The result of one document.
 
         Raises:
-            KeyError: No result has this id.
+            DocumentNotFoundError: No result has this id.
         """
         for result in self.results:
             if result.doc_id == doc_id:
                 return result
-        raise KeyError(doc_id)
+        raise DocumentNotFoundError(f"no result has the id {doc_id!r}: {self._near_ids(doc_id)}")
 
     def get_score_by_docid(self, doc_id: str | int) -> float | None:
         """The score of one document.
 
         Raises:
-            KeyError: No result has this id.
+            DocumentNotFoundError: No result has this id.
         """
         return self.get_result_by_docid(doc_id).score
+
+    def _near_ids(self, doc_id: object) -> str:
+        """Which ids there are instead of one that is absent."""
+        for result in self.results:
+            if str(result.doc_id) == str(doc_id):
+                return f"there is {result.doc_id!r}, of type {type(result.doc_id).__name__}"
+        shown = ", ".join(repr(result.doc_id) for result in self.results[:5]) or "none"
+        more = f" and {len(self) - 5} more" if len(self) > 5 else ""
+        return f"the ids are {shown}{more} (top_k may have left it out)"
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """Plain mappings with ``id``, ``text``, ``meta`` and ``score``, best first."""

@@ -20,6 +20,10 @@ COMMANDS: Final = {
 }
 
 
+_WHOLE: Final = 1000
+"""A summary's length that none has."""
+
+
 class Commands(click.Group):
     """Core's commands by module, then whatever the installed plugins add."""
 
@@ -33,6 +37,14 @@ class Commands(click.Group):
             return command
         self._add_plugins()
         return super().get_command(ctx, cmd_name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List each command with its whole summary, which click would cut at the terminal's width."""
+        commands = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [(name, own.get_short_help_str(_WHOLE)) for name, own in commands.items() if own and not own.hidden]
+            )
 
     def invoke(self, ctx: click.Context) -> None:
         try:

@@ -56,8 +56,9 @@ def command(offline: bool, as_json: bool) -> None:
     if as_json:
         echo_json(report)
     else:
-        width = max(len(key) for section in report.values() for key in section)
-        for name, section in report.items():
+        shown = {name: section for name, section in report.items() if section}
+        width = max(len(key) for section in shown.values() for key in section)
+        for name, section in shown.items():
             click.echo(name)
             for key, value in section.items():
                 for line in [value] if isinstance(value, str) else value:

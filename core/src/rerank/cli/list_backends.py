@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import click
 
@@ -12,10 +12,16 @@ from rerank.distributions import DEFAULT_MODEL, DISTRIBUTIONS
 from rerank.plugin import Plugin
 from rerank.registry import Registry, installed
 
+_FEW_NOTES: Final = 3
+"""How many notes of a backend are shown whole; of more, such as a provider each, only what stands before the colon."""
+
 
 @click.command("list-backends")
+@click.option(
+    "--notes", "all_notes", is_flag=True, help="All notes of every backend: its providers, which keys are set."
+)
 @click.option("--json", "as_json", is_flag=True, help="As JSON, with options, aliases and import times.")
-def command(as_json: bool) -> None:
+def command(all_notes: bool, as_json: bool) -> None:
     """Show the installed backends, and plugins that failed, with the reason.
 
     Set RERANK_DISABLE_PLUGINS to plugin or distribution names, separated by commas, to leave them out ("all" for all).
@@ -41,8 +47,14 @@ def command(as_json: bool) -> None:
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     for row in rows:
         click.echo("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths)), row[3]]).rstrip())
-        for note in notes.get(row[0], ()):
+        own = notes.get(row[0], [])
+        for note in own if all_notes or len(own) <= _FEW_NOTES else [_folded(own)]:
             click.echo(f"  {note}")
+
+
+def _folded(notes: Sequence[str]) -> str:
+    """Many notes as one line."""
+    return f"{', '.join(note.partition(':')[0] for note in notes)} (--notes shows each)"
 
 
 def _described(plugin: Plugin, registry: Registry, notes: Mapping[str, list[str]]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from functools import cache
 from typing import Any, Final
 
@@ -93,7 +94,11 @@ def find(name: str) -> Provider:
     """
     if name in known():
         return known()[name]
-    raise BackendNotFoundError(
-        f"no API provider is called {name!r}: choose one of {', '.join(sorted(known()))}, "
-        "name it with api_provider=, describe it by its fields with api_provider='generic', or install its plugin"
+    near = difflib.get_close_matches(name.casefold(), known(), n=1)
+    step = (
+        f"did you mean {near[0]!r}?"
+        if near
+        else f"choose one of {', '.join(sorted(known()))}, describe it by its fields with api_provider='generic', "
+        "or install its plugin"
     )
+    raise BackendNotFoundError(f"no API provider is called {name!r}: {step}")
