@@ -172,6 +172,7 @@ def peers(session: nox.Session) -> None:
         session,
         "python",
         "tests/rerank_colbert/test_sentence_transformers.py",
+        "tests/rerank_crossencoder/test_adapters.py",
         "tests/rerank_crossencoder/test_sentence_transformers.py",
         "tests/rerank_llm/test_adapters.py",
         "tests/rerank_llm/test_sentence_transformers.py",

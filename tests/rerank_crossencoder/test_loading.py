@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 
 from rerank import ModelLoadError, Reranker
+from rerank.cli import cli
 from rerank.testing.contract import DOCUMENTS, QUERY
 
 
@@ -256,3 +258,80 @@ def test_a_checkpoint_without_a_tokenizer_is_refused(checkpoint, tmp_path):
             path.unlink()
     with pytest.raises(ModelLoadError):
         Reranker(folder, device="cpu")
+
+
+def add_tensor(folder, name, *shape):
+    weights = load_file(folder / "model.safetensors")
+    save_file({**weights, name: torch.ones(shape)}, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "bert.encoder.layer.0.attention.self.distance_embedding.weight",  # relative positions, which transformers 5 drops
+        "bert.encoder.layer.3.output.dense.weight",  # more layers than config.json says
+        "bert.embeddings.word_type_embeddings.weight",
+        "classifier.out_proj.weight",
+        "ranking_head.weight",
+    ],
+)
+def test_weights_that_the_network_has_no_place_for_are_refused(copy, name):
+    add_tensor(copy, name, 2, 2)
+    with pytest.raises(ModelLoadError, match=f"1 tensors .*BertForSequenceClassification has no place for, '{name}'"):
+        load(copy)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["cls.predictions.bias", "cls.seq_relationship.weight", "lm_head.dense.weight", "bert.embeddings.position_ids"],
+)
+def test_heads_of_pretraining_and_buffers_change_nothing(checkpoint, copy, name):
+    add_tensor(copy, name, 1, 160)
+    with load(copy) as reranker, load(checkpoint("bert")) as original:
+        assert reranker.score(QUERY, DOCUMENTS[0]) == pytest.approx(original.score(QUERY, DOCUMENTS[0]), abs=1e-6)
+
+
+def test_fewer_layers_than_the_weights_have_are_refused(copy):
+    write_config(copy, num_hidden_layers=2)
+    with pytest.raises(ModelLoadError, match=r"'bert\.encoder\.layer\.2\..*config.json may belong to other weights"):
+        load(copy)
+
+
+PROMPT = "Find a passage: "
+
+
+def save_prompts(folder, **settings):
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(settings))
+
+
+def test_the_default_prompt_is_joined_with_the_query(checkpoint, copy):
+    save_prompts(copy, prompts={"web": PROMPT, "other": "x "}, default_prompt_name="web")
+    with load(copy) as reranker, load(checkpoint("bert")) as bare:
+        ours = [reranker.score(QUERY, text) for text in DOCUMENTS]
+        assert ours == pytest.approx([bare.score(PROMPT + QUERY, text) for text in DOCUMENTS], abs=1e-6)
+        given = reranker.score(QUERY, DOCUMENTS[0], query_instruction_for_rerank="A: ")
+        assert given == pytest.approx(bare.score("A: " + QUERY, DOCUMENTS[0]), abs=1e-6)
+        without = reranker.score(QUERY, DOCUMENTS[0], query_instruction_for_rerank="")
+        assert without == pytest.approx(bare.score(QUERY, DOCUMENTS[0]), abs=1e-6)
+
+
+@pytest.mark.parametrize("settings", [{}, {"prompts": {"web": PROMPT}}, {"prompts": {}, "default_prompt_name": None}])
+def test_a_prompt_that_is_no_default_is_left_out(checkpoint, copy, settings):
+    save_prompts(copy, **settings)
+    with load(copy) as reranker, load(checkpoint("bert")) as bare:
+        assert reranker.score(QUERY, DOCUMENTS[0]) == pytest.approx(bare.score(QUERY, DOCUMENTS[0]), abs=1e-6)
+
+
+@pytest.mark.parametrize("prompts", [None, {}, {"other": "x"}, {"web": None}, ["web"]])
+def test_a_default_prompt_that_is_absent_is_an_error(copy, prompts):
+    save_prompts(copy, prompts=prompts, default_prompt_name="web")
+    with pytest.raises(ModelLoadError, match="has no prompt 'web', its default_prompt_name"):
+        load(copy)
+
+
+def test_explain_shows_the_default_prompt(copy):
+    save_prompts(copy, prompts={"web": PROMPT}, default_prompt_name="web")
+    ran = CliRunner().invoke(cli, ["explain", str(copy)])
+    assert "query: 'Find a passage: {query}' (the checkpoint's default prompt)" in ran.output
+    ran = CliRunner().invoke(cli, ["explain", str(copy), "-o", "query_instruction_for_rerank=A: "])
+    assert "query: 'A: {query}'" in ran.output

@@ -65,3 +65,30 @@ def test_an_ordinary_cross_encoder_saved_by_it(checkpoint, tmp_path, kind):
         assert scores_of(reranker.rank(QUERY, DOCUMENTS)) == pytest.approx(
             predict(model, activation_fn=torch.nn.Identity()), abs=1e-5
         )
+
+
+@pytest.fixture
+def prompted(checkpoint, tmp_path):
+    """A checkpoint that sentence-transformers saved with two prompts, one of them its default."""
+    from sentence_transformers import CrossEncoder
+
+    prompts = {"web": "Given a web search query, find passages: ", "other": "Other: "}
+    model = CrossEncoder(str(checkpoint("bert")), device="cpu", prompts=prompts, default_prompt_name="web")
+    model.save_pretrained(str(tmp_path / "prompted"))
+    return tmp_path / "prompted"
+
+
+def test_a_saved_prompt_counts_unless_an_instruction_is_given(prompted):
+    from sentence_transformers import CrossEncoder
+
+    theirs = CrossEncoder(str(prompted), device="cpu", activation_fn=torch.nn.Identity())
+    pairs = [(QUERY, text) for text in DOCUMENTS]
+    for given, prompt in ((None, {}), ("", {"prompt": ""}), ("Other: ", {"prompt_name": "other"})):
+        with Reranker(prompted, device="cpu", query_instruction_for_rerank=given) as reranker:
+            assert [reranker.score(*pair) for pair in pairs] == pytest.approx(
+                predict_pairs(theirs, pairs, prompt), abs=1e-4
+            )
+
+
+def predict_pairs(model, pairs, prompt):
+    return [float(score) for score in model.predict(pairs, **prompt)]

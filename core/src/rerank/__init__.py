@@ -43,6 +43,7 @@ from rerank.pairs import (
     plan_parts,
     plan_windows,
 )
+from rerank.prompts import saved_prompt
 from rerank.protocols import Request, Scorer, Scores
 from rerank.ranking import sigmoid
 from rerank.registry import Registry, installed
@@ -122,6 +123,7 @@ __all__ = [
     "read_data",
     "read_tokenizer_config",
     "reads_segments",
+    "saved_prompt",
     "sigmoid",
     "special_token",
 ]

@@ -122,6 +122,11 @@ def _next_step(registry: Registry, model: ModelRef) -> str:
     except ModelLoadError:
         near = registry.nearest(model.name)
         return f"did you mean {near!r}?" if near else what_to_install(registry.backends, registry.plugins)
+    if "adapter_config.json" in model.files:
+        return (
+            "it holds only an adapter: merge it into its model and give the whole, or load its model with "
+            f"peft_path={model.name!r}"
+        )
     if not may_run:
         return (
             "give a checkpoint that has config.json and weights (.safetensors or .bin), or an .onnx file, "

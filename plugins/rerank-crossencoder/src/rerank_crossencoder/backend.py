@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from rerank import Alias, Backend, Claim, Confidence, ModelRef, Scorer, hookimpl
+from rerank import Alias, Backend, Claim, Confidence, ModelRef, Scorer, hookimpl, saved_prompt
 from rerank_crossencoder.options import CrossEncoderOptions
 from rerank_torch import find_accelerators
 from rerank_torch.modules import Module, read_head
@@ -97,6 +97,16 @@ def load(model: ModelRef, options: CrossEncoderOptions) -> Scorer:
     return CrossEncoder(model, options)
 
 
+def describe(model: ModelRef, options: CrossEncoderOptions) -> Iterator[str]:
+    """What a query is joined with, if anything."""
+    if (instruction := options.query_instruction_for_rerank) is not None:
+        yield f"query: {options.query_instruction_format.format(instruction, '{query}')!r}"
+    elif prompt := saved_prompt(model):
+        yield f"query: {prompt + '{query}'!r} (the checkpoint's default prompt)"
+    if (instruction := options.passage_instruction_for_rerank) is not None:
+        yield f"document: {options.passage_instruction_format.format(instruction, '{document}')!r}"
+
+
 @hookimpl
 def rerank_register_backends() -> Iterator[Backend]:
     """Describe the backend ``cross-encoder``."""
@@ -108,4 +118,5 @@ def rerank_register_backends() -> Iterator[Backend]:
         options=CrossEncoderOptions,
         aliases={"cross-encoder": _LANGUAGES, **_BGE},
         devices=find_accelerators,
+        describe=describe,
     )

@@ -14,7 +14,8 @@ class CrossEncoderOptions(TorchOptions):
     (FlagEmbedding 1.4.2). A longer query is cut with a warning; otherwise only the document is cut.
 
     Args:
-        query_instruction_for_rerank: Joined with every query, such as ``"A: "``; None adds nothing.
+        query_instruction_for_rerank: Joined with every query, such as ``"A: "``; None takes the prompt that the checkpoint
+            saved as its default, if any, and ``""`` adds nothing.
         query_instruction_format: How instruction and query become one text; must have two places marked ``{}``.
         passage_instruction_for_rerank: Joined with every document.
         passage_instruction_format: How instruction and document become one text.

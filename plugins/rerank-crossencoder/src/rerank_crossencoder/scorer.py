@@ -16,6 +16,7 @@ from rerank import (
     find_pad_id,
     query_limit,
     read_tokenizer_config,
+    saved_prompt,
 )
 from rerank_crossencoder.activation import calibrate, saved_activation
 from rerank_crossencoder.encoder import Encoder
@@ -39,6 +40,7 @@ class CrossEncoder(GroupScorer):
         tokenizer_config = {**read_tokenizer_config(model), **options.tokenizer_kwargs}
         self.name = model.name
         self.activation = saved_activation(model)
+        self.prompt = saved_prompt(model)
         self.tokens = load_tokens(model, options)
         self.layout = self.tokens.pair_layout()
         pad_id = find_pad_id(self.tokens, config, tokenizer_config)
@@ -53,7 +55,7 @@ class CrossEncoder(GroupScorer):
         assert isinstance(options, CrossEncoderOptions)
         max_length = self.limits.of_row(options.max_length)
         pairs = encode_pairs(
-            [_texts(request, options) for request in requests],
+            [_texts(request, options, self.prompt) for request in requests],
             self.tokens,
             self.layout,
             options,
@@ -74,10 +76,12 @@ class CrossEncoder(GroupScorer):
         self.runner.close()
 
 
-def _texts(request: Request, options: CrossEncoderOptions) -> tuple[str, list[str]]:
-    """The query and the documents, each with its instruction (FlagEmbedding 1.4.2)."""
+def _texts(request: Request, options: CrossEncoderOptions, prompt: str) -> tuple[str, list[str]]:
+    """The query and the documents, each with its instruction (FlagEmbedding 1.4.2); else the query with the saved prompt."""
     query, documents = request.query, [document.text for document in request.documents]
-    if options.query_instruction_for_rerank is not None:
+    if options.query_instruction_for_rerank is None:
+        query = prompt + query
+    else:
         query = options.query_instruction_format.format(options.query_instruction_for_rerank, query)
     if (instruction := options.passage_instruction_for_rerank) is not None:
         documents = [options.passage_instruction_format.format(instruction, text) for text in documents]

@@ -16,11 +16,9 @@ class LoadingOptions(TorchOptions):
     """Options of every language model on torch: what `rerank_llm.forwards.loading` reads.
 
     Args:
-        peft_path: A folder or hub name with a PEFT adapter, which is merged into the model; needs ``peft``.
         quantization: ``4bit`` or ``8bit`` loads the weights like that; needs ``bitsandbytes``.
     """
 
-    peft_path: Reload[str | None] = None
     quantization: Reload[Literal["4bit", "8bit"] | None] = None
 
 

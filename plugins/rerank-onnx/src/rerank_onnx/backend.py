@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from rerank import Alias, Backend, Claim, Confidence, ModelRef, Scorer, hookimpl
+from rerank import Alias, Backend, Claim, Confidence, ModelRef, Scorer, hookimpl, saved_prompt
 from rerank_onnx.options import FLASHRANK, OnnxOptions
 from rerank_vectors import default_folder
 
@@ -84,6 +84,12 @@ def load(model: ModelRef, options: OnnxOptions) -> Scorer:
         return build_scorer(find_checkpoint(model, options, repair=True), options)
 
 
+def describe(model: ModelRef, options: OnnxOptions) -> Iterator[str]:
+    """The prompt that a checkpoint puts before every query, if any."""
+    if model.name not in FLASHRANK and (prompt := saved_prompt(model)):
+        yield f"query: {prompt + '{query}'!r} (the checkpoint's default prompt)"
+
+
 def devices() -> Mapping[str, str]:
     """The execution providers of this machine's onnxruntime."""
     import onnxruntime
@@ -113,4 +119,5 @@ def rerank_register_backends() -> Iterator[Backend]:
         aliases={"onnx": languages, "flashrank": languages, **names},
         devices=devices,
         caches=caches,
+        describe=describe,
     )

@@ -21,10 +21,11 @@ class OnnxCrossEncoder(GroupScorer):
         tokens: The tokenizer.
         limits: How many tokens the model reads.
         graph: Takes token ids and returns logits.
+        prompt: What the checkpoint puts before every query.
     """
 
-    def __init__(self, tokens: Tokens, limits: TokenLimits, graph: Graph) -> None:
-        self.tokens, self.limits, self.graph = tokens, limits, graph
+    def __init__(self, tokens: Tokens, limits: TokenLimits, graph: Graph, prompt: str) -> None:
+        self.tokens, self.limits, self.graph, self.prompt = tokens, limits, graph, prompt
         self.layout = tokens.pair_layout()
 
     def score_group(self, requests: Sequence[Request]) -> Iterator[Scores]:
@@ -33,7 +34,7 @@ class OnnxCrossEncoder(GroupScorer):
         assert isinstance(options, OnnxOptions)
         max_length = self.limits.of_row(options.max_length)
         pairs = encode_pairs(
-            [(request.query, [document.text for document in request.documents]) for request in requests],
+            [(self.prompt + request.query, [document.text for document in request.documents]) for request in requests],
             self.tokens,
             self.layout,
             options,

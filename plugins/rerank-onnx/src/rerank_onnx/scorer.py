@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rerank import InvalidOptionsError, ModelLoadError, Scorer, TokenLimits, find_pad_id
+from rerank import InvalidOptionsError, ModelLoadError, Scorer, TokenLimits, find_pad_id, saved_prompt
 from rerank_onnx.checkpoint import Checkpoint
 from rerank_onnx.cross_encoder import OnnxCrossEncoder
 from rerank_onnx.graph import Graph
@@ -31,7 +31,7 @@ def build_scorer(checkpoint: Checkpoint, options: OnnxOptions) -> Scorer:
                 f"{checkpoint.graph} is a cross-encoder, which reads each document together with the query: only late "
                 "interaction keeps document vectors; leave vectors out"
             )
-        return OnnxCrossEncoder(tokens, limits, graph)
+        return OnnxCrossEncoder(tokens, limits, graph, saved_prompt(checkpoint.model))
     raise ModelLoadError(
         f"{checkpoint.graph} returns {graph.output.name} of shape {shape}: a reranker returns one or two numbers per "
         "row, or token vectors; export the model with its classification head"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import pickle
+import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from rerank import ModelLoadError, ModelRef
+from rerank_torch.adapters import ADAPTER_CONFIG, merge_adapter, without_adapter
 from rerank_torch.device import choose_dtype
 from rerank_torch.options import TorchOptions
 
@@ -63,13 +65,14 @@ def load_model(kind: str, model: ModelRef, options: TorchOptions, device: str, *
     Args:
         kind: The class of transformers that loads it, such as ``AutoModelForSequenceClassification``.
         model: Where the checkpoint is.
-        options: ``dtype``, ``attn_implementation``, ``trust_remote_code`` and ``model_kwargs`` are read.
+        options: ``dtype``, ``attn_implementation``, ``trust_remote_code``, ``model_kwargs`` and ``peft_path`` are read.
         device: A torch device's name.
         unread: Prefixes of the names of tensors that are never read, so that they may be missing.
 
     Raises:
-        ModelLoadError: Weights are missing, damaged or of another shape, or reading them would run a pickle's code; or
-            the checkpoint's Python code builds the model, and is not trusted.
+        ModelLoadError: Weights are missing, damaged or of another shape, or the network has no place for some of them; or
+            reading them would run a pickle's code; or the checkpoint's Python code builds the model, and is not trusted.
+        InvalidOptionsError: ``peft_path`` needs peft, which is not installed.
     """
     if kind in (model.config.get("auto_map") or {}):
         if not options.trust_remote_code:
@@ -83,9 +86,10 @@ def load_model(kind: str, model: ModelRef, options: TorchOptions, device: str, *
     if options.attn_implementation is not None:
         arguments["attn_implementation"] = options.attn_implementation
     auto = getattr(transformers, kind)
-    with _load_errors(model), _classes_kept(auto):
+    adapted = options.peft_path is not None
+    with without_adapter(model, folder, silent=adapted) as own, _load_errors(model), _classes_kept(auto):
         network, info = auto.from_pretrained(
-            folder,
+            own,
             **_code_from(model, options),
             output_loading_info=True,
             **{**arguments, **options.model_kwargs, "weights_only": True},
@@ -97,7 +101,43 @@ def load_model(kind: str, model: ModelRef, options: TorchOptions, device: str, *
             f"{model.name} has no weights for {len(absent)} tensors of {type(network).__name__}, {absent[0]!r} among "
             "them, and random ones give random scores: use a checkpoint that was trained as this kind of model"
         )
-    return network
+    _check_unused(network, info["unexpected_keys"], model)
+    return network if options.peft_path is None else merge_adapter(network, options.peft_path, model)
+
+
+_NO_PART: Final = re.compile(
+    r"(^|\.)(pooler\.|(position_ids|token_type_ids|inv_freq|masked_bias|attn\.bias|attention\.bias)$)"
+)
+"""Poolers, which no head of ours reads that lacks them, and buffers that are computed anew."""
+
+_PRETRAINING: Final = re.compile(
+    r"(cls|lm_head|decoder|predictions|\w+_predictions|generator_lm_head|vocab_\w+|mlm\w*|nsp\w*|sop\w*|qa_outputs|loss\w*)\."
+)
+"""Heads of pretraining, and of its losses."""
+
+
+def _check_unused(network: Any, unused: Iterable[str], model: ModelRef) -> None:
+    """Refuse weights with tensors that the network has no place for: it would not compute what was trained.
+
+    A network without a head has no place for heads, and needs none.
+
+    Raises:
+        ModelLoadError: There are some, apart from those known to change nothing.
+    """
+    base = network.base_model
+    own = {network.base_model_prefix, *(name for part in (network, base) for name, _ in part.named_children())}
+
+    def is_harmless(key: str) -> bool:
+        in_network = key.partition(".")[0] in own
+        return bool(_NO_PART.search(key)) or (not in_network and (network is base or bool(_PRETRAINING.match(key))))
+
+    if refused := sorted(key for key in unused if not is_harmless(key)):
+        raise ModelLoadError(
+            f"{model.name} has {len(refused)} tensors that {type(network).__name__} has no place for, {refused[0]!r} "
+            "among them, and scores without them are wrong: its config.json may belong to other weights, or transformers "
+            f"{transformers.__version__} no longer reads such a model; if they are of no use, load the model with "
+            "transformers and save it, which leaves them out"
+        )
 
 
 def load_weights(model: ModelRef, folder: str) -> Mapping[str, torch.Tensor]:
@@ -200,6 +240,12 @@ def _fetch_weights(model: ModelRef) -> bool:
     if any(file.endswith(".onnx") for file in model.files):
         raise ModelLoadError(
             f"{model.name} has ONNX graphs and no torch weights: run it with backend='onnx', which rerank-onnx brings"
+        )
+    if ADAPTER_CONFIG in model.files:
+        base = model.read_json(ADAPTER_CONFIG).get("base_model_name_or_path")
+        raise ModelLoadError(
+            f"{model.name} holds only an adapter, of the model {base!r}: merge it into that model and save the whole, or "
+            f"load that model with peft_path={model.name!r}"
         )
     raise ModelLoadError(
         f"{model.name} has none of {', '.join((*SAFE_WEIGHTS, *PICKLED_WEIGHTS))}: "

@@ -40,6 +40,7 @@ class TorchOptions(Options):
         use_fp16: Another way to say ``dtype="fp16"``.
         use_bf16: Another way to say ``dtype="bf16"``.
         attn_implementation: ``sdpa``, ``eager``, ``flash_attention_2`` …; None leaves it to transformers.
+        peft_path: A folder or hub name with a PEFT adapter, which is merged into the model; needs ``peft``.
         trust_remote_code: Run the checkpoint's Python code; it never runs without this.
         model_kwargs: Further arguments of ``from_pretrained`` for the model.
         tokenizer_kwargs: Further arguments of ``from_pretrained`` for the tokenizer.
@@ -54,6 +55,7 @@ class TorchOptions(Options):
     use_fp16: Reload[bool] = False
     use_bf16: Reload[bool] = False
     attn_implementation: Reload[str | None] = None
+    peft_path: Reload[str | None] = None
     trust_remote_code: Reload[bool] = False
     model_kwargs: Reload[Mapping[str, Any]] = Field(default_factory=dict)
     tokenizer_kwargs: Reload[Mapping[str, Any]] = Field(default_factory=dict)

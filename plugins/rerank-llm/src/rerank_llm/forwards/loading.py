@@ -1,18 +1,15 @@
-"""Language models through `rerank_torch.loading`, with an adapter or quantised where the options say so."""
+"""Language models through `rerank_torch.loading`, quantised where the options say so."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from importlib import import_module
-from typing import Any, Final
+from typing import Any
 
 import transformers
 
-from rerank import InvalidOptionsError, ModelLoadError, ModelRef
+from rerank import InvalidOptionsError, ModelRef
 from rerank_llm.options import LoadingOptions
 from rerank_torch.loading import load_config, load_model
-
-_ADAPTER_FILES: Final = ("adapter_config.json", "adapter_model.safetensors")
 
 
 def load_language_model(kind: str, model: ModelRef, options: LoadingOptions, device: str) -> Any:
@@ -23,11 +20,11 @@ def load_language_model(kind: str, model: ModelRef, options: LoadingOptions, dev
     Args:
         kind: The class of transformers that loads it, such as ``AutoModelForCausalLM``.
         model: Where the checkpoint is.
-        options: Besides what `rerank_torch.loading.load_model` reads, ``quantization`` and ``peft_path``.
+        options: Besides what `rerank_torch.loading.load_model` reads, ``quantization``.
         device: A torch device's name.
 
     Raises:
-        ModelLoadError: As for `rerank_torch.loading.load_model`, or the adapter does not fit.
+        ModelLoadError: As for `rerank_torch.loading.load_model`.
         InvalidOptionsError: What an option needs is not installed.
     """
     if options.quantization is not None:
@@ -40,7 +37,7 @@ def load_language_model(kind: str, model: ModelRef, options: LoadingOptions, dev
     network = load_model("AutoModelForImageTextToText" if reads_images else kind, model, options, device)
     if reads_images and hasattr(network.model, "visual"):
         network.model.visual = None
-    return network if options.peft_path is None else _with_adapter(network, options.peft_path, model)
+    return network
 
 
 def _quantized(how: str) -> Any:
@@ -52,23 +49,3 @@ def _quantized(how: str) -> Any:
         ) from error
     kind: Any = transformers.BitsAndBytesConfig
     return kind(load_in_4bit=how == "4bit", load_in_8bit=how == "8bit")
-
-
-def _with_adapter(network: Any, path: str, model: ModelRef) -> Any:
-    try:
-        peft = import_module("peft")
-    except ImportError as error:
-        raise InvalidOptionsError("peft_path needs peft: pip install peft, or leave it out") from error
-    adapter = replace(model, name=path, alias=None, revision=None)
-    if not adapter.files >= {*_ADAPTER_FILES}:
-        raise ModelLoadError(
-            f"the adapter {path!r} lacks one of {', '.join(_ADAPTER_FILES)}: save it with peft's save_pretrained"
-        )
-    folders = [adapter.fetch(file).parent for file in _ADAPTER_FILES]
-    try:
-        return peft.PeftModel.from_pretrained(network, str(folders[0])).merge_and_unload().eval()
-    except Exception as error:
-        raise ModelLoadError(
-            f"the adapter {path!r} cannot be added to {model.name} ({type(error).__name__}: {error}): give the adapter "
-            "that was trained on this model"
-        ) from error
