@@ -22,6 +22,9 @@ CASES = [
     ({"max_position_embeddings": 514, "model_type": "ibert"}, {}, 512),
     ({"max_position_embeddings": 514, "model_type": "xmod"}, {}, 512),
     ({"max_position_embeddings": 514, "model_type": "data2vec-text"}, {}, 512),
+    ({"max_position_embeddings": 1026, "model_type": "esm"}, {}, 1024),
+    ({"n_positions": 1024, "model_type": "gpt2"}, {}, 1024),
+    ({"max_encoder_position_embeddings": 16384, "model_type": "led"}, {}, 16384),
 ]
 
 

@@ -16,7 +16,7 @@ torch = pytest.importorskip("torch")
 from rerank import InvalidOptionsError, OutOfMemoryError, ScoringError, available_cores  # noqa: E402
 from rerank_torch import TorchOptions  # noqa: E402
 from rerank_torch.rows import Padding, Row, pad  # noqa: E402
-from rerank_torch.runner import Runner, count_threads  # noqa: E402
+from rerank_torch.runner import RowError, Runner, count_threads  # noqa: E402
 
 ROWS = [Row(tuple(range(1, n % 23 + 2)), first_len=n % 3) for n in range(120)]
 needs_two_cores = pytest.mark.skipif(available_cores() < 2, reason="needs two cores")
@@ -199,7 +199,7 @@ def test_an_exception_ends_all_streams():
         calls.append(1)
         raise ValueError("broken")
 
-    with pytest.raises(ValueError, match="broken"):
+    with pytest.raises(RowError, match=r"failed on a row of \d+ tokens \(ValueError: broken\)"):
         run(partial(Sums, hook=fail), threads=2, max_batch_tokens=1)
     assert len(calls) <= 2
 

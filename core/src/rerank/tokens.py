@@ -20,10 +20,14 @@ UNSTATED_LIMIT: Final = 512
 _PROBES: Final = (("query", "document"), ("how do bees find flowers?", "Foragers dance. Others follow, and fly."))
 _PAD_TOKENS: Final = ("[PAD]", "<pad>", "<|padding|>", "<|endoftext|>")
 _NO_LIMIT: Final = 1_000_000  # tokenizers without a limit state a far larger number
+_POSITIONS: Final = ("max_position_embeddings", "n_positions", "max_encoder_position_embeddings")
+"""What configurations call the number of positions: most, GPT-2's kind, and LED's."""
+
 _POSITIONS_BEHIND_PADDING: Final = frozenset(
     (
         "camembert",
         "data2vec-text",
+        "esm",
         "ibert",
         "lilt",
         "longformer",
@@ -255,7 +259,7 @@ class TokenLimits:
             tokenizer_config: Its ``tokenizer_config.json``.
             pad_id: The id that fills short rows.
         """
-        stated = config.get("max_position_embeddings")
+        stated = next((config[name] for name in _POSITIONS if config.get(name) is not None), None)
         rows = stated if isinstance(stated, int) and stated > 0 else None
         if rows is not None and config.get("model_type") in _POSITIONS_BEHIND_PADDING:
             rows -= pad_id + 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import torch
 
@@ -15,6 +15,9 @@ from rerank_torch.heads import load_modules
 from rerank_torch.loading import load_model
 from rerank_torch.modules import read_head
 from rerank_torch.rows import Batch
+
+_NO_TOKEN: Final = -1
+"""The padding of a model that has none, so that a document's own tokens never count as padding."""
 
 
 class Encoder:
@@ -42,7 +45,10 @@ class Encoder:
                 f"{model.name} has {outputs} outputs and sorts texts into classes: give a reranker, with 1 or 2 outputs"
             )
         if getattr(self.network.config, "pad_token_id", None) is None:
-            self.network.config.pad_token_id = pad_id
+            reads_last = hasattr(
+                self.network, "score"
+            )  # the head of decoders, which look for the last token before padding
+            self.network.config.pad_token_id = _NO_TOKEN if reads_last else pad_id
         self._types = types if _reads_types(self.network, types) else None
 
     def __call__(self, batch: Batch) -> Sequence[torch.Tensor]:
@@ -65,8 +71,11 @@ def _load(device: str, model: ModelRef, options: CrossEncoderOptions) -> Any:
 
 
 def _reads_types(network: Any, types: tuple[int, int]) -> bool:
-    """Whether segment ids must be given: a model assumes 0, so they need not be if all are 0."""
-    kinds = getattr(network.config, "type_vocab_size", 2) or 0
+    """Whether segment ids must be given: a model assumes 0, so they need not be if all are 0.
+
+    Without ``type_vocab_size`` a model has no embeddings for them (GPT-2 would look them up among its words).
+    """
+    kinds = getattr(network.config, "type_vocab_size", 0) or 0
     parameters = inspect.signature(network.base_model.forward).parameters
     return any(types) and kinds > max(types) and "token_type_ids" in parameters
 

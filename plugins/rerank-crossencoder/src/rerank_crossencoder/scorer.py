@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from typing import Final
 
 from rerank import (
     GroupScorer,
     ModelRef,
     Options,
+    PairRows,
     Request,
     Scores,
+    ScoringError,
     TokenLimits,
     encode_pairs,
     find_pad_id,
@@ -23,8 +26,15 @@ from rerank_crossencoder.encoder import Encoder
 from rerank_crossencoder.options import CrossEncoderOptions
 from rerank_torch.loading import load_config
 from rerank_torch.rows import Padding, Row
-from rerank_torch.runner import Runner
+from rerank_torch.runner import RowError, Runner
 from rerank_torch.tokens import load_tokens
+
+_PROBE_QUERY: Final = "how do bees find flowers?"
+_PROBE_DOCUMENTS: Final = (
+    "They dance.",
+    "A forager dances on the comb, and the others follow her in the dark, learn how far the flowers are, and fly. " * 3,
+)
+"""Texts whose rows show whether padding changes scores."""
 
 
 class CrossEncoder(GroupScorer):
@@ -47,7 +57,14 @@ class CrossEncoder(GroupScorer):
         self.limits = TokenLimits.read(config, tokenizer_config, pad_id)
         self.limits.of_row(options.max_length)
         start = partial(Encoder, model=model, options=options, types=self.layout.types, pad_id=pad_id)
-        self.runner = Runner(start, options, Padding(pad_id))
+        self.runner = Runner(start, options, Padding(pad_id, probe=self._probe()))
+
+    def _probe(self) -> tuple[Row, ...]:
+        """A short and a long row of usual text."""
+        query, *documents = self.tokens([_PROBE_QUERY, *_PROBE_DOCUMENTS])
+        room = self.limits.default - len(self.layout) - len(query)
+        rows = (self.layout.row(query, document[: max(0, room)]) for document in documents)
+        return tuple(Row(tuple(ids), self.layout.first_len(len(query))) for ids in rows)
 
     def score_group(self, requests: Sequence[Request]) -> Iterator[Scores]:
         """Score requests with the same options together."""
@@ -63,9 +80,22 @@ class CrossEncoder(GroupScorer):
             query_max_length=query_limit(options.query_max_length, max_length),
         )
         rows = [Row(tuple(ids), self.layout.first_len(one.query_len)) for one in pairs for ids in one.rows]
-        values = (float(value) for value in self.runner(rows, options))
+        try:
+            values = (float(value) for value in self.runner(rows, options))
+        except RowError as error:
+            raise ScoringError(
+                f"{self._owner(error.row, pairs, requests)}: {error}; shorten it, or leave it out"
+            ) from error
         for one in pairs:
             yield one.scores(values, options, "logit")
+
+    def _owner(self, row: Row, pairs: Sequence[PairRows], requests: Sequence[Request]) -> str:
+        """The document that a row belongs to."""
+        for one, request in zip(pairs, requests):
+            for ids, owner in zip(one.rows, one.owners):
+                if tuple(ids) == row.ids:
+                    return f"document {request.documents[owner].doc_id!r} of the query {request.query!r:.60}"
+        return "a document"
 
     def calibrate(self, values: Sequence[float], options: Options) -> Sequence[float]:
         """Raw values through the checkpoint's own saved activation, to [0, 1]."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -12,11 +13,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rerank import Streams, available_cores, map_batches, plan_batches
+from rerank import RerankError, ScoringError, Streams, available_cores, map_batches, plan_batches
 from rerank_torch.device import OUT_OF_MEMORY, choose_devices, memory_errors_raised
 from rerank_torch.options import TorchOptions
 from rerank_torch.pool import DevicePool
 from rerank_torch.rows import Batch, Padding, Row, pad
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Values: TypeAlias = list[NDArray[np.float32]]
@@ -49,6 +52,29 @@ cross-encoder of MiniLM-L6's shape, quiet and beside two busy processes.
 
 BATCH_TOKENS: Final = 32_768
 """Token count per batch elsewhere: some hundred rows, enough to keep an accelerator busy; estimated, not measured."""
+
+
+_EXACT: Final = 1e-4
+"""How much a value may differ with padding in float32, which sums in another order."""
+
+_ROUNDED: Final = 2e-2
+"""The same in 16 bits."""
+
+
+class RowError(ScoringError):
+    """A model failed on one row alone.
+
+    Args:
+        row: The row.
+        error: What the model raised.
+    """
+
+    def __init__(self, row: Row, error: Exception) -> None:
+        super().__init__(f"the model failed on a row of {len(row.ids)} tokens ({type(error).__name__}: {error})")
+        self.row, self.error = row, error
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.row, self.error)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,6 +233,28 @@ class _Device:
             self.streams = Streams(1, partial(_set_threads, threads))
         elif on_cpu:
             self.streams = Streams(threads, partial(_set_threads, 1))
+        self._pads = self._may_pad(padding.probe)
+
+    def _may_pad(self, probe: Sequence[Row]) -> bool:
+        """Whether rows of different lengths have the same values in one batch as each alone.
+
+        They do not where a model mixes all positions (FNet), convolves over the padding (ConvBERT, Nyströmformer), or
+        has no token that marks padding (GPT-2).
+        """
+        if not probe:
+            return True
+        try:
+            together = self._forward(list(probe))
+        except Exception as error:  # the model decides what it raises about padding
+            logger.info("rows of different lengths cannot share a batch (%s): only equal lengths do", error)
+            return False
+        alone = [self._forward([row])[0] for row in probe]
+        dtype = next((parameter.dtype for parameter in self.forward.network.parameters()), torch.float32)
+        near = _EXACT if dtype in (torch.float32, torch.float64) else _ROUNDED
+        if all(torch.allclose(a.float(), b.float(), rtol=near, atol=near) for a, b in zip(together, alone)):
+            return True
+        logger.info("padding changes what this model computes: only rows of equal length share a batch")
+        return False
 
     def __call__(self, work: Work) -> Values:
         values = map_batches(
@@ -221,8 +269,31 @@ class _Device:
         )
         return _to_host(values)
 
-    @torch.inference_mode()
     def _run(self, rows: list[Row], shared: Any) -> Sequence[torch.Tensor]:
+        """The values of rows that may share a batch, if the model can pad them."""
+        if self._pads:
+            return self._run_together(rows, shared)
+        by_length: dict[int, list[Row]] = {}
+        for row in rows:
+            by_length.setdefault(len(row.ids), []).append(row)
+        values = {length: iter(self._run_together(equal, shared)) for length, equal in by_length.items()}
+        return [next(values[len(row.ids)]) for row in rows]
+
+    def _run_together(self, rows: list[Row], shared: Any) -> Sequence[torch.Tensor]:
+        """The values of one batch; of one that fails, row by row, so that a row fails alone."""
+        try:
+            return self._forward(rows, shared)
+        except RerankError:
+            raise
+        except OUT_OF_MEMORY:
+            raise
+        except Exception as error:
+            if len(rows) == 1:
+                raise RowError(rows[0], error) from error
+            return [value for row in rows for value in self._run_together([row], shared)]
+
+    @torch.inference_mode()
+    def _forward(self, rows: list[Row], shared: Any = None) -> Sequence[torch.Tensor]:
         with memory_errors_raised():
             return self.forward(pad(rows, self._padding, self._device, shared))
 
