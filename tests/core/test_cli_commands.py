@@ -55,7 +55,7 @@ def test_help_of_rank_shows_formats_and_examples(run: Callable[..., Any]) -> Non
     out = run("rank", "--help").out
     for message in (
         "[table|json|jsonl|tsv|trec]",
-        "[text|jsonl|json|tsv]",
+        "[text|jsonl|json|csv|tsv|trec]",
         "--option K=V",
         "--skip-bad-lines",
         "cat notes.txt |",

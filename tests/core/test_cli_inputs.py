@@ -133,13 +133,13 @@ def test_a_folder_is_no_file(rank: Callable[..., Any], tmp_path: Path) -> None:
 
 def test_what_is_not_utf_8(rank: Callable[..., Any], tmp_path: Path) -> None:
     (tmp_path / "latin.txt").write_bytes("a cat\ncafé\n".encode("latin-1"))
-    assert "latin.txt is not UTF-8 at byte 9: convert it first" in rank(str(tmp_path / "latin.txt"), code=2)
-    assert "standard input is not UTF-8 at byte 0" in rank(stdin=b"\xff\xfea", code=2)
+    assert "latin.txt is not UTF-8 at byte 9, in line 2: convert it first" in rank(str(tmp_path / "latin.txt"), code=2)
+    assert "standard input is not UTF-8 at byte 0" in rank(stdin=b"\xffa", code=2)
 
 
 BAD_LINES = [
     ("jsonl", '{"text": "a cat"}\n{"text": \n{"text": "b"}\n', "line 2: this is not JSON"),
-    ("jsonl", '\n\n{"text": "a cat"}\n{"body": "x"}\n', "line 4: the document has no 'text' among its keys ['body']"),
+    ("jsonl", '\n\n{"text": "a cat"}\n{"cover": "x"}\n', "line 4: the document has no 'text' among its keys ['cover']"),
     ("jsonl", '{"text": "a cat"}\n3\n', "line 2: the document is of type int"),
     ("jsonl", '{"text": "a cat"}\n{"text": null}\n', "line 2: the text of the document is None"),
     (
@@ -149,7 +149,7 @@ BAD_LINES = [
     ),
     ("jsonl", '{"text": "a cat"}\n{"text": "b", "id": 1.5}\n', "line 2: the id of the document is of type float"),
     ("jsonl", '{"text": "a cat"}\n' + "[" * 100_000 + "\n", "line 2"),
-    ("tsv", "x\ta cat\ny\tb\tc\n", "line 2: 3 columns instead of one or two"),
+    ("tsv", "x\ta cat\ny\tb\tc\n", "line 2: 3 columns instead of 2"),
     ("tsv", "id\ttext\nx\ta cat\ny\n", "line 3: 1 columns instead of 2"),
     ("json", '["a cat", 3]', "line 2: the document is of type int"),
 ]

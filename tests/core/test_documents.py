@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 import re
 from collections import UserDict
+from collections.abc import Iterator, Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from hypothesis import given, settings
@@ -89,7 +90,7 @@ def test_no_documents() -> None:
         ((["a", 3.5],), "document 1 is of type float"),
         ((["a", ["b"]],), "document 1 is of type list"),
         ((["a", b"b"],), "document 1 is of type bytes"),
-        ((["a", {"id": 1, "body": "x"}],), "document 1 has no 'text' among its keys ['body', 'id']: add it"),
+        ((["a", {"id": 1, "cover": "x"}],), "document 1 has no 'text' among its keys ['cover', 'id']: add it"),
         ((["a", {"text": None}],), "the text of document 1 is None: give a str"),
         ((["a", {"text": b"x"}],), "the text of document 1 is of type bytes: decode it first"),
         ((["a", "x\ud800"],), "the text of document 1 contains the lone surrogate U+D800 at position 1"),
@@ -209,3 +210,132 @@ def test_any_text_is_ranked_and_comes_back_whole(texts: list[str]) -> None:
 
 
 JUNK_RERANKER = Reranker("fake", registry=fake_registry())
+
+
+@pytest.mark.parametrize("key", ["text", "contents", "content", "page_content", "body", "passage"])
+def test_the_text_by_the_keys_of_other_tools(key: str) -> None:
+    (document,) = as_documents([{"id": "a", key: "a cat", "year": 1}])
+    assert (document.text, document.doc_id, document.metadata) == ("a cat", "a", {"year": 1})
+
+
+def test_several_texts_are_refused_by_name() -> None:
+    with pytest.raises(
+        InvalidInputError, match=r"document 0 has no 'text'.*with text_fields= \(it has body, passage\)"
+    ):
+        as_documents([{"passage": "a", "body": "b"}])
+
+
+def test_rows_of_beir_are_ranked_on_title_and_text() -> None:
+    rows = [{"_id": "1", "title": "Cats", "text": "They purr."}, {"_id": "2", "title": "", "text": "No title."}]
+    rows += [{"_id": "3", "title": None, "text": "None."}, {"_id": "4", "title": "Only a title", "text": ""}]
+    assert [document.text for document in as_documents(rows)] == [
+        "Cats They purr.",
+        "No title.",
+        "None.",
+        "Only a title",
+    ]
+    assert as_documents(rows)[0].metadata == {"title": "Cats"}
+    assert as_documents([{"id": "1", "title": "Cats", "text": "They purr."}])[0].text == "They purr."
+
+
+def test_the_fields_can_be_named() -> None:
+    rows = [{"id": 1, "title": "Cats", "text": "They purr.", "year": "2024"}]
+    assert as_documents(rows, text_fields=("year", "title", "text"))[0].text == "2024 Cats They purr."
+    assert as_documents(rows, text_fields=("title",))[0].text == "Cats"
+    assert as_documents([{"_id": 1, "title": "Cats", "text": "x"}], text_fields=("text",))[0].text == "x"
+    with pytest.raises(InvalidInputError, match="document 0 has no 'abstract' among its keys"):
+        as_documents(rows, text_fields=("abstract",))
+    with pytest.raises(InvalidInputError, match="the year of document 0 is of type int"):
+        as_documents([{"text": "a", "year": 3}], text_fields=("text", "year"))
+
+
+class Frame:
+    """What pandas and polars share: iterating gives the names of columns."""
+
+    columns: Sequence[str] = ("id", "text")
+    shape = (3, 2)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.columns)
+
+
+class Polars(Frame):
+    def to_dicts(self) -> list[dict[str, str]]:
+        return []
+
+
+class Scalar:
+    """An array without dimensions: it has ``__iter__``, which raises."""
+
+    ndim = 0
+
+    def __iter__(self) -> Iterator[str]:
+        raise TypeError("iteration over a 0-d array")
+
+
+@pytest.mark.parametrize(
+    ("docs", "message"),
+    [
+        (Frame(), r"docs must be a list, but is a Frame: give its rows, docs\.to_dict\('records'\), or one column"),
+        (Polars(), r"docs must be a list, but is a Polars: give its rows, docs\.to_dicts\(\)"),
+        (Scalar(), r"docs must be a list, but is of type Scalar"),
+        ({"a", "b"}, "docs is a set, which has no order: give a list"),
+    ],
+)
+def test_what_is_no_list_of_documents_is_refused(docs: Any, message: str) -> None:
+    with pytest.raises(InvalidInputError, match=message):
+        as_documents(docs)
+
+
+class LangChain:
+    page_content = "a cat"
+
+
+class Haystack:
+    content = "a cat"
+
+
+class LlamaIndex:
+    def get_content(self) -> str:
+        return "a cat"
+
+
+@pytest.mark.parametrize(
+    ("item", "read"), [(LangChain(), "page_content"), (Haystack(), "content"), (LlamaIndex(), "get_content()")]
+)
+def test_documents_of_other_libraries_say_what_to_write(item: Any, read: str) -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        as_documents([item])
+    assert f"[d.{read} for d in docs]" in str(caught.value)
+    assert eval(f"[d.{read} for d in docs]", {"docs": [item]}) == ["a cat"]
+
+
+def test_rows_of_tables_are_mappings() -> None:
+    class Row(NamedTuple):
+        id: str
+        text: str
+        lang: str
+
+    class Series:
+        index = ("id", "text", "lang")
+
+        def to_dict(self) -> dict[str, str]:
+            return {"id": "s", "text": "a dog", "lang": "en"}
+
+    named, series = as_documents([Row("n", "a cat", "fr"), Series()])
+    assert (named.doc_id, named.text, named.metadata) == ("n", "a cat", {"lang": "fr"})
+    assert (series.doc_id, series.text, series.metadata) == ("s", "a dog", {"lang": "en"})
+
+
+def test_tables_of_the_real_libraries() -> None:
+    pandas = pytest.importorskip("pandas", reason="needs pandas")
+    frame = pandas.DataFrame({"id": [7, 8], "text": ["a cat", "a dog"]})
+    with pytest.raises(InvalidInputError, match=r"to_dict\('records'\)"):
+        as_documents(frame)
+    for rows in (
+        frame.to_dict("records"),
+        [row for _, row in frame.iterrows()],
+        frame[["id", "text"]].itertuples(index=False),
+    ):
+        assert [(document.doc_id, document.text) for document in as_documents(rows)] == [(7, "a cat"), (8, "a dog")]
+    assert [document.text for document in as_documents(frame["text"])] == ["a cat", "a dog"]

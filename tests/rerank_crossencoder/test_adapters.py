@@ -55,7 +55,12 @@ def _peft(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
         pytest.importorskip("peft", reason="needs peft: nox -s peers")
     else:
         monkeypatch.setitem(sys.modules, "peft", None)
-        for module in ("transformers.utils", "transformers.integrations.peft", "transformers.models.auto.auto_factory"):
+        for module in (
+            "transformers.utils",
+            "transformers.modeling_utils",
+            "transformers.integrations.peft",
+            "transformers.models.auto.auto_factory",
+        ):
             monkeypatch.setattr(f"{module}.is_peft_available", lambda: False, raising=False)
 
 
@@ -82,14 +87,14 @@ def test_peft_path_merges_as_peft_does(checkpoint: Any, both: Path, caplog: pyte
             for text in DOCUMENTS
         ]
     caplog.clear()
-    assert scores(both, peft_path=str(both)) == pytest.approx(truth, abs=1e-4)
-    assert scores(checkpoint("bert"), peft_path=str(both)) == pytest.approx(truth, abs=1e-4)
+    assert scores(both, peft_path=str(both)) == pytest.approx(truth, abs=1e-3)
+    assert scores(checkpoint("bert"), peft_path=str(both)) == pytest.approx(truth, abs=1e-3)
     assert "is not applied" not in caplog.text
     assert truth != pytest.approx(scores(checkpoint("bert")), abs=1e-2)
     merged = both.parent / "merged"
     shutil.copytree(both, merged)
     adapted.merge_and_unload().save_pretrained(merged)
-    assert scores(merged) == pytest.approx(truth, abs=1e-4)
+    assert scores(merged) == pytest.approx(truth, abs=1e-3)
 
 
 @pytest.mark.usefixtures("_peft")

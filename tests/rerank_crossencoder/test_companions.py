@@ -14,6 +14,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 
 from rerank import InvalidOptionsError, Reranker, ScoringError
 
+pytestmark = pytest.mark.filterwarnings("default")  # those of transformers, in models of its own
 SMALL = {
     "hidden_size": 32,
     "num_hidden_layers": 3,

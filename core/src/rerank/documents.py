@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral
 from typing import Any, TypeAlias
 
@@ -11,6 +11,12 @@ from rerank.errors import InvalidInputError
 from rerank.results import Document
 
 DocumentLike: TypeAlias = str | Mapping[str, Any] | Document
+
+TEXT_KEYS = ("text", "contents", "content", "page_content", "body", "passage")
+"""What a document's text is called: here, and by Pyserini, Haystack, LangChain and others."""
+
+_BEIR_KEYS = frozenset(("_id", "title", "text"))
+"""BEIR's layout, whose text is the title and the text (``beir.datasets``, ``rerank``)."""
 
 _ID_KEYS = ("id", "doc_id", "_id")
 _METADATA_KEYS = ("meta", "metadata")
@@ -21,14 +27,18 @@ def as_documents(
     docs: Iterable[DocumentLike],
     doc_ids: Iterable[str | int] | None = None,
     metadata: Iterable[Mapping[str, Any] | None] | None = None,
+    text_fields: Sequence[str] = (),
 ) -> tuple[Document, ...]:
     """Turn strings, mappings and `Document`s into `Document`s; the inputs are not changed.
 
     Args:
-        docs: The candidates in first-stage order. A mapping must have ``text`` and may have ``id`` (or ``doc_id``,
-            ``_id``) and ``meta`` (or ``metadata``); its other keys are added to the metadata.
+        docs: The candidates in first-stage order. A mapping must have ``text`` (or one other of `TEXT_KEYS`) and may have
+            ``id`` (or ``doc_id``, ``_id``) and ``meta`` (or ``metadata``); its other keys are added to the metadata. A row
+            of a table is a mapping.
         doc_ids: One identifier per document; by default, a document's identifier is its position from 0.
         metadata: One mapping per document.
+        text_fields: The keys of a mapping that make its text, joined by a space; empty takes ``text``, and for BEIR's
+            layout (``_id``, ``title``, ``text``) ``title`` and ``text``.
 
     Raises:
         InvalidInputError: An item is not a document, a text is not a str, lengths differ, or two ids are equal.
@@ -42,7 +52,9 @@ def as_documents(
                 f"{name} has {len(values)} entries for {len(items)} documents: give one per document"
             )
     documents = tuple(
-        as_document(item, where=f"document {index}", position=index, doc_id=doc_id, metadata=meta)
+        as_document(
+            item, where=f"document {index}", position=index, doc_id=doc_id, metadata=meta, text_fields=text_fields
+        )
         for index, (item, doc_id, meta) in enumerate(zip(items, ids, metas))
     )
     seen: dict[str | int, int] = {}
@@ -68,13 +80,33 @@ def as_query(query: object) -> str:
     return text
 
 
+def as_fields(names: Any) -> Sequence[str]:
+    """Return the names of fields; one may come without a list.
+
+    Raises:
+        InvalidInputError: They are not names.
+    """
+    fields = (names,) if isinstance(names, str) else names
+    if not isinstance(fields, (list, tuple)) or not all(isinstance(name, str) and name for name in fields):
+        raise InvalidInputError(f"text_fields is {names!r:.60}: give names of fields, such as ('title', 'text')")
+    return fields
+
+
 def as_items(values: Any, name: str) -> Iterable[Any]:
     """Return ``values``, which may be a lazy iterable.
 
     Raises:
         InvalidInputError: It is a single item, or not iterable.
     """
-    if isinstance(values, (str, bytes, Mapping, Document)) or not isinstance(values, Iterable):
+    if hasattr(values, "columns") and hasattr(values, "shape"):  # pandas and polars, whose items are column names
+        rows = "to_dicts()" if hasattr(values, "to_dicts") else "to_dict('records')"
+        raise InvalidInputError(
+            f"{name} must be a list, but is a {type(values).__name__}: give its rows, {name}.{rows}, or one column as a list"
+        )
+    if isinstance(values, (set, frozenset)):
+        raise InvalidInputError(f"{name} is a set, which has no order: give a list")
+    no_list = isinstance(values, (str, bytes, Mapping, Document)) or getattr(values, "ndim", 1) == 0
+    if no_list or not isinstance(values, Iterable):
         raise InvalidInputError(f"{name} must be a list, but is {_kind(values)}: put it in [ ]")
     return values
 
@@ -85,9 +117,8 @@ def _as_list(values: Any, name: str) -> list[Any]:
 
 def has_id(item: object) -> bool:
     """Whether a document comes with an identifier."""
-    return isinstance(item, Document) or (
-        isinstance(item, Mapping) and any(item.get(key) is not None for key in _ID_KEYS)
-    )
+    row = None if isinstance(item, Document) else _as_mapping(item)
+    return isinstance(item, Document) or (row is not None and any(row.get(key) is not None for key in _ID_KEYS))
 
 
 def as_document(
@@ -97,6 +128,7 @@ def as_document(
     position: int = 0,
     doc_id: str | int | None = None,
     metadata: Mapping[str, Any] | None = None,
+    text_fields: Sequence[str] = (),
 ) -> Document:
     """Turn one string, mapping or `Document` into a `Document`.
 
@@ -106,6 +138,7 @@ def as_document(
         position: Its identifier if it has none.
         doc_id: Its identifier, if given separately.
         metadata: Its metadata, if given separately.
+        text_fields: As for `as_documents`.
 
     Raises:
         InvalidInputError: It is not a document, or its id or metadata were given twice.
@@ -114,10 +147,10 @@ def as_document(
         text, own_id, own_metadata = item.text, item.doc_id, item.metadata
     elif isinstance(item, str):
         text, own_id, own_metadata = item, None, None
-    elif isinstance(item, Mapping):
-        text, own_id, own_metadata = _read_mapping(item, where)
+    elif (row := _as_mapping(item)) is not None:
+        text, own_id, own_metadata = _read_mapping(row, where, text_fields)
     else:
-        raise InvalidInputError(f"{where} is {_kind(item)}: give a str, a mapping with 'text', or a Document")
+        raise InvalidInputError(f"{where} is {_kind(item)}: {_how_to_give(item)}")
     if own_id is not None and doc_id is not None:
         raise InvalidInputError(f"{where} has the id {own_id!r} and doc_ids gives {doc_id!r}: give it in one place")
     if own_metadata and metadata:
@@ -129,17 +162,66 @@ def as_document(
     )
 
 
-def _read_mapping(item: Mapping[str, Any], where: str) -> tuple[Any, Any, dict[str, Any]]:
-    if "text" not in item:
-        raise InvalidInputError(f"{where} has no 'text' among its keys {sorted(map(str, item))}: add it")
+def _as_mapping(item: Any) -> Mapping[str, Any] | None:
+    """A mapping, or the row of a table as one: pandas' Series or named tuple; None if it is neither."""
+    if isinstance(item, Mapping):
+        return item
+    if isinstance(item, tuple) and hasattr(item, "_asdict"):
+        fields: dict[str, Any] = item._asdict()
+        return fields
+    if hasattr(item, "to_dict") and hasattr(item, "index"):
+        named: dict[str, Any] = item.to_dict()
+        return named
+    return None
+
+
+def _how_to_give(item: object) -> str:
+    """How to give the documents of other libraries."""
+    for attribute, library in (("page_content", "LangChain"), ("get_content", "LlamaIndex"), ("content", "Haystack")):
+        if hasattr(item, attribute):
+            read = f"{attribute}()" if callable(getattr(item, attribute)) else attribute
+            return f"give the texts of {library}'s documents, [d.{read} for d in docs]"
+    return "give a str, a mapping with 'text', or a Document"
+
+
+def chosen_fields(item: Mapping[str, Any]) -> Sequence[str]:
+    """The keys of a mapping that make its text if the user names none; empty if it has none or several."""
+    if item.keys() >= _BEIR_KEYS:
+        return ("title", "text")
+    if "text" in item:
+        return ("text",)
+    found = [key for key in TEXT_KEYS if key in item]
+    return found if len(found) == 1 else ()
+
+
+def _read_text(item: Mapping[str, Any], where: str, text_fields: Sequence[str]) -> tuple[Sequence[str], Any]:
+    """The keys that make a mapping's text, and that text: several are joined by a space, as BEIR does."""
+    chosen = text_fields or chosen_fields(item)
+    if absent := [key for key in chosen if key not in item]:
+        raise InvalidInputError(f"{where} has no {absent[0]!r} among its keys {sorted(map(str, item))}: add it")
+    if not chosen:
+        several = [key for key in TEXT_KEYS if key in item]
+        advice = (
+            f"name those that are its text with text_fields= (it has {', '.join(several)})" if several else "add it"
+        )
+        raise InvalidInputError(f"{where} has no 'text' among its keys {sorted(map(str, item))}: {advice}")
+    if len(chosen) == 1:
+        return chosen, item[chosen[0]]
+    parts = [_as_text("" if item[key] is None else item[key], f"the {key} of {where}") for key in chosen]
+    return chosen, " ".join(part for part in parts if part.strip()).strip()
+
+
+def _read_mapping(item: Mapping[str, Any], where: str, text_fields: Sequence[str]) -> tuple[Any, Any, dict[str, Any]]:
+    chosen, text = _read_text(item, where, text_fields)
     ids = [item[key] for key in _ID_KEYS if item.get(key) is not None]
     if len(ids) > 1:
         raise InvalidInputError(f"{where} has several ids {ids!r}: keep one of {', '.join(_ID_KEYS)}")
     extra: dict[str, Any] = {}
     for key in _METADATA_KEYS:
         extra.update(_as_metadata(item.get(key), where))
-    extra.update({key: value for key, value in item.items() if key not in ("text", *_ID_KEYS, *_METADATA_KEYS)})
-    return item["text"], ids[0] if ids else None, extra
+    left_out = {*chosen[-1:], *_ID_KEYS, *_METADATA_KEYS}  # a title stays, besides being ranked
+    extra.update({key: value for key, value in item.items() if key not in left_out})
+    return text, ids[0] if ids else None, extra
 
 
 def _as_text(text: object, where: str) -> str:

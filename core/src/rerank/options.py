@@ -47,7 +47,7 @@ class Options(BaseModel):
     progress: bool = True
 
 
-CALL_ARGUMENTS: Final = ("query", "docs", "doc_ids", "metadata", "top_k")
+CALL_ARGUMENTS: Final = ("query", "docs", "doc_ids", "metadata", "text_fields", "top_k")
 """What `rerank.Reranker.rank` takes besides options."""
 
 _NAMES_ELSEWHERE: Final = {

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
-from rerank.documents import DocumentLike, as_document, as_documents, as_items, as_query
+from rerank.documents import DocumentLike, as_document, as_documents, as_fields, as_items, as_query
 from rerank.errors import InvalidInputError
 from rerank.options import Options, nearest
 from rerank.protocols import Request
@@ -14,7 +14,7 @@ from rerank.protocols import Request
 RankRequest: TypeAlias = tuple[str, Iterable[DocumentLike]] | Mapping[str, Any]
 """A query with its documents, or a mapping of `rerank.Reranker.rank`'s arguments."""
 
-_ARGUMENTS: Final = ("query", "docs", "doc_ids", "metadata")
+_ARGUMENTS: Final = ("query", "docs", "doc_ids", "metadata", "text_fields")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,7 @@ class RequestMaker:
         docs: Iterable[DocumentLike],
         doc_ids: Iterable[str | int] | None = None,
         metadata: Iterable[Mapping[str, Any] | None] | None = None,
+        text_fields: Sequence[str] = (),
     ) -> Request:
         """Check the arguments of `rerank.Reranker.rank`.
 
@@ -43,7 +44,7 @@ class RequestMaker:
         """
         return Request(
             query=as_query(query),
-            documents=as_documents(docs, doc_ids, metadata),
+            documents=as_documents(docs, doc_ids, metadata, as_fields(text_fields)),
             top_k=self.top_k,
             options=self.options,
         )

@@ -117,6 +117,7 @@ class Reranker:
         *,
         doc_ids: Iterable[str | int] | None = None,
         metadata: Iterable[Mapping[str, Any] | None] | None = None,
+        text_fields: Sequence[str] = (),
         top_k: int | None = None,
         **options: Any,
     ) -> RankedResults:
@@ -127,6 +128,8 @@ class Reranker:
             docs: Strings, mappings with ``id``, ``text`` and ``meta``, or `Document`s; none give an empty ranking.
             doc_ids: One identifier per document; by default, its position from 0.
             metadata: One mapping per document, passed on to its result.
+            text_fields: The keys of a mapping that make its text, joined by a space, such as ``("title", "text")``. By
+                default ``text``; of BEIR's rows (``_id``, ``title``, ``text``) title and text.
             top_k: How many of the best results to keep; None keeps all.
             options: Overrides for this call.
 
@@ -135,7 +138,7 @@ class Reranker:
             InvalidOptionsError: An option is unknown, wrong, or fixed when the model loads.
             ScoringError: The model failed.
         """
-        return self._session.rank(self._request_maker(top_k, options).make(query, docs, doc_ids, metadata))
+        return self._session.rank(self._request_maker(top_k, options).make(query, docs, doc_ids, metadata, text_fields))
 
     def rank_many(
         self, requests: Iterable[RankRequest], *, top_k: int | None = None, **options: Any
@@ -143,8 +146,8 @@ class Reranker:
         """Rank documents for several queries, lazily and in order; some backends batch across queries.
 
         Args:
-            requests: ``(query, docs)`` pairs, or mappings with `rank`'s arguments ``query``, ``docs``, ``doc_ids`` and
-                ``metadata``.
+            requests: ``(query, docs)`` pairs, or mappings with `rank`'s arguments ``query``, ``docs``, ``doc_ids``,
+                ``metadata`` and ``text_fields``.
             top_k: How many of the best results to keep per request; None keeps all.
             options: Overrides for this call.
 
@@ -215,11 +218,14 @@ class Reranker:
         *,
         doc_ids: Iterable[str | int] | None = None,
         metadata: Iterable[Mapping[str, Any] | None] | None = None,
+        text_fields: Sequence[str] = (),
         top_k: int | None = None,
         **options: Any,
     ) -> RankedResults:
         """Like `rank`, without blocking the event loop: natively if the backend can, else in a worker thread."""
-        return await self._session.arank(self._request_maker(top_k, options).make(query, docs, doc_ids, metadata))
+        return await self._session.arank(
+            self._request_maker(top_k, options).make(query, docs, doc_ids, metadata, text_fields)
+        )
 
     async def ascore(self, query: str, doc: DocumentLike, **options: Any) -> float:
         """Like `score`, without blocking the event loop.

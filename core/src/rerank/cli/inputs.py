@@ -2,48 +2,62 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import click
 
-from rerank.documents import DocumentLike, as_document, has_id
+from rerank.cli.formats import FORMATS, SUFFIXES, Row, read_rows
+from rerank.documents import DocumentLike, as_document, chosen_fields, has_id
 from rerank.errors import InvalidInputError
 
-FORMATS: Final = ("text", "jsonl", "json", "tsv")
-_SUFFIXES: Final = {".txt": "text", ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".tsv": "tsv"}
-
 F = TypeVar("F", bound=Callable[..., Any])
-Row = tuple[int, DocumentLike]
-"""A line number from 1, and the line's content."""
 
 
 def input_options(command: F) -> F:
-    """Give a command the options of its input; it receives ``input_format`` and ``skip_bad_lines``, for `read_inputs`."""
+    """Give a command the options of its input.
+
+    It receives ``input_format``, ``skip_bad_lines`` and ``text_fields``, for `read_inputs`.
+    """
+    command = click.option(
+        "--text-field",
+        "text_fields",
+        multiple=True,
+        metavar="NAME",
+        help="A field of each document to rank, such as title; may be repeated, and the fields are joined in this order.",
+    )(command)
     command = click.option("--skip-bad-lines", is_flag=True, help="Skip bad lines and report them.")(command)
     return click.option(
         "--input-format",
         type=click.Choice(FORMATS),
-        help="The input's format; by default its suffix or first character decides.",
+        help="The input's format; by default its suffix or its beginning decides.",
     )(command)
 
 
-def read_inputs(sources: Sequence[str], input_format: str | None, skip_bad_lines: bool) -> list[DocumentLike]:
-    """Read a command's documents, and report on standard error which bad lines were skipped.
+def read_inputs(
+    sources: Sequence[str], input_format: str | None, skip_bad_lines: bool, text_fields: Sequence[str] = ()
+) -> list[DocumentLike]:
+    """Read a command's documents, and report on standard error which fields are ranked and which lines were skipped.
 
     Args:
         sources: Nothing or ``-`` for standard input, one file, or the texts themselves.
-        input_format: One of `FORMATS`; None decides by the file's suffix, else by the first character.
+        input_format: One of `rerank.cli.formats.FORMATS`; None decides by the file's suffix, else by its beginning.
         skip_bad_lines: Whether bad lines are skipped; otherwise the first one is an error.
+        text_fields: The fields of each document that make its text; empty takes the usual ones.
 
     Raises:
-        InvalidInputError: The file is missing or not UTF-8, or a line is bad.
+        InvalidInputError: The file is missing, not UTF-8 or of a kind without documents, or a line is bad.
     """
     bad_lines: list[str] = []
-    documents = read_documents(sources, input_format, bad_lines.append if skip_bad_lines else None)
+    documents = read_documents(
+        sources,
+        input_format,
+        bad_lines.append if skip_bad_lines else None,
+        text_fields=text_fields,
+        on_fields=lambda message: click.echo(message, err=True),
+    )
     for problem in bad_lines:
         click.echo(f"skipped: {problem}", err=True)
     if bad_lines:
@@ -52,30 +66,45 @@ def read_inputs(sources: Sequence[str], input_format: str | None, skip_bad_lines
 
 
 def read_documents(
-    sources: Sequence[str], given_format: str | None, on_bad_line: Callable[[str], None] | None
+    sources: Sequence[str],
+    given_format: str | None,
+    on_bad_line: Callable[[str], None] | None,
+    *,
+    text_fields: Sequence[str] = (),
+    on_fields: Callable[[str], None] = lambda message: None,
 ) -> list[DocumentLike]:
     """Read documents.
 
     Args:
         sources: Nothing or ``-`` for standard input, one file, or the texts themselves.
-        given_format: One of `FORMATS`; None decides by the file's suffix, else by the first character.
+        given_format: One of `rerank.cli.formats.FORMATS`; None decides by the file's suffix, else by its beginning.
         on_bad_line: Called with a report of each bad line, which is then skipped; None makes the first one an error.
+        text_fields: The fields of each document that make its text; empty takes the usual ones.
+        on_fields: Called once with what is ranked, if that is not the field ``text`` alone.
 
     Raises:
-        InvalidInputError: The file is missing or not UTF-8, or a line is bad.
+        InvalidInputError: The file is missing, not UTF-8 or of a kind without documents, or a line is bad.
     """
+
+    def parse(content: bytes, suffix: str, where: str) -> list[DocumentLike]:
+        rows = list(read_rows(content, given_format, suffix, where, skips_lines=on_bad_line is not None))
+        documents = _kept(rows, where, text_fields, on_bad_line)
+        if documents and (message := _ranked_fields(rows, text_fields)):
+            on_fields(message)
+        return documents
+
     if not sources or list(sources) == ["-"]:
         if sys.stdin is None:
             raise InvalidInputError("standard input is closed: name a file, or give several texts")
         if sys.stdin.isatty():
             click.echo("reading documents from standard input, one per line; Ctrl-D ends the input", err=True)
-        return _parse(_decode(sys.stdin.buffer.read(), "standard input"), given_format, "standard input", on_bad_line)
+        return parse(sys.stdin.buffer.read(), "", "standard input")
     if len(sources) > 1:
         if files := [source for source in sources if _is_there(Path(source)) and Path(source).is_file()]:
             raise InvalidInputError(f"{files[0]} is a file among {len(sources)} arguments: give one file, or pipe them")
         return list(sources)
     path = Path(sources[0])
-    if " " in sources[0] and path.suffix.lower() not in _SUFFIXES and not _is_there(path):
+    if " " in sources[0] and _suffix(path) not in SUFFIXES and not _is_there(path):
         return list(sources)  # a sentence; a single word, or the name of a missing data file, is more likely a typo
     try:
         content = path.read_bytes()
@@ -84,9 +113,7 @@ def read_documents(
         raise InvalidInputError(
             f"{path} cannot be read ({reason}): name a file, '-' for standard input, or give several texts"
         ) from error
-    return _parse(
-        _decode(content, str(path)), given_format or _SUFFIXES.get(path.suffix.lower()), str(path), on_bad_line
-    )
+    return parse(content, _suffix(path), str(path))
 
 
 def _is_there(path: Path) -> bool:
@@ -96,26 +123,23 @@ def _is_there(path: Path) -> bool:
         return False
 
 
-def _decode(content: bytes, where: str) -> str:
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InvalidInputError(f"{where} is not UTF-8 at byte {error.start}: convert it first") from error
+def _suffix(path: Path) -> str:
+    """A file's suffix in lower case, without that of gzip."""
+    name = path.name.lower().removesuffix(".gz")
+    return Path(name).suffix
 
 
-def _parse(
-    content: str, given_format: str | None, where: str, on_bad_line: Callable[[str], None] | None
+def _kept(
+    rows: Iterable[Row], where: str, text_fields: Sequence[str], on_bad_line: Callable[[str], None] | None
 ) -> list[DocumentLike]:
-    first = content.lstrip()[:1]
-    kind = given_format or {"[": "json", "{": "jsonl"}.get(first, "text")
-    read = {"text": _read_text, "jsonl": _read_jsonl, "json": _read_json, "tsv": _read_tsv}[kind]
+    """The documents of rows, each with a text and, if its row has them, an id and metadata."""
     documents: list[DocumentLike] = []
     lines: dict[str | int, int] = {}
-    for number, row in read(content, where):
+    for number, row in rows:
         try:
             if isinstance(row, InvalidInputError):
                 raise row
-            document = as_document(row, where="the document")
+            document = as_document(row, where="the document", text_fields=text_fields)
             earlier = lines.setdefault(document.doc_id, number) if has_id(row) else number
             if earlier != number:
                 raise InvalidInputError(f"the id {document.doc_id!r} is also that of line {earlier}; give each its own")
@@ -125,56 +149,21 @@ def _parse(
                 raise InvalidInputError(f"{problem} (--skip-bad-lines skips such lines)") from error
             on_bad_line(problem)
         else:
-            documents.append(row)
+            own_id = {"id": document.doc_id} if has_id(row) else {}
+            documents.append({**own_id, "text": document.text, "metadata": document.metadata})
     return documents
 
 
-def _read_text(content: str, where: str) -> Iterator[tuple[int, Any]]:
-    for number, line in enumerate(content.split("\n"), start=1):
-        if line.strip():
-            yield number, line.removesuffix("\r")
-
-
-def _read_jsonl(content: str, where: str) -> Iterator[tuple[int, Any]]:
-    for number, line in enumerate(content.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            yield number, json.loads(line)
-        except (ValueError, RecursionError) as error:
-            yield (
-                number,
-                InvalidInputError(
-                    f"this is not JSON: {error}; fix the line, or read the lines as plain text with --input-format text"
-                ),
-            )
-
-
-def _read_json(content: str, where: str) -> Iterator[tuple[int, Any]]:
-    try:
-        rows = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise InvalidInputError(
-            f"{where} is not JSON: {error}; for one value per line use --input-format jsonl, for plain lines text"
-        ) from error
-    if not isinstance(rows, list):
-        raise InvalidInputError(f"{where} is not a JSON array: put the documents in [ ]")
-    yield from enumerate(rows, start=1)
-
-
-def _read_tsv(content: str, where: str) -> Iterator[tuple[int, Any]]:
-    """Rows of ``text``, of ``id`` and ``text``, or of the columns that a header with ``text`` names."""
-    header: list[str] | None = None
-    for number, line in enumerate(content.split("\n"), start=1):
-        row = line.removesuffix("\r").split("\t")
-        if number == 1 and "text" in row:
-            header = row
-        elif not any(cell.strip() for cell in row):
-            continue
-        elif header is not None and len(row) == len(header):
-            yield number, dict(zip(header, row))
-        elif header is None and len(row) <= 2:
-            yield number, row[0] if len(row) == 1 else {"id": row[0], "text": row[1]}
-        else:
-            columns = len(header) if header is not None else "one or two"
-            yield number, InvalidInputError(f"{len(row)} columns instead of {columns}; fix the line")
+def _ranked_fields(rows: Sequence[Row], text_fields: Sequence[str]) -> str | None:
+    """What to say of the fields that are ranked, by the first row that has some; None if it is what everybody expects."""
+    row = next((row for _, row in rows if isinstance(row, Mapping)), None)
+    if row is None:
+        return None
+    read = text_fields or chosen_fields(row)
+    if not text_fields and "title" in row and "title" not in read:
+        return (
+            f"ranking {read[0]} of each document, without title: --text-field title --text-field {read[0]} ranks both"
+        )
+    return (
+        None if list(read) == ["text"] else f"ranking {' and '.join(read)} of each document: --text-field names others"
+    )

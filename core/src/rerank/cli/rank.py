@@ -33,9 +33,9 @@ def as_jsonl(ranked: RankedResults, query_id: str) -> str:
 def as_tsv(ranked: RankedResults, query_id: str) -> str:
     """Rank, score, id and text; white space inside a text becomes one space."""
     lines = ["rank\tscore\tid\ttext"]
-    for r in ranked:
+    for r, doc_id in zip(ranked, _words(ranked)):
         score = "" if r.score is None else repr(r.score)
-        lines.append(f"{r.rank}\t{score}\t{_word(r.doc_id)}\t{' '.join(r.text.split())}")
+        lines.append(f"{r.rank}\t{score}\t{doc_id}\t{' '.join(r.text.split())}")
     return "\n".join(lines)
 
 
@@ -43,11 +43,28 @@ def as_trec(ranked: RankedResults, query_id: str) -> str:
     """A TREC run; if a document has no score, every score is 1 / rank, which keeps the order."""
     scored = all(result.score is not None for result in ranked)
 
-    def line(r: Result) -> str:
+    def line(r: Result, doc_id: str) -> str:
         score = r.score if scored else 1 / r.rank
-        return f"{_word(query_id)} Q0 {_word(r.doc_id)} {r.rank} {score!r} {_word(ranked.model)}"
+        return f"{_word(query_id)} Q0 {doc_id} {r.rank} {score!r} {_word(ranked.model)}"
 
-    return "\n".join(map(line, ranked))
+    return "\n".join(map(line, ranked, _words(ranked)))
+
+
+def _words(ranked: RankedResults) -> list[str]:
+    """The documents' ids, each as one column.
+
+    Raises:
+        InvalidInputError: Two would be the same.
+    """
+    words: dict[str, str | int] = {}
+    for r in ranked:
+        other = words.setdefault(_word(r.doc_id), r.doc_id)
+        if other is not r.doc_id:
+            raise InvalidInputError(
+                f"the ids {other!r} and {r.doc_id!r} would both be written as {_word(r.doc_id)!r}: give ids that differ "
+                "without white space and types, or write them with --format jsonl"
+            )
+    return list(words)
 
 
 def _word(value: str | int) -> str:
@@ -84,19 +101,21 @@ def command(
     input_format: str | None,
     query_id: str,
     skip_bad_lines: bool,
+    text_fields: tuple[str, ...],
     **source: Any,
 ) -> None:
     """Rank documents for QUERY.
 
     Documents come from one FILE, from standard input ("-" or nothing), or are the TEXTS themselves. A file has one
-    text per line, or JSON lines, a JSON array, or TSV; objects have "text", and may have "id" and "meta".
+    text per line, or is JSON lines, a JSON array, CSV, TSV or TREC documents, also in gzip; rows have "text", and may
+    have "id" and "meta". Of rows in BEIR's layout (_id, title, text), title and text are ranked.
 
     \b
       rerank rank "what is a panda?" passages.jsonl --top-k 3
       cat notes.txt | rerank rank "open questions" --format tsv
       rerank rank "capital of France" "Paris is." "Lyon is not."
     """
-    documents = read_inputs(sources, input_format, skip_bad_lines)
+    documents = read_inputs(sources, input_format, skip_bad_lines, text_fields)
     with Reranker(model, **{**source, **read_options(pairs)}) as reranker:
         ranked = reranker.rank(query, documents, top_k=top_k)
     try:

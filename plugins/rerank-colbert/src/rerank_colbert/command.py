@@ -46,6 +46,7 @@ def command(
     png: Path | None,
     input_format: str | None,
     skip_bad_lines: bool,
+    text_fields: tuple[str, ...],
     **source: Any,
 ) -> None:
     """Show which tokens of the best documents each token of QUERY matches.
@@ -58,7 +59,7 @@ def command(
       rerank matches "what is a panda?" passages.jsonl --html matches.html --png "matches-{rank}.png"
     """
     _check_files(html, png)
-    documents = read_inputs(sources, input_format, skip_bad_lines)
+    documents = read_inputs(sources, input_format, skip_bad_lines, text_fields)
     if not documents:
         raise InvalidInputError("there are no documents to show matches in: give at least one")
     with Reranker(model, **{**source, **read_options(pairs)}) as reranker:

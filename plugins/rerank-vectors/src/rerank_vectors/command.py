@@ -34,6 +34,7 @@ def command(
     pairs: tuple[str, ...],
     input_format: str | None,
     skip_bad_lines: bool,
+    text_fields: tuple[str, ...],
     **source: Any,
 ) -> None:
     """Encode documents and keep their vectors, so that ranking them encodes only the query.
@@ -46,7 +47,7 @@ def command(
       rerank encode passages.jsonl
       rerank rank "what is a panda?" passages.jsonl --option vectors=disk
     """
-    documents = read_inputs(sources, input_format, skip_bad_lines)
+    documents = read_inputs(sources, input_format, skip_bad_lines, text_fields)
     texts = list(dict.fromkeys(map(_text, documents)))
     with _load(model, {**source, "vectors": vectors, **read_options(pairs)}) as reranker:
         scorer, folder = reranker.scorer, _folder_of(reranker)
