@@ -52,7 +52,7 @@ REFUSED = {
     "doc nested deep": Refused({"docs": [*PLAIN, [[["a"]]]]}, "document 2 is of type list: give a str"),
     "text None": Refused({"docs": [{"text": None}]}, "the text of document 0 is None: give a str"),
     "text list": Refused({"docs": [{"text": PLAIN}]}, "the text of document 0 is of type list: give a str"),
-    "no text": Refused({"docs": [{"body": "a"}]}, r"document 0 has no 'text' among its keys \['body'\]: add it"),
+    "no text": Refused({"docs": [{"cover": "a"}]}, r"document 0 has no 'text' among its keys \['cover'\]: add it"),
     "surrogate first": Refused(
         {"docs": ["\ud800 a bee"]}, r"the text of document 0 contains the lone surrogate U\+D800"
     ),
@@ -164,7 +164,7 @@ def test_async_refuses_the_same(subject_of: Callable[..., Any], name: str) -> No
         ([QUERY, *PLAIN, "--option", "normalise=true"], "", "'normalise' is unknown, did you mean 'normalize'"),
         ([QUERY, "absent.jsonl"], "", "absent.jsonl cannot be read (No such file or directory): name a file"),
         ([QUERY, "."], "", "cannot be read (Is a directory): name a file"),
-        ([QUERY], b"caf\xe9", "standard input is not UTF-8 at byte 3: convert it first"),
+        ([QUERY], b"caf\xe9", "standard input is not UTF-8 at byte 3, in line 1: convert it first"),
         ([QUERY], '{"text": "a"}\n{"text": \n', "standard input, line 2: this is not JSON"),
         (
             [QUERY],

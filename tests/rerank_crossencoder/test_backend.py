@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 
 import pytest
 
-from rerank import Confidence, InvalidOptionsError, ModelRef, Registry, resolution
+from rerank import Confidence, InvalidOptionsError, ModelLoadError, ModelRef, Registry, Reranker, resolution
 from rerank.options import parse_options
 from rerank.registry import installed
+from rerank.testing.contract import DOCUMENTS, QUERY
 from rerank_crossencoder import backend
 from rerank_crossencoder.options import CrossEncoderOptions
 from rerank_torch import find_accelerators
@@ -121,3 +123,23 @@ def test_what_the_doctor_shows_of_this_machine():
     found = find_accelerators()
     assert len([name for name in found if name.startswith("cuda:")]) == torch.cuda.device_count()
     assert ("mps" in found) == torch.backends.mps.is_available()
+
+
+@pytest.mark.parametrize(
+    ("labels", "sign"),
+    [(("irrelevant", "relevant"), 1), (("entailment", "not_entailment"), -1), (("LABEL_0", "LABEL_1"), 1)],
+)
+def test_two_labels_are_read_by_name(checkpoint, tmp_path, labels, sign):
+    plain = checkpoint("bert", num_labels=2)
+    shutil.copytree(plain, tmp_path / "named")
+    config = json.loads((plain / "config.json").read_text())
+    config |= {"id2label": dict(enumerate(labels)), "label2id": {name: place for place, name in enumerate(labels)}}
+    (tmp_path / "named" / "config.json").write_text(json.dumps(config))
+    with Reranker(tmp_path / "named", device="cpu") as reranker, Reranker(plain, device="cpu") as unnamed:
+        for text in DOCUMENTS[:3]:
+            assert reranker.score(QUERY, text) == pytest.approx(sign * unnamed.score(QUERY, text), abs=1e-5)
+
+
+def test_two_labels_that_say_nothing_are_refused(checkpoint):
+    with pytest.raises(ModelLoadError, match="'cats' and 'dogs', and which of them means relevant is unknown"):
+        Reranker(checkpoint("bert", num_labels=2, id2label={0: "cats", 1: "dogs"}), device="cpu")

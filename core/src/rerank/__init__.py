@@ -30,6 +30,7 @@ from rerank.errors import (
     ScoringError,
 )
 from rerank.hookspecs import hookimpl
+from rerank.labels import relevant_output
 from rerank.model_ref import ModelRef
 from rerank.model_source import ModelSource
 from rerank.options import Options, Reload, find_named, is_data, read_data
@@ -123,6 +124,7 @@ __all__ = [
     "read_data",
     "read_tokenizer_config",
     "reads_segments",
+    "relevant_output",
     "saved_prompt",
     "sigmoid",
     "special_token",

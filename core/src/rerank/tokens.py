@@ -280,6 +280,13 @@ class TokenLimits:
         """Token count per row if the user sets no ``max_length``."""
         return min(self.longest, LONGEST_DEFAULT)
 
+    def at_most(self, length: int | None) -> TokenLimits:
+        """The limits of a model that reads no more than ``length`` tokens; None changes nothing."""
+        if length is None:
+            return self
+        limits = (min(length, limit or length) for limit in (self.positions, self.trained))
+        return TokenLimits(*limits)
+
     def check(self, max_length: int, option: str = "max_length") -> int:
         """Return ``max_length`` unchanged.
 

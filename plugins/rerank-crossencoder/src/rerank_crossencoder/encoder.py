@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import torch
 
-from rerank import ModelLoadError, ModelRef
+from rerank import ModelLoadError, ModelRef, relevant_output
 from rerank_crossencoder.first_token import shorten_last_layer
 from rerank_crossencoder.options import CrossEncoderOptions
 from rerank_torch.heads import load_modules
@@ -33,7 +33,8 @@ class Encoder:
         pad_id: The id that fills short rows.
 
     Raises:
-        ModelLoadError: The checkpoint cannot be loaded, or its head has more than two outputs.
+        ModelLoadError: The checkpoint cannot be loaded, its head has more than two outputs, or two whose names do not say
+            which means relevant.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class Encoder:
             raise ModelLoadError(
                 f"{model.name} has {outputs} outputs and sorts texts into classes: give a reranker, with 1 or 2 outputs"
             )
+        self._relevant = relevant_output(model.config, model.name) if outputs == 2 else 0
         if getattr(self.network.config, "pad_token_id", None) is None:
             reads_last = hasattr(
                 self.network, "score"
@@ -59,7 +61,7 @@ class Encoder:
         if self._types is not None:
             inputs["token_type_ids"] = torch.where(batch.in_first, *self._types)  # (rows, tokens)
         logits = self.network(**inputs, return_dict=True).logits  # (rows, 1 or 2)
-        return relevance(logits.float()).unbind()
+        return relevance(logits.float(), self._relevant).unbind()
 
 
 def _load(device: str, model: ModelRef, options: CrossEncoderOptions) -> Any:
@@ -80,6 +82,6 @@ def _reads_types(network: Any, types: tuple[int, int]) -> bool:
     return any(types) and kinds > max(types) and "token_type_ids" in parameters
 
 
-def relevance(logits: torch.Tensor) -> torch.Tensor:
-    """(rows, 1) → (rows,) the logit; (rows, 2) → (rows,) the log-odds, whose sigmoid is the softmax of the second."""
-    return logits[:, 0] if logits.shape[1] == 1 else logits[:, 1] - logits[:, 0]
+def relevance(logits: torch.Tensor, relevant: int) -> torch.Tensor:
+    """(rows, 1) → (rows,) the logit; (rows, 2) → (rows,) the log-odds of the output ``relevant``."""
+    return logits[:, 0] if logits.shape[1] == 1 else logits[:, relevant] - logits[:, 1 - relevant]

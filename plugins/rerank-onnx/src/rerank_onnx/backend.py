@@ -23,7 +23,7 @@ def claim(model: ModelRef) -> Claim:
     """Claim FlashRank's names, and checkpoints with a graph; with torch weights beside it, other backends may win."""
     if model.name in FLASHRANK:
         return Claim(Confidence.CERTAIN, "one of FlashRank's models")
-    graphs = sorted(file for file in model.files if file.endswith(".onnx"))
+    graphs = sorted(file for file in model.files if file.lower().endswith(".onnx"))
     if not graphs:
         return Claim(Confidence.NONE, "no .onnx file in the checkpoint")
     if not any(file.endswith("tokenizer.json") for file in model.files):
@@ -92,7 +92,7 @@ def describe(model: ModelRef, options: OnnxOptions) -> Iterator[str]:
 
 def devices() -> Mapping[str, str]:
     """The execution providers of this machine's onnxruntime."""
-    import onnxruntime
+    from rerank_onnx.runtime import onnxruntime
 
     return {"onnxruntime": ", ".join(onnxruntime.get_available_providers())}
 

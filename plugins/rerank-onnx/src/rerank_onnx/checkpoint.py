@@ -71,7 +71,7 @@ def find_checkpoint(model: ModelRef, options: OnnxOptions, *, repair: bool = Fal
 
 
 def _choose_graph(model: ModelRef, options: OnnxOptions) -> str:
-    graphs = sorted(filter(lambda file: file.endswith(".onnx"), model.files), key=_rank_graph)
+    graphs = sorted(filter(lambda file: file.lower().endswith(".onnx"), model.files), key=_rank_graph)
     if options.file_name is not None:
         matches = [graph for graph in graphs if graph in (options.file_name, f"onnx/{options.file_name}")]
         if not matches:

@@ -6,7 +6,20 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from rerank import GroupScorer, Request, Scores, ScoringError, TokenLimits, Tokens, encode_pairs, query_limit
+from rerank import (
+    GroupScorer,
+    Request,
+    Scores,
+    ScoreScale,
+    ScoringError,
+    TokenLimits,
+    Tokens,
+    encode_pairs,
+    query_limit,
+    relevant_output,
+    saved_prompt,
+)
+from rerank_onnx.checkpoint import Checkpoint
 from rerank_onnx.graph import Graph
 from rerank_onnx.options import OnnxOptions
 
@@ -15,17 +28,23 @@ class OnnxCrossEncoder(GroupScorer):
     """Scores pairs with a sequence-classification graph.
 
     One output is the logit. Two outputs are those of "not relevant" and "relevant"; their difference is the log-odds,
-    whose sigmoid is the softmax that monoBERT and FlashRank return.
+    whose sigmoid is the softmax that monoBERT and FlashRank return. An output that is called probabilities is one.
 
     Args:
         tokens: The tokenizer.
         limits: How many tokens the model reads.
         graph: Takes token ids and returns logits.
-        prompt: What the checkpoint puts before every query.
+        checkpoint: Says which of two outputs means relevant, and what is put before every query.
+
+    Raises:
+        ModelLoadError: The names of two outputs do not say which means relevant.
     """
 
-    def __init__(self, tokens: Tokens, limits: TokenLimits, graph: Graph, prompt: str) -> None:
-        self.tokens, self.limits, self.graph, self.prompt = tokens, limits, graph, prompt
+    def __init__(self, tokens: Tokens, limits: TokenLimits, graph: Graph, checkpoint: Checkpoint) -> None:
+        self.tokens, self.limits, self.graph = tokens, limits, graph
+        self.prompt = saved_prompt(checkpoint.model)
+        self.relevant = relevant_output(checkpoint.config, checkpoint.model.name)
+        self.scale: ScoreScale = "probability" if graph.gives_probabilities else "logit"
         self.layout = tokens.pair_layout()
 
     def score_group(self, requests: Sequence[Request]) -> Iterator[Scores]:
@@ -45,7 +64,7 @@ class OnnxCrossEncoder(GroupScorer):
         lengths = [len(row) for row, _ in rows]
         values = iter(self.graph.map(rows, lengths, self._forward, options))
         for one in pairs:
-            yield one.scores(values, options, "logit")
+            yield one.scores(values, options, self.scale)
 
     def _forward(self, batch: list[tuple[tuple[int, ...], int]]) -> list[float]:
         rows = [row for row, _ in batch]
@@ -56,7 +75,12 @@ class OnnxCrossEncoder(GroupScorer):
                 f"the graph returned {logits.shape[1]} numbers per row, but a reranker returns one or two: "
                 "export the model with a head of one or two labels"
             )
-        values = logits[:, 0] if logits.shape[1] == 1 else logits[:, 1] - logits[:, 0]  # (rows,)
+        if logits.shape[1] == 1:
+            values = logits[:, 0]  # (rows,)
+        elif self.scale == "probability":
+            values = logits[:, self.relevant]
+        else:
+            values = logits[:, self.relevant] - logits[:, 1 - self.relevant]
         return [float(value) for value in values.astype(np.float64)]
 
     def close(self) -> None:

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import numpy as np
-import onnxruntime
 from numpy.typing import NDArray
 
 from rerank import InvalidOptionsError, ModelLoadError, Streams, available_cores, map_batches
 from rerank_onnx.checkpoint import DamagedCheckpointError
 from rerank_onnx.options import OnnxOptions
+from rerank_onnx.runtime import onnxruntime
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -36,7 +36,26 @@ cross-encoder of MiniLM-L6's shape and for the embedded model, quiet and beside 
 SPREAD_BATCH_TOKENS: Final = 1024
 """The same where onnxruntime spreads each operator over threads or another device; estimated, not measured."""
 
-_INPUTS: Final = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
+_INPUTS: Final = {
+    "input_ids": ("input_ids", "input"),
+    "attention_mask": ("attention_mask", "input_mask", "mask"),
+    "token_type_ids": ("token_type_ids", "segment_ids"),
+    "position_ids": ("position_ids",),
+}
+"""What a text provides, and what graphs call it: transformers' names, then those of BERT's own code."""
+
+_TYPES: Final = {
+    "tensor(int64)": np.int64,
+    "tensor(int32)": np.int32,
+    "tensor(bool)": np.bool_,
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+}
+
+_TOKEN_VECTORS: Final = ("last_hidden_state", "token_embeddings")
+_TEXT_VECTORS: Final = ("pooler_output", "sentence_embedding")
+"""Outputs of encoders besides their token vectors: one vector of a text, which is no score."""
 
 
 class Graph:
@@ -46,6 +65,12 @@ class Graph:
         file: The ``.onnx`` file.
         options: ``threads``, ``providers`` and ``session_options``.
         pad_id: The id that fills short rows.
+
+    Attributes:
+        output: What it returns that is a score per row, else a vector per token.
+        gives_probabilities: Whether that is called probabilities.
+        rows: How many rows it takes at once; None for any number.
+        length: How many tokens each row must have; None for any number.
 
     Raises:
         DamagedCheckpointError: The file cannot be read as a graph.
@@ -63,15 +88,22 @@ class Graph:
                 f"{file} cannot be read as a graph by onnxruntime {onnxruntime.__version__} ({error}): fetch it again, "
                 "upgrade onnxruntime, or check session_options"
             ) from error
-        self.inputs = {i.name: np.int32 if i.type == "tensor(int32)" else np.int64 for i in self.session.get_inputs()}
-        if unknown := sorted(set(self.inputs) - set(_INPUTS)):
+        self.inputs: dict[str, tuple[str, type[np.generic]]] = {}
+        unknown = []
+        for own in self.session.get_inputs():
+            meaning, dtype = _meaning(own.name), _TYPES.get(own.type)
+            if meaning is None or dtype is None:
+                unknown.append(own.name)
+            else:
+                self.inputs[own.name] = meaning, dtype
+        if unknown:
             raise ModelLoadError(
-                f"{file} needs the inputs {', '.join(unknown)}, but a text provides {', '.join(_INPUTS)}: "
+                f"{file} needs the inputs {', '.join(sorted(unknown))}, but a text provides {', '.join(_INPUTS)} as numbers: "
                 "export it for sequence classification or feature extraction"
             )
-        outputs = self.session.get_outputs()
-        named = [output for output in outputs if output.name in ("logits", "last_hidden_state", "token_embeddings")]
-        self.output = (named or outputs)[0]
+        self.output = _choose_output(self.session.get_outputs())
+        self.gives_probabilities = "prob" in self.output.name.lower()
+        self.rows, self.length = _fixed_sizes(self.session.get_inputs())
         self.pad_id = pad_id
         threads = min(options.threads or available_cores(), available_cores())
         self._streams = Streams(threads) if _has_streams(options) else None
@@ -120,7 +152,7 @@ class Graph:
             self._streams.close()
 
     def __call__(self, rows: Sequence[Sequence[int]], type_ids: Sequence[Sequence[int]]) -> Array:
-        """Run rows of token ids, padded on the right to the longest.
+        """Run rows of token ids, padded on the right to the longest, and to what the graph fixes.
 
         Args:
             rows: Token ids of each row.
@@ -132,8 +164,20 @@ class Graph:
         Raises:
             MemoryError: onnxruntime could not allocate what the batch needs.
         """
+        if self.rows is None:
+            return self._run(rows, type_ids)
+        parts = []
+        for start in range(0, len(rows), self.rows):
+            part, types = list(rows[start : start + self.rows]), list(type_ids[start : start + self.rows])
+            missing = self.rows - len(part)  # filled with copies of the last row, whose results are dropped
+            parts.append(self._run(part + part[-1:] * missing, types + types[-1:] * missing)[: len(part)])
+        width = max(part.shape[1] for part in parts) if parts[0].ndim == 3 else 0
+        same = [np.pad(part, ((0, 0), (0, width - part.shape[1]), (0, 0))) if width else part for part in parts]
+        return np.concatenate(same)
+
+    def _run(self, rows: Sequence[Sequence[int]], type_ids: Sequence[Sequence[int]]) -> Array:
         lengths = np.array([len(row) for row in rows])
-        positions = np.arange(lengths.max())
+        positions = np.arange(self.length or lengths.max())
         mask = positions < lengths[:, None]  # (rows, tokens)
 
         def padded(values: Sequence[Sequence[int]], fill: int) -> Array:
@@ -147,7 +191,7 @@ class Graph:
             "token_type_ids": padded(type_ids, 0),
             "position_ids": positions * mask,
         }
-        feed = {name: given[name].astype(dtype) for name, dtype in self.inputs.items()}
+        feed = {name: given[meaning].astype(dtype) for name, (meaning, dtype) in self.inputs.items()}
         try:
             (output,) = self.session.run([self.output.name], feed)
         except Exception as error:
@@ -155,6 +199,32 @@ class Graph:
                 raise MemoryError(str(error)) from error
             raise
         return np.asarray(output, dtype=np.float32)
+
+
+def _meaning(name: str) -> str | None:
+    """Which of a text's inputs a graph's input is; None if it is none."""
+    return next((meaning for meaning, names in _INPUTS.items() if name in names), None)
+
+
+def _choose_output(outputs: Sequence[Any]) -> Any:
+    """The output that is a score per row if there is one, else the one with a vector per token, else the first."""
+    logits = [output for output in outputs if output.name == "logits"]
+    scores = [
+        output
+        for output in outputs
+        if len(output.shape) in (1, 2)
+        and output.name not in _TEXT_VECTORS
+        and (len(output.shape) == 1 or not isinstance(output.shape[1], int) or output.shape[1] in (1, 2))
+    ]
+    vectors = [output for output in outputs if output.name in _TOKEN_VECTORS]
+    return (logits or scores or vectors or list(outputs))[0]
+
+
+def _fixed_sizes(inputs: Sequence[Any]) -> tuple[int | None, int | None]:
+    """How many rows and tokens a graph is exported for, where it fixes them."""
+    ids = next(own for own in inputs if _meaning(own.name) == "input_ids")
+    rows, length = (size if isinstance(size, int) and size > 0 else None for size in ids.shape)
+    return rows, length
 
 
 def _has_streams(options: OnnxOptions) -> bool:

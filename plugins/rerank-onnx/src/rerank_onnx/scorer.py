@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rerank import InvalidOptionsError, ModelLoadError, Scorer, TokenLimits, find_pad_id, saved_prompt
+from rerank import InvalidOptionsError, ModelLoadError, Scorer, TokenLimits, find_pad_id
 from rerank_onnx.checkpoint import Checkpoint
 from rerank_onnx.cross_encoder import OnnxCrossEncoder
 from rerank_onnx.graph import Graph
@@ -20,10 +20,11 @@ def build_scorer(checkpoint: Checkpoint, options: OnnxOptions) -> Scorer:
     """
     tokens = load_tokens(checkpoint)
     pad_id = find_pad_id(tokens, checkpoint.config, checkpoint.tokenizer_config)
-    limits = TokenLimits.read(checkpoint.config, checkpoint.tokenizer_config, pad_id)
     graph = Graph(checkpoint.graph, options, pad_id)
+    limits = TokenLimits.read(checkpoint.config, checkpoint.tokenizer_config, pad_id).at_most(graph.length)
     shape = graph.output.shape  # sizes, or names for sizes that are free
     if len(shape) == 3:  # (rows, tokens, dimensions)
+        _check_encoder(checkpoint, graph)
         return OnnxLateInteraction(tokens, limits, graph, checkpoint, options)
     if len(shape) in (1, 2) and (len(shape) == 1 or not isinstance(shape[1], int) or shape[1] in (1, 2)):
         if options.vectors is not None:
@@ -31,8 +32,28 @@ def build_scorer(checkpoint: Checkpoint, options: OnnxOptions) -> Scorer:
                 f"{checkpoint.graph} is a cross-encoder, which reads each document together with the query: only late "
                 "interaction keeps document vectors; leave vectors out"
             )
-        return OnnxCrossEncoder(tokens, limits, graph, saved_prompt(checkpoint.model))
+        return OnnxCrossEncoder(tokens, limits, graph, checkpoint)
     raise ModelLoadError(
         f"{checkpoint.graph} returns {graph.output.name} of shape {shape}: a reranker returns one or two numbers per "
         "row, or token vectors; export the model with its classification head"
     )
+
+
+def _check_encoder(checkpoint: Checkpoint, graph: Graph) -> None:
+    """Refuse token-wise outputs that are no vectors to compare: of a classifier without its head, or of a language model.
+
+    Raises:
+        ModelLoadError: It is one of these.
+    """
+    names = [str(name) for name in checkpoint.config.get("architectures") or ()]
+    head = next((name for name in names if name.endswith("ForSequenceClassification")), None)
+    if head is not None and "late_interaction" not in checkpoint.config:
+        raise ModelLoadError(
+            f"{checkpoint.graph} returns only {graph.output.name}, a vector per token, and its config.json says {head}: "
+            "export it for sequence classification, with its head"
+        )
+    if any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in names) or graph.output.name == "logits":
+        raise ModelLoadError(
+            f"{checkpoint.graph} returns {graph.output.name} of shape {graph.output.shape}, the logits of a language model "
+            "per token: run it with a backend for language models, or give a reranker"
+        )
