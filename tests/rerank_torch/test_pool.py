@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import signal
@@ -122,3 +123,15 @@ def test_an_error_that_cannot_travel_comes_back_as_its_words():
     assert "Local" in str(portable)
     assert "what it said" in str(portable)
     assert isinstance(_portable(InvalidInputError("kept")), InvalidInputError)
+
+
+def test_a_dropped_pool_leaves_no_processes():
+    pool = DevicePool(resolve_name, ["operator.neg", "operator.neg"])
+    pool.map([1, 2])
+    processes = [child.process for child in pool._children]
+    pids = [process.pid for process in processes]
+    del pool
+    gc.collect()
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)

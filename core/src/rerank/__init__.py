@@ -29,6 +29,7 @@ from rerank.errors import (
     RerankError,
     ScoringError,
 )
+from rerank.forks import ForkSafeLock, renew_in_child
 from rerank.hookspecs import hookimpl
 from rerank.labels import relevant_output
 from rerank.model_ref import ModelRef
@@ -76,6 +77,7 @@ __all__ = [
     "Document",
     "DocumentNotFoundError",
     "FastTokens",
+    "ForkSafeLock",
     "GroupScorer",
     "InvalidInputError",
     "InvalidOptionsError",
@@ -125,6 +127,7 @@ __all__ = [
     "read_tokenizer_config",
     "reads_segments",
     "relevant_output",
+    "renew_in_child",
     "saved_prompt",
     "sigmoid",
     "special_token",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import os
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
@@ -16,6 +15,7 @@ from rerank import hookspecs
 from rerank.backend import PROTOCOL, Alias, Backend
 from rerank.distributions import DISTRIBUTIONS, how_to_get, what_to_install
 from rerank.errors import BackendNotFoundError, PluginError
+from rerank.forks import ForkSafeLock
 from rerank.options import Options
 from rerank.plugin import Plugin
 
@@ -331,7 +331,7 @@ def _kept(
         )
 
 
-_DISCOVERING = threading.RLock()
+_DISCOVERING = ForkSafeLock(reentrant=True)
 
 
 def installed() -> Registry:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
@@ -16,6 +15,7 @@ from pydantic import BaseModel, SecretBytes, SecretStr
 
 from rerank.backend import Backend
 from rerank.errors import ModelLoadError, RerankError, ScoringError
+from rerank.forks import ForkSafeLock
 from rerank.model_ref import ModelRef
 from rerank.options import Options, parse_options
 from rerank.protocols import Closes, ClosesAsync, Request, Scorer, Scores, ScoresAsync, ScoresMany
@@ -42,7 +42,7 @@ class Session:
 
     def __init__(self, backend: Backend, model: ModelRef, options: Options) -> None:
         self.backend, self.model, self.options = backend, model, options
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
         self._closed = False
         self._scorer: Scorer | None = None
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import threading
-import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures.thread import BrokenThreadPool
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from rerank.errors import ScoringError
+from rerank.forks import renew_in_child
 
 _CGROUPS: Final = Path("/sys/fs/cgroup")
 _MEMBERSHIP: Final = Path("/proc/self/cgroup")
@@ -35,7 +35,7 @@ class Streams:
         self._start = start
         self._closed = False
         self._renew()
-        _EVERY.add(self)
+        renew_in_child(self._renew)
 
     def _renew(self) -> None:
         self._pool = ThreadPoolExecutor(self.count, "rerank stream", initializer=self._start)
@@ -137,18 +137,6 @@ class _Call:
         """Take no further step, and wait for those under way."""
         self._stopped.set()
         self.wait()
-
-
-_EVERY: Final[weakref.WeakSet[Streams]] = weakref.WeakSet()
-
-
-def _renew_in_child() -> None:
-    for streams in _EVERY:  # no thread survives a fork
-        streams._renew()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_in_child)
 
 
 def available_cores() -> int:

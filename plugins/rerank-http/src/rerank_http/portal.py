@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import os
-import threading
 import weakref
 from collections.abc import Callable, Coroutine
 from typing import Any, Generic, Protocol, TypeVar
 
+from rerank import ForkSafeLock
 from rerank_http.loop_thread import LoopThread
 
 T = TypeVar("T")
@@ -35,7 +35,7 @@ class Portal(Generic[S]):
 
     def __init__(self, open_service: Callable[[], S]) -> None:
         self._open_service = open_service
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
         self._open()
 
     def _open(self) -> None:

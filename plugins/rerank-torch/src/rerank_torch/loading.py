@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import pickle
 import re
-import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +15,7 @@ import transformers
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from rerank import ModelLoadError, ModelRef
+from rerank import ForkSafeLock, ModelLoadError, ModelRef
 from rerank_torch.adapters import ADAPTER_CONFIG, merge_adapter, without_adapter
 from rerank_torch.device import choose_dtype
 from rerank_torch.options import TorchOptions
@@ -27,7 +26,7 @@ SAFE_WEIGHTS: Final = ("model.safetensors", "model.safetensors.index.json")
 PICKLED_WEIGHTS: Final = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 _SIDE_FILES: Final = (".json", ".txt", ".model", ".jinja", ".tiktoken", ".bpe", ".vocab")
 _DTYPE_ARGUMENT: Final = "dtype" if int(transformers.__version__.split(".")[0]) >= 5 else "torch_dtype"
-_LOADING: Final = threading.Lock()
+_LOADING: Final = ForkSafeLock()
 """One load at a time: transformers' verbosity and torch's default dtype, which a load sets, belong to the process."""
 
 

@@ -6,14 +6,14 @@ import contextlib
 import multiprocessing
 import pickle
 import signal
-import threading
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import Any, Generic, TypeVar
 
-from rerank import ScoringError
+from rerank import ForkSafeLock, ScoringError, renew_in_child
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -34,8 +34,17 @@ class DevicePool(Generic[T, R]):
     def __init__(self, start: Callable[[str], Callable[[T], R]], devices: Sequence[str]) -> None:
         self._start = start
         self._devices = tuple(devices)
+        self._lock = ForkSafeLock()
+        self._ending: weakref.finalize[Any, Any] | None = None
+        self._renew()
+        renew_in_child(self._renew)
+
+    def _renew(self) -> None:
+        """Begin without children; those of a parent that forked stay the parent's."""
+        if self._ending is not None:
+            self._ending.detach()
         self._children: list[_Child] = []
-        self._lock = threading.Lock()
+        self._ending = weakref.finalize(self, _end, self._children)  # a pool that is dropped leaves no processes
 
     def map(self, tasks: Sequence[T]) -> list[R]:
         """Run every task on whichever device is free.
@@ -52,7 +61,7 @@ class DevicePool(Generic[T, R]):
         """
         with self._lock:
             if not self._children:
-                self._children = [_spawn(self._start, device) for device in self._devices]
+                self._children += [_spawn(self._start, device) for device in self._devices]
             for child in self._children:
                 if not child.process.is_alive():  # since the last call
                     raise self._death_of(child)
@@ -117,17 +126,7 @@ class DevicePool(Generic[T, R]):
             self._stop()
 
     def _stop(self) -> None:
-        children, self._children = self._children, []
-        for child in children:
-            child.connection.close()  # a waiting child sees the end of its input and returns
-            if child.busy or not child.idle:
-                child.process.terminate()
-        for child in children:
-            child.process.join(timeout=5)
-            if child.process.is_alive():
-                child.process.kill()
-                child.process.join()
-            child.process.close()
+        _end(self._children)
 
 
 @dataclass(kw_only=True)
@@ -176,3 +175,19 @@ def _portable(error: Exception) -> Exception:
     except Exception:
         return ScoringError(f"{type(error).__name__} in a child process: {error}; check its output above")
     return error
+
+
+def _end(children: list[_Child]) -> None:
+    """End processes, and forget them."""
+    ending = children[:]
+    children.clear()
+    for child in ending:
+        child.connection.close()  # a waiting child sees the end of its input and returns
+        if child.busy or not child.idle:
+            child.process.terminate()
+    for child in ending:
+        child.process.join(timeout=5)
+        if child.process.is_alive():
+            child.process.kill()
+            child.process.join()
+        child.process.close()

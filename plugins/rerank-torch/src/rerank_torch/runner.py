@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rerank import RerankError, ScoringError, Streams, available_cores, map_batches, plan_batches
+from rerank import ForkSafeLock, RerankError, ScoringError, Streams, available_cores, map_batches, plan_batches
 from rerank_torch.device import OUT_OF_MEMORY, choose_devices, memory_errors_raised
 from rerank_torch.options import TorchOptions
 from rerank_torch.pool import DevicePool
@@ -334,7 +334,7 @@ def _changes_itself(network: torch.nn.Module) -> bool:
     )
 
 
-_SETTING_THREADS: Final = threading.Lock()
+_SETTING_THREADS: Final = ForkSafeLock()
 
 
 def _set_threads(count: int) -> None:

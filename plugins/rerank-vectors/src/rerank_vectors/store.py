@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import threading
-import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
-from typing import Final
+
+from rerank import ForkSafeLock, renew_in_child
 
 
 class Store(ABC):
     """Entries by key, for any number of threads."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
-        _EVERY.add(self)
+        self.lock = ForkSafeLock()
+        renew_in_child(self.after_fork)
 
     @abstractmethod
     def get(self, keys: Collection[bytes]) -> dict[bytes, bytes | memoryview]:
@@ -36,16 +34,3 @@ class Store(ABC):
     @abstractmethod
     def after_fork(self) -> None:
         """Be usable in a forked child, whatever another thread was doing at that moment."""
-
-
-_EVERY: Final[weakref.WeakSet[Store]] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for store in _EVERY:
-        store.lock = threading.Lock()  # a thread of the parent may have held it
-        store.after_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

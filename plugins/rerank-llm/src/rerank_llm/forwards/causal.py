@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from inspect import signature
 from typing import Any, Final
@@ -10,7 +9,7 @@ from typing import Any, Final
 import torch
 from transformers import DynamicCache, LlamaForCausalLM
 
-from rerank import ModelRef
+from rerank import ForkSafeLock, ModelRef
 from rerank_llm.forwards.loading import load_language_model
 from rerank_llm.forwards.verdicts import keep_verdicts, last_real
 from rerank_llm.options import LlmOptions
@@ -101,7 +100,7 @@ class _Prefixes:
     def __init__(self, network: Any, device: str) -> None:
         self._network, self._device = network, device
         self._known: dict[tuple[int, ...], list[tuple[torch.Tensor, torch.Tensor]]] = {}
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
 
     def for_rows(self, prefix: tuple[int, ...], rows: int) -> Any:
         """A cache that begins with the prefix in each of some rows."""

@@ -7,7 +7,6 @@ import inspect
 import json
 import logging
 import os
-import threading
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -20,7 +19,7 @@ import numpy as np
 from llama_cpp.llama_chat_format import Jinja2ChatFormatter
 from numpy.typing import NDArray
 
-from rerank import InvalidOptionsError, ModelLoadError, ScoringError, available_cores
+from rerank import ForkSafeLock, InvalidOptionsError, ModelLoadError, ScoringError, available_cores
 from rerank_listwise.permutation import ANSWER_MARK
 from rerank_llm.generators.gguf_options import GgufOptions
 
@@ -92,7 +91,7 @@ class GgufModel:
 
     def __init__(self, file: Path, options: GgufOptions) -> None:
         self._name = file.name
-        self._lock = threading.RLock()
+        self._lock = ForkSafeLock(reentrant=True)
         size = _choose_context(file, options)
         self._llama: Any = _load(file, options, size)
         self._vocabulary = llama_cpp.llama_model_get_vocab(self._llama.model)
