@@ -248,12 +248,32 @@ def test_teis_limit_is_read_once_from_info(server: Loopback) -> None:
 def test_teis_limit_may_be_unreadable(server: Loopback, status: int) -> None:
     server.handler = lambda hit: Response({"error": "x"}, status) if hit.method == "GET" else rerank(hit)
     with Reranker("tei", url=server.url, max_retries=0) as reranker:
-        if status == 404:
-            assert len(reranker.rank("q", DOCUMENTS)) == 10
-            return
-        with pytest.raises(ProviderError, match="500"):
-            reranker.rank("q", DOCUMENTS)
+        assert len(reranker.rank("q", DOCUMENTS)) == 10
         server.handler = rerank
+        before = len(server.hits)
+        assert len(reranker.rank("q", DOCUMENTS)) == 10
+        asked_again = [hit.method for hit in server.hits[before:]].count("GET")
+        assert asked_again == (status >= 500)
+
+
+@pytest.mark.parametrize(
+    "info",
+    [
+        Response("<html><title>app</title></html>"),
+        Response(""),
+        Response("", 301, {"location": "/info/"}),
+        *(Response({"error": "x"}, status) for status in (400, 401, 403, 405, 406, 410, 422, 500, 501, 503)),
+        Response(drop=True),
+        Response({}, delay=30),
+    ],
+    ids=lambda response: f"{response.status}-{response.delay:g}-{response.drop}",
+)
+def test_an_info_that_fails_never_blocks_ranking(
+    server: Loopback, info: Response, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rerank_api.limit._PATIENCE", 0.3)
+    server.handler = lambda hit: info if hit.method == "GET" else rerank(hit)
+    with Reranker("tei", url=server.url, max_retries=1, backoff=0.01) as reranker:
         assert len(reranker.rank("q", DOCUMENTS)) == 10
 
 

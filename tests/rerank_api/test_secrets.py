@@ -92,7 +92,7 @@ def test_cache(server: Loopback, tmp_path: Path) -> None:
 
 def test_list_of_backends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VOYAGE_API_KEY", KEY)
-    shown = CliRunner().invoke(cli, ["list-backends"]).output
+    shown = CliRunner().invoke(cli, ["list-backends", "--notes"]).output
     assert "voyage: Voyage AI; key set (VOYAGE_API_KEY)" in shown
     assert "cohere: Cohere Rerank; no key: set COHERE_API_KEY" in shown
     assert_hidden(shown)

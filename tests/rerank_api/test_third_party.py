@@ -60,7 +60,7 @@ def test_a_plugin_adds_a_provider(server: Loopback, tmp_path: Path) -> None:
 
 def test_it_is_listed(tmp_path: Path) -> None:
     install(tmp_path, "acme_rerank", CODE)
-    shown = python(tmp_path, "", "-m", "rerank", "list-backends").stdout
+    shown = python(tmp_path, "", "-m", "rerank", "list-backends", "--notes").stdout
     assert "acme: Acme's reranker; no key: set ACME_API_KEY" in shown
 
 
@@ -76,7 +76,7 @@ def test_it_is_listed(tmp_path: Path) -> None:
 def test_a_broken_one_is_a_row_and_stops_nothing(tmp_path: Path, code: str, message: str) -> None:
     install(tmp_path, "acme_rerank", CODE)
     install(tmp_path, "broken_rerank", code)
-    shown = python(tmp_path, "", "-m", "rerank", "list-backends").stdout
+    shown = python(tmp_path, "", "-m", "rerank", "list-backends", "--notes").stdout
     row = next(line for line in shown.splitlines() if line.startswith("(broken_rerank)"))
     assert "failed" in row
     assert message in row
@@ -90,7 +90,7 @@ def test_without_this_distribution_a_provider_is_not_called_misspelt(
 ) -> None:
     install(tmp_path, "acme_rerank", CODE)
     monkeypatch.setenv("RERANK_DISABLE_PLUGINS", disabled)
-    shown = python(tmp_path, "", "-m", "rerank", "list-backends").stdout
+    shown = python(tmp_path, "", "-m", "rerank", "list-backends", "--notes").stdout
     row = next(line for line in shown.splitlines() if line.startswith("(acme_rerank)"))
     assert "warning" in row
     assert "its hook 'rerank_register_providers' is never called: enable or fix rerank-api (disabled)" in row

@@ -78,9 +78,25 @@ def test_what_is_not_json_is_named(text: str, what: str) -> None:
         ({"message": "that was wrong"}, "that was wrong"),
         ({"error": "Model is not available"}, "Model is not available"),
         ({"error": {"code": 404, "message": "unknown model", "status": "NOT_FOUND"}}, "unknown model"),
-        ({"detail": [{"loc": ["body"], "msg": "Field required"}, {"msg": "Too long"}]}, "Field required; Too long"),
+        (
+            {"detail": [{"loc": ["body"], "msg": "Field required"}, {"msg": "Too long"}]},
+            "body: Field required; Too long",
+        ),
         ("plain text", "plain text"),
-        ({"code": 7}, ""),
+        ({"code": 7}, '{"code": 7}'),
+        ({}, ""),
+        ({"Message": "not authorized"}, "not authorized"),
+        ({"error_code": 336221, "error_msg": "too many"}, "too many"),
+        ({"errorMessage": "bad"}, "bad"),
+        ({"error_message": "bad"}, "bad"),
+        ({"status": "FAILED", "reason": "bad"}, "bad"),
+        ({"result": {"error": "bad"}}, "bad"),
+        ({"detail": {"error": {"reason": "deep"}}}, "deep"),
+        ({"fault": {"faultstring": "Invalid ApiKey", "detail": {"errorcode": "x"}}}, "Invalid ApiKey"),
+        (
+            {"detail": [{"loc": ["body", "documents", 3], "msg": "String should have at most 10 characters"}]},
+            "body.documents.3: String should have at most 10 characters",
+        ),
         (None, ""),
     ],
 )
@@ -174,3 +190,49 @@ def test_waits_are_read(headers: dict[str, str], seconds: float | None, monkeypa
     if hasattr(time, "tzset"):
         time.tzset()
     assert waited == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "step"),
+    [
+        (500, "input is too large to process. increase the physical batch size", "send shorter documents"),
+        (501, "This server does not support reranking. Start it with `--reranking`", "start the server with reranking"),
+        (429, "You exceeded your current quota, please check your plan", "check the account's quota and credit"),
+        (429, "insufficient_quota", "check the account's quota and credit"),
+        (403, "The free tier of the model has been exhausted", "check the account's quota and credit"),
+    ],
+)
+def test_what_another_attempt_meets_again_is_not_repeated(status, message, step):
+    failure = of_reply(
+        Reply(status=status, headers={}, body={"message": message}), Secrets(), expected="x", key_hint="k"
+    )
+    assert failure is not None
+    assert not failure.transient
+    assert failure.step.startswith(step)
+
+
+def test_a_429_says_how_long_it_asks_to_wait():
+    reply = Reply(status=429, headers={"retry-after": "7"}, body={"message": "slow down"})
+    failure = of_reply(reply, Secrets(), expected="x", key_hint="k")
+    assert failure is not None
+    assert failure.transient
+    assert failure.what == "answered 429 (slow down); it asks to wait 7 s"
+
+
+@pytest.mark.parametrize("status", [404, 405])
+def test_an_address_without_a_route_is_named(status):
+    reply = Reply(status=status, headers={}, text="not found", url="https://h.example/v1/rerank?key=sk-1")
+    failure = of_reply(reply, Secrets(), expected="x", key_hint="k")
+    assert failure is not None
+    assert "at https://h.example/v1/rerank" in failure.what
+    assert "sk-1" not in failure.what
+
+
+def test_a_redirect_names_its_target():
+    headers = {"location": "https://other.example/rerank?token=sk-1"}
+    failure = of_reply(
+        Reply(status=307, headers=headers, url="https://h.example/rerank"), Secrets(), expected="x", key_hint="k"
+    )
+    assert failure is not None
+    assert "at https://h.example/rerank, redirecting to https://other.example/rerank" in failure.what
+    assert "sk-1" not in failure.what

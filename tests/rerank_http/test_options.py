@@ -43,3 +43,26 @@ def test_either_name_gives_the_address() -> None:
 
 def test_an_empty_key_is_none() -> None:
     assert HttpOptions(api_key="").api_key is None
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://h.example:99999",
+        "http://h.example:PASSWORD",
+        "http://user:PASSWORD@h.example:port",
+        "http://h.example:0",
+        "http://h.example/\0",
+        "http://h .example",
+        "http://h.example/a b",
+        "http://[::1",
+        "h.example",
+        "ftp://h.example",
+        "http://",
+    ],
+)
+@pytest.mark.parametrize("name", ["url", "base_url", "proxy"])
+def test_an_address_that_is_none_is_refused_at_once(name, url):
+    with pytest.raises(InvalidOptionsError, match="an address must") as caught:
+        parse_options(HttpOptions, {name: url}, "acme")
+    assert "PASSWORD" not in str(caught.value)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import json
+import shutil
 import ssl
 from pathlib import Path
 
 import httpx
 import pytest
 from chat import chatting, echo
-from loopback import Loopback, Response
+from loopback import Hit, Loopback, Response
 
-from rerank import ProviderError
-from rerank_http.transport import Lanes
+from rerank import InvalidOptionsError, ProviderError
+from rerank_http import HttpOptions
+from rerank_http.transport import Lanes, _usual_certificates, open_pool
 
 
 def test_tls_is_verified(certificate: Path) -> None:
@@ -79,6 +83,63 @@ def test_idle_connections_are_closed_while_others_are_taken(monkeypatch: pytest.
         await asyncio.sleep(0.1)
         await first.aclose()
 
-    lanes = Lanes(Lane)
+    lanes = Lanes(Lane, max_answer_bytes=1000)
     asyncio.run(used())
     assert len(taken) == 1
+
+
+@pytest.mark.parametrize("status", [200, 500])
+@pytest.mark.parametrize("packed", [False, True])
+def test_an_answer_is_bounded_after_decoding(server: Loopback, packed: bool, status: int) -> None:
+    body = b" " * (1 << 24)
+    headers = {"content-encoding": "gzip"} if packed else {}
+    server.script([Response(gzip.compress(body) if packed else body, status, headers)])
+    with (
+        chatting(server.url, max_answer_bytes=1 << 20, max_retries=0) as chat,
+        pytest.raises(ProviderError, match=r"sent an answer of more than 1,048,576 bytes: raise max_answer_bytes="),
+    ):
+        chat.ask("hello")
+
+
+def test_a_packed_answer_within_the_bound_is_read(server: Loopback) -> None:
+    def packed(hit: Hit) -> Response:
+        return Response(gzip.compress(json.dumps(echo(hit).body).encode()), 200, {"content-encoding": "gzip"})
+
+    server.handler = packed
+    with chatting(server.url) as chat:
+        assert chat.ask("hello")[0] == ["hello"]
+
+
+@pytest.mark.parametrize("body", [b"[" * 200_000, b'{"a": ' + b"9" * 5000 + b"}"], ids=["deep", "long"])
+def test_json_that_cannot_be_read_is_an_error(server: Loopback, body: bytes) -> None:
+    server.script([Response(body)])
+    with chatting(server.url) as chat, pytest.raises(ProviderError, match="instead of JSON"):
+        chat.ask("hello")
+
+
+def test_a_dead_proxy_is_called_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://user:PASSWORD@127.0.0.1:9")
+    with (
+        chatting("http://h.example", max_retries=0) as chat,
+        pytest.raises(
+            ProviderError, match=r"through the proxy .*127\.0\.0\.1:9.*: check proxy=, or HTTPS_PROXY"
+        ) as caught,
+    ):
+        chat.ask("hello")
+    assert "PASSWORD" not in str(caught.value)
+
+
+def test_a_stale_certificate_variable_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    _usual_certificates.cache_clear()
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "gone.pem"))
+    with pytest.raises(InvalidOptionsError, match=r"SSL_CERT_FILE is '.*gone.pem', which cannot be read"):
+        open_pool(HttpOptions(), "https://h.example")
+
+
+def test_a_home_in_ca_file_is_expanded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, certificate: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    options = HttpOptions(ca_file=Path("~/ca.pem"))
+    with pytest.raises(InvalidOptionsError, match="cannot be read"):
+        open_pool(options, "https://h.example")
+    shutil.copy(certificate, tmp_path / "ca.pem")
+    open_pool(options, "https://h.example")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from rerank import ProviderError
 from rerank_api.address import path_of
@@ -13,6 +14,12 @@ from rerank_api.provider import Provider
 from rerank_http.address import sibling
 from rerank_http.caller import Call, Caller
 from rerank_http.wire import Reply, as_reply
+
+logger = logging.getLogger(__name__)
+
+
+_PATIENCE: Final = 5.0
+"""Seconds to wait for a server's own limit: without it, the server itself refuses what is too much."""
 
 
 class DocumentLimit:
@@ -34,14 +41,14 @@ class DocumentLimit:
 
         Args:
             call: Its tally counts the request, if one is sent.
-
-        Raises:
-            ProviderError: The server cannot be reached, or answers with an error.
         """
         if self._provider.limit_from is None:
-            return self._provider.max_documents
+            return self._provider.most_documents(self._model)
         if self._reading is None or _failed(self._reading):
-            reading = self._read(*self._provider.limit_from, Call(self._options, call.tally))
+            patience = {"deadline": min(self._options.deadline, _PATIENCE)}
+            reading = self._read(
+                *self._provider.limit_from, Call(self._options.model_copy(update=patience), call.tally)
+            )
             self._reading = self._caller.start(reading)
             self._reading.add_done_callback(_failed)  # its error is retrieved, even if no one waits any more
         return await asyncio.shield(self._reading)
@@ -54,13 +61,11 @@ class DocumentLimit:
 
         try:
             reply = await self._caller.ask({}, call, send=get)
-        except ProviderError as error:
-            if error.status in (
-                404,
-                405,
-            ):  # a gateway that only serves the ranking; if a request is too large, the server says so
-                return None
-            raise
+        except ProviderError as error:  # as behind a gateway that only serves the ranking
+            logger.info("%s reports no limit of documents, and all are sent at once: %s", self._caller.name, error)
+            if error.status is None or error.status >= 500:
+                self._reading = None  # it may have been starting: the next call asks again
+            return None
         found = reply.body.get(name) if isinstance(reply.body, Mapping) else None
         return found if isinstance(found, int) and not isinstance(found, bool) and found > 0 else None
 

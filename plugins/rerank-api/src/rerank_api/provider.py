@@ -55,6 +55,7 @@ class Connection:
         url: Where to post.
         headers: Sent with every request: the key's and the user's own, with lower-case names.
         key: The key, or None.
+        model: The model's name, or None if the server runs one of its own.
         options: The options given at construction.
         keep_secret: Call it with every further secret, such as a fetched token, and no message shows it.
     """
@@ -63,6 +64,7 @@ class Connection:
     url: str
     headers: Mapping[str, str] = field(repr=False)
     key: str | None = field(repr=False)
+    model: str | None
     options: ApiOptions
     keep_secret: Callable[[str], None] = field(repr=False)
 
@@ -82,7 +84,7 @@ class Provider:
         request: The body of a request; fields that are None are left out.
         answer: Reads an answer's body (`read_list` and `read_scores` make such functions).
         scale: What the scores mean, by its documentation; it may depend on the options.
-        url: The service's address, which may depend on the options; None if the user must give it.
+        url: The service's address, which may depend on the model and the options; None if the user must give it.
         path: Appended to the user's or the provider's address if that does not end with it; may depend on the model.
         other_names: Short names besides ``name``.
         models: The default model by language (``other``: any); empty if the server runs one of its own.
@@ -91,7 +93,7 @@ class Provider:
         authorize: The headers that carry the key.
         headers: Sent with every request besides the key's.
         takes: The provider-specific options (`rerank_api.options.SPECIFIC`) that it supports.
-        max_documents: At most this many documents per request; None if unknown.
+        max_documents: At most this many documents per request, which may depend on the model; None if unknown.
         limit_from: Path and field at which a running server reports that limit.
         takes_top_k: Whether it can return only the best results.
         listwise: Whether a model's scores depend on the other documents of the request, so that requests cannot be
@@ -104,7 +106,7 @@ class Provider:
     request: Callable[[Question], Mapping[str, Any]]
     answer: Callable[[Any, Question], RawAnswer]
     scale: ScoreScale | Callable[[ApiOptions], ScoreScale] = "probability"
-    url: str | Callable[[ApiOptions], str] | None = None
+    url: str | Callable[[str | None, ApiOptions], str] | None = None
     path: str | Callable[[str | None, ApiOptions], str] = ""
     other_names: tuple[str, ...] = ()
     models: Mapping[str, str] = field(default_factory=dict)
@@ -113,7 +115,7 @@ class Provider:
     authorize: Callable[[str], Mapping[str, str]] = bearer
     headers: Mapping[str, str] = field(default_factory=dict)
     takes: frozenset[str] = frozenset()
-    max_documents: int | None = None
+    max_documents: int | Callable[[str | None], int] | None = None
     limit_from: tuple[str, str] | None = None
     takes_top_k: bool = True
     listwise: Callable[[str | None], bool] = lambda model: False
@@ -123,6 +125,10 @@ class Provider:
     def names(self) -> tuple[str, ...]:
         """Its name and its other names."""
         return (self.name, *self.other_names)
+
+    def most_documents(self, model: str | None) -> int | None:
+        """At most this many documents per request to this model; None if unknown."""
+        return self.max_documents(model) if callable(self.max_documents) else self.max_documents
 
     def scale_of(self, options: ApiOptions) -> ScoreScale:
         """What the scores mean under these options."""

@@ -50,6 +50,7 @@ class Service:
                 url=self._caller.url,
                 headers=self._caller.headers,
                 key=key,
+                model=model,
                 options=options,
                 keep_secret=self._caller.secrets.add,
             )

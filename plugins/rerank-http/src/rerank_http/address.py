@@ -26,3 +26,9 @@ def sibling(url: str, path: str, other: str) -> str:
 def without_query(url: str) -> str:
     """An address as messages show it: without its query, which may contain a key."""
     return urlunsplit(urlsplit(url)._replace(query=""))
+
+
+def without_user(url: str) -> str:
+    """An address as messages show it: without its user and password."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))

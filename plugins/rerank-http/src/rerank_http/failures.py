@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import ssl
 import time
@@ -15,6 +16,7 @@ import httpx
 
 from rerank import AuthenticationError, ProviderError, ProviderTimeoutError, RateLimitError
 from rerank_http.address import without_query
+from rerank_http.answer_limit import AnswerTooLargeError
 from rerank_http.secrets import Secrets
 from rerank_http.wire import Reply
 
@@ -22,7 +24,30 @@ TRANSIENT: Final = frozenset({408, 409, 429, *range(500, 600)}) - {501}
 """Statuses worth another attempt."""
 
 _REQUEST_IDS: Final = ("x-request-id", "request-id", "x-amzn-requestid", "x-api-request-id", "nvcf-reqid", "x-trace-id")
-_MESSAGES: Final = ("message", "error", "detail", "msg", "error_description", "title", "errors")
+_MESSAGES: Final = (
+    *(
+        "message",
+        "Message",
+        "error",
+        "detail",
+        "msg",
+        "error_description",
+        "error_msg",
+        "error_message",
+        "errorMessage",
+    ),
+    *("reason", "faultstring", "fault", "title", "errors", "result"),
+)
+"""Fields in which providers and gateways put their message, the likeliest first."""
+
+_TOO_LARGE: Final = re.compile(
+    r"too (large|long|many tokens)|exceeds? .*(length|context|batch size|limit)", re.IGNORECASE
+)
+_EXHAUSTED: Final = re.compile(
+    r"insufficient[_ ](quota|balance|funds|credits?)|exceeded your current quota|quota (is )?exhausted|out of credits|"
+    r"free (quota|tier) .*(used up|exhausted)|billing",
+    re.IGNORECASE,
+)
 _LONGEST: Final = 400
 _DURATION: Final = re.compile(r"(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?")
 
@@ -89,17 +114,40 @@ def of_reply(reply: Reply, secrets: Secrets, *, expected: str, key_hint: str) ->
             status=reply.status,
             request_id=request_id,
         )
-    kind, step = _kind_and_step(reply.status, key_hint)
     message = message_of(reply, secrets)
+    lasting = _lasting(reply.status, message)
+    kind, step = _kind_and_step(reply.status, key_hint)
+    wait = wait_of(reply.headers, time.time())
+    asked = f"; it asks to wait {wait:.3g} s" if wait is not None and reply.status == 429 else ""
     return Failure(
-        what=f"answered {reply.status}{f' ({message})' if message else ''}",
-        step=step,
+        what=f"answered {reply.status}{f' ({message})' if message else ''}{_where(reply, secrets)}{asked}",
+        step=lasting or step,
         kind=kind,
         status=reply.status,
         request_id=request_id,
-        wait=wait_of(reply.headers, time.time()),
-        transient=reply.status in TRANSIENT,
+        wait=wait,
+        transient=reply.status in TRANSIENT and lasting is None,
     )
+
+
+def _lasting(status: int, message: str) -> str | None:
+    """What to do about a failure that another attempt meets again, whatever its status; None if it may pass."""
+    if status >= 500 and _TOO_LARGE.search(message):
+        return "send shorter documents (max_length= of the server), or raise the server's batch size"
+    if status == 501:
+        return "start the server with reranking enabled, or use another server"
+    if status in (402, 403, 429) and _EXHAUSTED.search(message):
+        return "check the account's quota and credit"
+    return None
+
+
+def _where(reply: Reply, secrets: Secrets) -> str:
+    """Which address answered, where that is likely what is wrong, and where a redirect leads."""
+    if reply.status in (404, 405) and reply.url:
+        return f" at {secrets.hide(without_query(reply.url))}"
+    if 300 <= reply.status < 400 and (target := reply.headers.get("location")):
+        return f" at {secrets.hide(without_query(reply.url))}, redirecting to {secrets.hide(without_query(target))[:_LONGEST]}"
+    return ""
 
 
 def of_answer(problem: str, reply: Reply, secrets: Secrets) -> Failure:
@@ -116,6 +164,14 @@ def of_answer(problem: str, reply: Reply, secrets: Secrets) -> Failure:
 def of_exception(error: httpx.HTTPError, url: str, secrets: Secrets) -> Failure:
     """A request to which no whole response came."""
     detail = secrets.hide(f"{type(error).__name__}: {error}".rstrip(": "))[:_LONGEST]
+    if isinstance(error, AnswerTooLargeError):
+        return Failure(what=f"sent {error}", step="raise max_answer_bytes= if you trust the service, or check url=")
+    if isinstance(error, httpx.ProxyError):
+        return Failure(
+            what=f"could not be reached through the proxy ({detail})",
+            step="check proxy=, or HTTPS_PROXY, HTTP_PROXY and ALL_PROXY, or name the host in NO_PROXY",
+            transient=True,
+        )
     if isinstance(error, httpx.ConnectTimeout):
         return Failure(
             what=f"could not be reached in time at {without_query(url)} ({detail})",
@@ -146,20 +202,27 @@ def of_exception(error: httpx.HTTPError, url: str, secrets: Secrets) -> Failure:
 
 def message_of(reply: Reply, secrets: Secrets) -> str:
     """The provider's own message, in one line and without secrets; empty if there is none."""
-    found = _message_in(reply.body) if reply.text is None else _page(reply.text)
+    found = (_message_in(reply.body) or _shortened(reply.body)) if reply.text is None else _page(reply.text)
     text = " ".join(secrets.hide(found).split())
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 
 
 def _message_in(body: Any) -> str:
-    """The first message in a JSON body, in any of the fields that providers use."""
+    """The first message in a JSON body, in any of the fields that providers use; FastAPI's with the place it is about."""
     if isinstance(body, str):
         return body
     if isinstance(body, list):
         return "; ".join(filter(None, map(_message_in, body[:3])))
     if isinstance(body, Mapping):
-        return next((found for name in _MESSAGES if (found := _message_in(body.get(name)))), "")
+        place = body.get("loc")
+        at = ".".join(map(str, place)) + ": " if isinstance(place, list) else ""
+        return next((at + found for name in _MESSAGES if (found := _message_in(body.get(name)))), "")
     return ""
+
+
+def _shortened(body: Any) -> str:
+    """A JSON body without any message that is known, as it is."""
+    return json.dumps(body, ensure_ascii=False)[: 2 * _LONGEST] if isinstance(body, Mapping) and body else ""
 
 
 def _page(text: str) -> str:

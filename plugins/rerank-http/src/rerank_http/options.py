@@ -34,6 +34,7 @@ class HttpOptions(Options):
         tokens_per_minute: At most this many, estimated at four bytes per token and corrected by the reported usage.
         cache: File to store answers in, so that equal requests are sent once. It contains no requests and no keys.
         cache_max_bytes: Maximum size of that file; the oldest answers are deleted first.
+        max_answer_bytes: Maximum size of one answer, after decoding; a larger one is an error.
     """
 
     api_key: Reload[SecretStr | None] = None
@@ -54,6 +55,7 @@ class HttpOptions(Options):
     tokens_per_minute: Reload[float | None] = Field(default=None, gt=0)
     cache: Reload[Path | None] = None
     cache_max_bytes: Reload[int] = Field(default=100 * 2**20, ge=2**16)
+    max_answer_bytes: Reload[int] = Field(default=64 * 2**20, ge=1)
 
     @property
     def address(self) -> str | None:
@@ -65,9 +67,17 @@ class HttpOptions(Options):
     def _is_an_address(cls, given: str | None) -> str | None:
         if given is None:
             return None
-        parts = urlsplit(given)
+        if not given.isprintable() or " " in given:
+            raise ValueError("an address must have no white space or control characters")
+        try:
+            parts = urlsplit(given)
+            port = parts.port
+        except ValueError:  # its message may show a password
+            raise ValueError("an address must have a port from 1 to 65535, or none, and a valid host") from None
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("an address must start with http:// or https:// and a host")
+        if port == 0:
+            raise ValueError("an address must have a port from 1 to 65535, or none")
         if parts.username is not None or parts.password is not None:
             raise ValueError(
                 "an address with a user or password in it would show in logs: use api_key= or headers=, "

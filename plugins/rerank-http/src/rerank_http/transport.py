@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 import time
-import urllib.request
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Callable
 from functools import cache
+from importlib.util import find_spec
 from typing import Final
 from urllib.parse import urlsplit
 
 import httpx
 
 from rerank import InvalidOptionsError
+from rerank_http.address import without_user
+from rerank_http.answer_limit import BoundedBody
 from rerank_http.options import HttpOptions
+from rerank_http.proxies import proxy_of_environment
 
 _IDLE: Final = 30.0
 """Seconds that an idle connection is kept."""
@@ -28,10 +32,14 @@ class Lanes(httpx.AsyncBaseTransport):
 
     Args:
         open_lane: Creates a transport for one connection.
+        max_answer_bytes: At most this many bytes of a decoded answer.
+        proxy: What the connections go through, for errors; None if nothing.
     """
 
-    def __init__(self, open_lane: Callable[[], httpx.AsyncBaseTransport]) -> None:
-        self._open_lane = open_lane
+    def __init__(
+        self, open_lane: Callable[[], httpx.AsyncBaseTransport], max_answer_bytes: int, proxy: str | None = None
+    ) -> None:
+        self._open_lane, self._max_answer_bytes, self._proxy = open_lane, max_answer_bytes, proxy
         self._free = deque([(time.monotonic(), open_lane())])
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -39,10 +47,11 @@ class Lanes(httpx.AsyncBaseTransport):
         lane = self._free.pop()[1] if self._free else self._open_lane()
         try:
             response = await lane.handle_async_request(request)
-        except BaseException:
+        except BaseException as error:
             self._free.append((time.monotonic(), lane))
+            if self._proxy is not None and isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout)):
+                raise httpx.ProxyError(f"{self._proxy}: {error}", request=request) from error
             raise
-        assert isinstance(response.stream, httpx.AsyncByteStream)
 
         async def give_back() -> None:
             now = time.monotonic()
@@ -50,10 +59,13 @@ class Lanes(httpx.AsyncBaseTransport):
             while self._free and now - self._free[0][0] > _IDLE:  # others take from it while one is closed
                 await self._free.popleft()[1].aclose()
 
+        headers = httpx.Headers(response.headers)
+        headers.pop("content-encoding", None)  # the body is passed on decoded
+        headers.pop("content-length", None)
         return httpx.Response(
             status_code=response.status_code,
-            headers=response.headers,
-            stream=_Lent(response.stream, give_back),
+            headers=headers,
+            stream=BoundedBody(response, self._max_answer_bytes, give_back),
             extensions=response.extensions,
         )
 
@@ -61,23 +73,6 @@ class Lanes(httpx.AsyncBaseTransport):
         """Close every connection; none may be in use."""
         while self._free:
             await self._free.pop()[1].aclose()
-
-
-class _Lent(httpx.AsyncByteStream):
-    """A response's body, which gives its connection back when it is closed."""
-
-    def __init__(self, stream: httpx.AsyncByteStream, give_back: Callable[[], Awaitable[None]]) -> None:
-        self._stream, self._give_back = stream, give_back
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        async for part in self._stream:
-            yield part
-
-    async def aclose(self) -> None:
-        try:
-            await self._stream.aclose()
-        finally:
-            await self._give_back()
 
 
 def open_pool(options: HttpOptions, url: str) -> httpx.AsyncClient:
@@ -90,18 +85,24 @@ def open_pool(options: HttpOptions, url: str) -> httpx.AsyncClient:
         url: The service's address, for which the environment may set a proxy.
 
     Raises:
-        InvalidOptionsError: ``ca_file`` cannot be read.
+        InvalidOptionsError: ``ca_file`` or the environment's certificates cannot be read, or a proxy cannot be used.
     """
     timeout = httpx.Timeout(options.read_timeout, connect=options.connect_timeout, pool=None)
     limits = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=_IDLE)
-    certificates, proxy = _certificates(options), options.proxy or _proxy_of_environment(url)
+    certificates, proxy = _certificates(options), options.proxy or proxy_of_environment(url)
+    if proxy is not None:
+        _check_proxy(proxy, options)
 
     async def keep_timeouts(request: httpx.Request) -> None:
         request.extensions["timeout"] = timeout.as_dict()  # an SDK would set its own
 
     return httpx.AsyncClient(
         timeout=timeout,
-        transport=Lanes(lambda: httpx.AsyncHTTPTransport(verify=certificates, proxy=proxy, limits=limits)),
+        transport=Lanes(
+            lambda: httpx.AsyncHTTPTransport(verify=certificates, proxy=proxy, limits=limits),
+            options.max_answer_bytes,
+            None if proxy is None else without_user(proxy),
+        ),
         event_hooks={"request": [keep_timeouts]},
     )
 
@@ -110,7 +111,7 @@ def _certificates(options: HttpOptions) -> ssl.SSLContext:
     if options.ca_file is None:
         return _usual_certificates()
     try:
-        return ssl.create_default_context(cafile=str(options.ca_file))
+        return ssl.create_default_context(cafile=str(options.ca_file.expanduser()))
     except (OSError, ssl.SSLError) as error:
         raise InvalidOptionsError(
             f"ca_file {options.ca_file} cannot be read ({error}): give a file of PEM certificates"
@@ -119,15 +120,34 @@ def _certificates(options: HttpOptions) -> ssl.SSLContext:
 
 @cache
 def _usual_certificates() -> ssl.SSLContext:
-    """The default certificates, read once per process: that takes longer than a request."""
-    return httpx.create_ssl_context()
+    """The default certificates, read once per process: that takes longer than a request.
+
+    Raises:
+        InvalidOptionsError: ``SSL_CERT_FILE`` or ``SSL_CERT_DIR`` names what cannot be read.
+    """
+    try:
+        return httpx.create_ssl_context()
+    except (OSError, ssl.SSLError) as error:
+        variable = next((name for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if os.environ.get(name)), "SSL_CERT_FILE")
+        raise InvalidOptionsError(
+            f"{variable} is {os.environ.get(variable)!r}, which cannot be read ({error}): correct it, or unset it"
+        ) from error
 
 
-def _proxy_of_environment(url: str) -> str | None:
-    """The proxy that ``HTTPS_PROXY``, ``HTTP_PROXY``, ``ALL_PROXY`` and ``NO_PROXY`` set for an address."""
-    parts = urlsplit(url)
-    proxies = urllib.request.getproxies()
-    if urllib.request.proxy_bypass(parts.hostname or ""):
-        return None
-    found = proxies.get(parts.scheme) or proxies.get("all")
-    return f"http://{found}" if found and "://" not in found else found
+def _check_proxy(proxy: str, options: HttpOptions) -> None:
+    """Refuse a proxy that httpx cannot use.
+
+    Raises:
+        InvalidOptionsError: It is no address, or a SOCKS proxy without the package that speaks SOCKS.
+    """
+    origin = "proxy=" if options.proxy else "the variable HTTPS_PROXY, HTTP_PROXY or ALL_PROXY"
+    if urlsplit(proxy).scheme.startswith("socks") and find_spec("socksio") is None:
+        raise InvalidOptionsError(
+            f"{origin} names a SOCKS proxy, which needs socksio: pip install 'httpx[socks]', or unset it"
+        )
+    try:
+        httpx.Proxy(proxy)
+    except (ValueError, httpx.InvalidURL):
+        raise InvalidOptionsError(
+            f"{origin} is not the address of a proxy, such as http://proxy.example:3128: correct it, or unset it"
+        ) from None  # the address may hold a password

@@ -20,12 +20,14 @@ class Reply:
         headers: Lower-case names.
         body: The parsed JSON; None if it was not JSON.
         text: The body as text, if it was not JSON.
+        url: The address that answered.
     """
 
     status: int
     headers: Mapping[str, str]
     body: Any = None
     text: str | None = None
+    url: str = ""
 
 
 Sender: TypeAlias = Callable[[Mapping[str, Any]], Awaitable[Reply]]
@@ -68,9 +70,10 @@ def encode(body: Mapping[str, Any]) -> bytes:
 
 def as_reply(response: httpx.Response) -> Reply:
     """A response with its JSON parsed, or its text if it is not JSON."""
-    headers = dict(response.headers)
+    headers, url = dict(response.headers), str(response.url)
     try:
-        return Reply(status=response.status_code, headers=headers, body=json.loads(response.content))
+        body = json.loads(response.content)
     except (ValueError, RecursionError):
         text = response.content.decode("utf-8", "replace")
-        return Reply(status=response.status_code, headers=headers, text=text)
+        return Reply(status=response.status_code, headers=headers, text=text, url=url)
+    return Reply(status=response.status_code, headers=headers, body=body, url=url)

@@ -11,6 +11,7 @@ import asyncio
 import importlib
 import logging
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
@@ -21,19 +22,54 @@ from rerank_api.options import ApiOptions
 from rerank_api.provider import Connection, Provider, Question
 from rerank_http.wire import Reply, Sender, as_reply, encode, merge_headers
 
+_REGION: Final = re.compile(r"[a-z]{2}(-[a-z]+)+-\d{1,2}")
 
-def region(options: ApiOptions) -> str:
-    """The region given, or the environment's."""
-    found = options.region or os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+
+def region(options: ApiOptions, model: str | None) -> str:
+    """The region given, else that of the model's ARN, else the environment's or that of the AWS profile.
+
+    Raises:
+        InvalidOptionsError: None is set, or it is no region.
+    """
+    found = options.region or _region_of_arn(model or "") or _region_of_environment()
     if not found:
-        raise InvalidOptionsError("bedrock needs an AWS region: set AWS_REGION or pass region=")
+        raise InvalidOptionsError(
+            "bedrock needs an AWS region: pass region=, give the model as an ARN, or set AWS_REGION or a profile's region"
+        )
+    if not _REGION.fullmatch(found):  # it becomes part of the host's name
+        raise InvalidOptionsError(f"{found!r:.60} is not an AWS region: pass region= such as 'us-east-1'")
+    return found
+
+
+def _region_of_arn(model: str) -> str:
+    parts = model.split(":")
+    return parts[3] if parts[0] == "arn" and len(parts) > 3 else ""
+
+
+def _region_of_environment() -> str | None:
+    if own := os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"):
+        return own
+    try:
+        session = importlib.import_module("botocore.session").get_session()
+    except ImportError:
+        return None
+    try:
+        found: str | None = session.get_config_variable("region")
+    except Exception as error:  # as for a profile that does not exist
+        raise InvalidOptionsError(
+            f"the AWS profile cannot be read ({error}): correct AWS_PROFILE, or pass region="
+        ) from error
     return found
 
 
 def request(question: Question) -> Mapping[str, Any]:
     """The body of a Bedrock request."""
     model = question.model or ""
-    arn = model if model.startswith("arn:") else f"arn:aws:bedrock:{region(question.options)}::foundation-model/{model}"
+    arn = (
+        model
+        if model.startswith("arn:")
+        else f"arn:aws:bedrock:{region(question.options, model)}::foundation-model/{model}"
+    )
     return {
         "queries": [{"type": "TEXT", "textQuery": {"text": question.query}}],
         "sources": [
@@ -85,7 +121,7 @@ def connect(connection: Connection) -> Sender:
         for secret in (frozen.secret_key, frozen.token or ""):
             connection.keep_secret(secret)
         signed = awsrequest.AWSRequest("POST", connection.url, {"Content-Type": "application/json"}, content)
-        auth.SigV4Auth(frozen, "bedrock", region(connection.options)).add_auth(signed)
+        auth.SigV4Auth(frozen, "bedrock", region(connection.options, connection.model)).add_auth(signed)
         return dict(signed.headers)
 
     async def post(body: Mapping[str, Any]) -> Reply:
@@ -114,7 +150,7 @@ def _holds_no_token(record: logging.LogRecord) -> bool:
 BEDROCK: Final = Provider(
     name="bedrock",
     summary="Amazon Bedrock",
-    url=lambda options: f"https://bedrock-agent-runtime.{region(options)}.amazonaws.com",
+    url=lambda model, options: f"https://bedrock-agent-runtime.{region(options, model)}.amazonaws.com",
     path="/rerank",
     key_required=False,
     models={"en": "cohere.rerank-v3-5:0", "other": "cohere.rerank-v3-5:0"},

@@ -1,6 +1,6 @@
 """Alibaba DashScope: ``POST https://dashscope.aliyuncs.com/compatible-api/v1/reranks``.
 
-Errors are ``{"code", "message"}``.
+At most 500 documents per request (help.aliyun.com, text rerank API). Errors are ``{"code", "message"}``.
 """
 
 from __future__ import annotations
@@ -20,4 +20,5 @@ DASHSCOPE: Final = Provider(
     models={"en": "qwen3-rerank", "other": "qwen3-rerank"},
     request=request,
     answer=read_list(),
+    max_documents=500,
 )

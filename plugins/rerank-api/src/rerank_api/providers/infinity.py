@@ -1,4 +1,7 @@
-"""Infinity, self-hosted: ``POST /rerank`` (port 7997). Errors are ``{"error": {"message", "type", "code"}}``."""
+"""Infinity, self-hosted: ``POST /rerank`` (port 7997). Errors are ``{"error": {"message", "type", "code"}}``.
+
+At most 2,048 documents per request (``RerankInput`` of infinity_emb 0.0.77).
+"""
 
 from __future__ import annotations
 
@@ -31,4 +34,5 @@ INFINITY: Final = Provider(
     answer=read_list(),
     scale=lambda options: "logit" if options.raw_scores else "probability",
     takes=frozenset({"raw_scores"}),
+    max_documents=2048,
 )

@@ -1,6 +1,7 @@
 """Pinecone: ``POST https://api.pinecone.io/rerank``, with the key in ``Api-Key``.
 
-Errors are ``{"error": {"code", "message"}, "status"}``.
+At most 100 documents per request, and 200 for ``cohere-rerank-3.5`` (docs.pinecone.io, models, reranking). Errors are
+``{"error": {"code", "message"}, "status"}``.
 """
 
 from __future__ import annotations
@@ -35,4 +36,5 @@ PINECONE: Final = Provider(
     models={"en": "bge-reranker-v2-m3", "other": "bge-reranker-v2-m3"},
     request=request,
     answer=read_list("data", score="score"),
+    max_documents=lambda model: 200 if model == "cohere-rerank-3.5" else 100,
 )
