@@ -129,6 +129,7 @@ def test_explain_takes_the_options_of_the_backend(run: Callable[..., Any]) -> No
 
 
 def test_explain_a_model_that_nobody_runs(run: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").touch()
     ran = run("explain", str(tmp_path))
     assert ran.code == 1
     assert "none" in ran.out

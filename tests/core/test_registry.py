@@ -84,7 +84,7 @@ def test_a_miss_names_every_reason_and_what_to_install() -> None:
 @pytest.mark.parametrize(
     ("config", "files", "step"),
     [
-        (None, (), "give a checkpoint that has config.json and weights"),
+        (None, ("notes.txt",), "give a checkpoint that has config.json and weights"),
         (None, ("notes.txt", "model.safetensors"), "give a checkpoint"),
         ("BertModel", (), "give a checkpoint"),
         ("BertForSequenceClassification", ("model.safetensors",), "pip install rerank-crossencoder (cross-encoder)"),

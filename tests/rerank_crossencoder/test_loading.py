@@ -13,7 +13,7 @@ import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 
-from rerank import ModelLoadError, Reranker
+from rerank import InvalidOptionsError, ModelLoadError, Reranker
 from rerank.cli import cli
 from rerank.testing.contract import DOCUMENTS, QUERY
 
@@ -101,7 +101,7 @@ def test_a_missing_head_is_told_and_not_made_up(copy):
 
 def test_weights_of_another_shape_are_reported(copy):
     write_config(copy, intermediate_size=64)
-    with pytest.raises(ModelLoadError, match=r"cannot be loaded|no weights"):
+    with pytest.raises(ModelLoadError, match=r"of other shapes than its config.json says"):
         load(copy)
 
 
@@ -335,3 +335,61 @@ def test_explain_shows_the_default_prompt(copy):
     assert "query: 'Find a passage: {query}' (the checkpoint's default prompt)" in ran.output
     ran = CliRunner().invoke(cli, ["explain", str(copy), "-o", "query_instruction_for_rerank=A: "])
     assert "query: 'A: {query}'" in ran.output
+
+
+def test_a_prefix_of_data_parallel_is_named(copy):
+    weights = {f"module.{name}": tensor for name, tensor in load_file(copy / "model.safetensors").items()}
+    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelLoadError, match=r"tensors begin with 'module\.'.*model\.module\.save_pretrained"):
+        load(copy)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (
+            {"vocab_size": 50},
+            r"1 tensors of other shapes .*'bert\.embeddings\.word_embeddings\.weight' .*instead of \(50, 32\)",
+        ),
+        ({"hidden_size": 48}, r"tensors of other shapes than its config.json says, .*instead of \(48,\)"),
+        ({"num_labels": 2, "id2label": {"0": "a", "1": "b"}}, r"'classifier\.bias' .*\(\(1,\) instead of \(2,\)\)"),
+    ],
+)
+def test_other_shapes_than_the_configuration_says(copy, config, message):
+    write_config(copy, **config)
+    with pytest.raises(ModelLoadError, match=message):
+        load(copy)
+
+
+@pytest.mark.parametrize("file", ["config.json", "tokenizer.json", "model.safetensors"])
+def test_a_git_lfs_pointer_is_called_one(copy, file):
+    (copy / file).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n")
+    with pytest.raises(ModelLoadError, match=f"{file} of .* is a git-lfs pointer, .*run 'git lfs pull'"):
+        load(copy)
+
+
+def test_sentencepiece_alone_names_the_package(copy, monkeypatch):
+    monkeypatch.setattr("rerank_torch.loading.find_spec", lambda name: None)
+    for path in copy.iterdir():
+        if path.name not in ("config.json", "model.safetensors"):
+            path.unlink()
+    (copy / "sentencepiece.bpe.model").write_bytes(b"\n\x0e\n")
+    with pytest.raises(
+        ModelLoadError, match=r"only as sentencepiece\.bpe\.model, .*pip install sentencepiece, or save"
+    ):
+        load(copy)
+
+
+@pytest.mark.parametrize("device", ["xpu", "meta", "vulkan"])
+def test_a_device_of_another_kind_is_refused(copy, device):
+    with pytest.raises(InvalidOptionsError, match=f"device '{device}' is not supported: choose cuda, mps, npu or cpu"):
+        Reranker(copy, device=device)
+
+
+def test_an_empty_folder_that_hides_a_name_of_the_hub_says_so(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("BAAI/bge-reranker-v2-m3").mkdir(parents=True)
+    with pytest.raises(ModelLoadError, match="is empty, and hides the hub's model of that name: remove it"):
+        Reranker("BAAI/bge-reranker-v2-m3")
+    with pytest.raises(ModelLoadError, match="is empty: give the folder of a checkpoint"):
+        Reranker(tmp_path / "BAAI" / "bge-reranker-v2-m3", backend="cross-encoder")

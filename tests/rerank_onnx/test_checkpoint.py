@@ -163,6 +163,7 @@ def test_missing_weights_beside_the_graph_are_named(toy):
 
 
 def test_a_folder_without_a_graph_says_so(tmp_path):
+    (tmp_path / "notes.txt").touch()
     with pytest.raises(ModelLoadError, match=r"no \.onnx file"):
         Reranker(tmp_path, backend="onnx")
 

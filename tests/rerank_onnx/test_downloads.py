@@ -168,7 +168,7 @@ def test_an_archive_damaged_on_its_way_is_never_unpacked(hub, tmp_path, cross_en
 
 def test_a_name_without_an_archive_is_a_typed_error(hub, tmp_path):
     hub.add(ARCHIVES, {"other.zip": b""})
-    with pytest.raises(ModelLoadError, match=rf"{NAME}\.zip.*does not exist"):
+    with pytest.raises(ModelLoadError, match=rf"has no {NAME}\.zip"):
         Reranker(NAME, cache_dir=tmp_path / "cache")
 
 
@@ -320,3 +320,17 @@ def test_an_empty_cache_offline_says_what_to_do(hub, tmp_path):
     with pytest.raises(ModelLoadError, match="not in the cache"):
         Reranker("someone/reranker", cache_dir=tmp_path / "cache", local_files_only=True, backend="onnx")
     assert not hub.seen
+
+
+def test_without_the_hub_the_client_does_not_try_again_and_again(hub, monkeypatch, tmp_path):
+    import huggingface_hub
+
+    asked = []
+    download = huggingface_hub.hf_hub_download
+    monkeypatch.setattr(
+        huggingface_hub, "hf_hub_download", lambda *given, **more: asked.append(more) or download(*given, **more)
+    )
+    hub.stop()
+    with pytest.raises(ModelLoadError, match="is not in the cache, and the hub was not reached"):
+        Reranker("ms-marco-TinyBERT-L-2-v2", cache_dir=tmp_path)
+    assert all(more["local_files_only"] for more in asked)

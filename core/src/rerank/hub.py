@@ -16,12 +16,20 @@ from rerank.model_source import ModelSource
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass
 class Repository:
-    """A repository of the hub, and how to read it."""
+    """A repository of the hub, and how to read it.
+
+    Args:
+        name: Its name.
+        source: How the hub is reached.
+        unreachable: Whether `files` found that the hub cannot be reached: then only the cache is read, since the hub's
+            client would try again and again.
+    """
 
     name: str
     source: ModelSource
+    unreachable: bool = False
 
     def files(self) -> frozenset[str]:
         """The repository's files; if the hub cannot be reached, those in the cache.
@@ -41,7 +49,7 @@ class Repository:
                     if isinstance(error, hub.errors.HfHubHTTPError) and not _is_temporary(error):
                         raise
                     logger.info("the hub cannot be reached (%s); looking for %s in the cache", error, self.name)
-                    unreachable = error
+                    unreachable, self.unreachable = error, True
             try:
                 snapshot = hub.snapshot_download(
                     self.name, revision=source.revision, cache_dir=source.cache_dir, local_files_only=True
@@ -73,7 +81,7 @@ class Repository:
                     self.name,
                     file,
                     token=source.token,
-                    local_files_only=source.local_files_only or hub.constants.HF_HUB_OFFLINE,
+                    local_files_only=source.local_files_only or hub.constants.HF_HUB_OFFLINE or self.unreachable,
                     force_download=repair and not known,
                     **where,
                 )

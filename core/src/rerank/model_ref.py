@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from rerank.errors import ModelLoadError
 from rerank.hub import Repository, files_below
@@ -108,7 +108,8 @@ class ModelRef(ModelSource):
     def _listing(self) -> frozenset[str] | ModelLoadError:
         """The files, or why they cannot be listed: several backends ask, but the hub is asked only once."""
         if self._path is not None and self.is_local:
-            return files_below(self._path)
+            found = files_below(self._path)
+            return found or ModelLoadError(_empty(self.name))
         if self.gguf_file is not None:
             return ModelLoadError(
                 f"model {self.name!r} is a file, which only backend='llm-listwise' and backend='llm-filter' run: "
@@ -130,7 +131,7 @@ class ModelRef(ModelSource):
     def _fetched(self) -> dict[str, Path]:
         return {}
 
-    @property
+    @cached_property
     def _repository(self) -> Repository:
         return Repository(self.name, self)
 
@@ -176,7 +177,27 @@ class ModelRef(ModelSource):
         path = self._path / file
         if not path.is_file():
             raise ModelLoadError(f"{self.name} has no file {file!r}: fetch the checkpoint again")
+        if _is_pointer(path):
+            raise ModelLoadError(
+                f"{file} of {self.name} is a git-lfs pointer, which only names the file: run 'git lfs pull' in that folder"
+            )
         return path
+
+
+def _empty(name: str) -> str:
+    """What to say of a folder without files: one called like a model of the hub hides that model."""
+    if re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", name):
+        return f"the folder {name!r} is empty, and hides the hub's model of that name: remove it, or fill it"
+    return f"the folder {name!r} is empty: give the folder of a checkpoint"
+
+
+_POINTER: Final = b"version https://git-lfs.github.com/spec/"
+
+
+def _is_pointer(path: Path) -> bool:
+    """Whether a file is what git keeps of a large one."""
+    with path.open("rb") as file:
+        return file.read(len(_POINTER)) == _POINTER
 
 
 def _read_json(path: Path) -> Mapping[str, Any]:

@@ -111,7 +111,10 @@ def _unpacked(model: ModelRef, *, repair: bool) -> Path:
     folder = root / (model.name if model.revision is None else f"{model.name}@{model.revision}")
     if not repair and _is_whole(folder):
         return folder
-    archive = replace(model, name=_FLASHRANK_REPOSITORY).fetch(f"{model.name}.zip", repair=repair)
+    repository = replace(model, name=_FLASHRANK_REPOSITORY)
+    if f"{model.name}.zip" not in repository.files:  # which also finds out at once whether the hub can be reached
+        raise ModelLoadError(f"{_FLASHRANK_REPOSITORY} has no {model.name}.zip: check the hub, or export the model")
+    archive = repository.fetch(f"{model.name}.zip", repair=repair)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{model.name}-") as scratch:

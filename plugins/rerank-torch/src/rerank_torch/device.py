@@ -33,6 +33,9 @@ def memory_errors_raised() -> Iterator[None]:
         raise
 
 
+_KINDS: Final = ("cuda", "mps", "npu", "cpu")
+
+
 def choose_devices(options: TorchOptions) -> tuple[str, ...]:
     """The devices to run on, at least one, each checked to exist.
 
@@ -53,7 +56,7 @@ def choose_dtype(options: TorchOptions, device: str) -> Any:
 
 
 def _first_device() -> str:
-    return next(kind for kind in ("cuda", "mps", "npu", "cpu") if _count_devices(kind))
+    return next(kind for kind in _KINDS if _count_devices(kind))
 
 
 def _check_device(name: str) -> None:
@@ -61,8 +64,10 @@ def _check_device(name: str) -> None:
         device = torch.device(name)
     except RuntimeError as error:
         raise InvalidOptionsError(f"device {name!r} is unknown to torch: choose cuda, mps, npu or cpu") from error
+    if device.type not in _KINDS:
+        raise InvalidOptionsError(f"device {name!r} is not supported: choose cuda, mps, npu or cpu")
     count = _count_devices(device.type)
-    if device.type in ("cuda", "mps", "npu", "cpu") and (device.index or 0) >= max(count, device.type == "cpu"):
+    if (device.index or 0) >= max(count, device.type == "cpu"):
         has = f"only {count} of its kind" if count else "none of its kind"
         raise InvalidOptionsError(
             f"device {name!r} is not available, this machine and this build of torch have {has}: choose another, "

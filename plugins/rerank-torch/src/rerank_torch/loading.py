@@ -7,6 +7,7 @@ import pickle
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 SAFE_WEIGHTS: Final = ("model.safetensors", "model.safetensors.index.json")
 PICKLED_WEIGHTS: Final = ("pytorch_model.bin", "pytorch_model.bin.index.json")
+_SENTENCEPIECE: Final = frozenset(("sentencepiece.bpe.model", "spiece.model", "spm.model", "tokenizer.model"))
 _SIDE_FILES: Final = (".json", ".txt", ".model", ".jinja", ".tiktoken", ".bpe", ".vocab")
 _DTYPE_ARGUMENT: Final = "dtype" if int(transformers.__version__.split(".")[0]) >= 5 else "torch_dtype"
 _LOADING: Final = ForkSafeLock()
@@ -48,6 +50,12 @@ def load_tokenizer(model: ModelRef, options: TorchOptions) -> Any:
         ModelLoadError: It cannot be found or read, or needs code that is not trusted.
     """
     folder = _side_files(model, options)
+    if "tokenizer.json" not in model.files and find_spec("sentencepiece") is None:
+        for file in _SENTENCEPIECE & model.files:
+            raise ModelLoadError(
+                f"{model.name} has its tokenizer only as {file}, which sentencepiece reads: pip install sentencepiece, or "
+                "save its fast tokenizer (tokenizer.json) beside it"
+            )
     with _load_errors(model):
         tokenizer = transformers.AutoTokenizer.from_pretrained(
             folder, **_code_from(model, options), **options.tokenizer_kwargs
@@ -91,11 +99,21 @@ def load_model(kind: str, model: ModelRef, options: TorchOptions, device: str, *
             own,
             **_code_from(model, options),
             output_loading_info=True,
-            **{**arguments, **options.model_kwargs, "weights_only": True},
+            **{**arguments, **options.model_kwargs, "weights_only": True, "ignore_mismatched_sizes": True},
         )
         network = network.eval() if "device_map" in options.model_kwargs else network.to(device).eval()
-    absent = [*info["missing_keys"], *(key[0] for key in info["mismatched_keys"])]
-    if absent := sorted(key for key in absent if not key.startswith(unread)):
+    if mismatched := sorted(key for key in info["mismatched_keys"] if not key[0].startswith(unread)):
+        name, found, expected = mismatched[0]
+        raise ModelLoadError(
+            f"{model.name} has {len(mismatched)} tensors of other shapes than its config.json says, {name!r} among them "
+            f"({tuple(found)} instead of {tuple(expected)}): use the config.json that belongs to the weights"
+        )
+    if absent := sorted(key for key in info["missing_keys"] if not key.startswith(unread)):
+        if all(key.startswith("module.") for key in info["unexpected_keys"]) and info["unexpected_keys"]:
+            raise ModelLoadError(
+                f"the names of {model.name}'s tensors begin with 'module.', as torch's DataParallel saves them: save the "
+                "model inside, model.module.save_pretrained(...)"
+            )
         raise ModelLoadError(
             f"{model.name} has no weights for {len(absent)} tensors of {type(network).__name__}, {absent[0]!r} among "
             "them, and random ones give random scores: use a checkpoint that was trained as this kind of model"
@@ -212,7 +230,7 @@ def _code_from(model: ModelRef, options: TorchOptions) -> dict[str, Any]:
 
 def _side_files(model: ModelRef, options: TorchOptions) -> str:
     """The folder of the checkpoint with everything but its weights fetched."""
-    if model.is_local:
+    if model.is_local and model.files:
         return str(Path(model.name).expanduser())
     suffixes = (*_SIDE_FILES, ".py") if options.trust_remote_code else _SIDE_FILES
     names = sorted(file for file in model.files if "/" not in file and file.endswith(suffixes))

@@ -243,6 +243,8 @@ class _Device:
         """
         if not probe:
             return True
+        if len({len(row.ids) for row in probe}) == 1:  # a model of so few tokens that they tell nothing
+            return False
         try:
             together = self._forward(list(probe))
         except Exception as error:  # the model decides what it raises about padding
