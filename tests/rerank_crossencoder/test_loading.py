@@ -364,7 +364,7 @@ def test_other_shapes_than_the_configuration_says(copy, config, message):
 @pytest.mark.parametrize("file", ["config.json", "tokenizer.json", "model.safetensors"])
 def test_a_git_lfs_pointer_is_called_one(copy, file):
     (copy / file).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n")
-    with pytest.raises(ModelLoadError, match=f"{file} of .* is a git-lfs pointer, .*run 'git lfs pull'"):
+    with pytest.raises(ModelLoadError, match=f"{file} of .* is a git-lfs pointer, .*fetch it with 'git lfs pull'"):
         load(copy)
 
 

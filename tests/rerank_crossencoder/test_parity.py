@@ -193,3 +193,23 @@ def test_a_tokenizer_without_a_pad_token_scores_alike(tmp_path, build, bare, che
     expected = [logit for (logit,) in bare(folder, QUERY, TEXTS)]
     with Reranker(folder, device="cpu") as reranker:
         assert scores_of(reranker.rank(QUERY, TEXTS)) == pytest.approx(expected, abs=1e-5)
+
+
+def test_details_say_which_window_won(checkpoint):
+    text = " ".join(f"word{number}" for number in range(60))
+    options = {"long_documents": "chunk", "max_length": 48, "overlap": 4}
+    with Reranker(checkpoint("bert"), device="cpu") as reranker:
+        long, short = sorted(reranker.rank(QUERY, [text, "bees"], **options), key=lambda result: result.index)
+        assert short.details == {}
+        window = long.details["window"]
+        spans = reranker.scorer.tokens.spans(text)
+        first, last = window["tokens"]
+        assert window["characters"] == (spans[first][0], spans[last - 1][1])
+        assert window["score"] == long.score
+        assert 0 <= window["index"] < window["count"]
+        alone = reranker.rank(QUERY, [text], aggregate="first", **options)[0]
+        assert (alone.score == long.score) == (window["index"] == 0)
+        mean = reranker.rank(QUERY, [text], aggregate="mean", **options)[0]
+        assert mean.details["window"]["score"] == pytest.approx(window["score"], abs=1e-6)
+        assert mean.score < window["score"]
+        assert "window" not in reranker.rank(QUERY, [text])[0].details

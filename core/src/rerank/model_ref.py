@@ -179,7 +179,7 @@ class ModelRef(ModelSource):
             raise ModelLoadError(f"{self.name} has no file {file!r}: fetch the checkpoint again")
         if _is_pointer(path):
             raise ModelLoadError(
-                f"{file} of {self.name} is a git-lfs pointer, which only names the file: run 'git lfs pull' in that folder"
+                f"{file} of {self.name} is a git-lfs pointer, not the file: fetch it with 'git lfs pull' in that folder"
             )
         return path
 

@@ -28,7 +28,8 @@ class Options(BaseModel):
         normalize: Return scores in [0, 1]: through the model's published map, else the sigmoid of a logit.
         batch_size: At most this many rows per forward pass; None leaves it to ``max_batch_tokens``.
         max_batch_tokens: At most this many tokens per forward pass, padding included; None is the backend's default.
-        long_documents: ``truncate`` cuts a document at the model's limit; ``chunk`` scores windows of it.
+        long_documents: ``truncate`` cuts a document at the model's limit; ``chunk`` scores windows of it, and of models that
+            score one pair at a time ``details["window"]`` says which one was best.
         window: Tokens of a document per window; None fills the model's limit.
         overlap: Tokens that neighbouring windows share.
         aggregate: How the scores of a document's windows become one.

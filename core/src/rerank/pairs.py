@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 
 from rerank.errors import InvalidOptionsError
 from rerank.options import Aggregate, Options
@@ -133,6 +135,9 @@ class PairRows:
         owners: Which document each row belongs to.
         truncated: How many documents lost tokens.
         query_truncated: Whether the query lost tokens.
+        windows: Which tokens of its document each row has, ``(start, end)``.
+        characters: Takes a document's number and such a window, and returns the same in characters of its text; None if
+            that is unknown.
     """
 
     rows: list[list[int]]
@@ -140,20 +145,47 @@ class PairRows:
     owners: list[int]
     truncated: int
     query_truncated: bool
+    windows: Sequence[tuple[int, int]] = ()
+    characters: Callable[[int, tuple[int, int]], tuple[int, int] | None] = field(
+        default=lambda owner, window: None, compare=False
+    )
 
     def scores(self, values: Iterator[float], options: Options, scale: ScoreScale) -> Scores:
         """The documents' scores.
+
+        Of a document with several windows, ``details["window"]`` is the best one: its number ``index`` from 0, how many
+        there are (``count``), its ``score``, its ``tokens`` and, where the tokenizer knows them, its ``characters``.
 
         Args:
             values: One per row; as many are taken as there are rows.
             options: ``aggregate`` is read.
             scale: What a score means.
         """
+        taken = [next(values) for _ in self.rows]
         return Scores(
-            values=aggregate([next(values) for _ in self.rows], self.owners, options.aggregate),
+            values=aggregate(taken, self.owners, options.aggregate),
             scale=scale,
+            details=self._best_windows(taken) if options.long_documents == "chunk" else None,
             diagnostics={"truncated": self.truncated, "query_truncated": self.query_truncated},
         )
+
+    def _best_windows(self, values: Sequence[float]) -> list[Mapping[str, Any]]:
+        """Details per document: the window with the highest value, of those with several."""
+        rows: dict[int, list[int]] = {}
+        for row, owner in enumerate(self.owners):
+            rows.setdefault(owner, []).append(row)
+        details: list[Mapping[str, Any]] = []
+        for owner, own in rows.items():
+            best = max(own, key=values.__getitem__)
+            if len(own) == 1 or not self.windows:
+                details.append({})
+                continue
+            window: dict[str, Any] = {"index": own.index(best), "count": len(own), "score": values[best]}
+            window["tokens"] = self.windows[best]
+            if (characters := self.characters(owner, self.windows[best])) is not None:
+                window["characters"] = characters
+            details.append({"window": window})
+        return details
 
 
 def pair_rows(
@@ -164,6 +196,7 @@ def pair_rows(
     *,
     max_length: int,
     query_max_length: int,
+    characters: Callable[[int, tuple[int, int]], tuple[int, int] | None] = lambda owner, window: None,
 ) -> PairRows:
     """Lay out one query with each document, or with each window of it if ``long_documents`` is ``chunk``.
 
@@ -174,17 +207,20 @@ def pair_rows(
         options: Core's ``long_documents``, ``window`` and ``overlap`` are read.
         max_length: Maximum token count per row, special tokens included.
         query_max_length: Maximum token count of the query; a longer one is cut, and ``query_truncated`` is True.
+        characters: As for `PairRows`.
     """
     budget = max_length - len(layout)
     kept_query, _ = fit_pair(min(len(query), query_max_length), 0, budget)
     cut_query = query[:kept_query]
     rows, owners, truncated = [], [], 0
+    kept: list[tuple[int, int]] = []
     for owner, document in enumerate(documents):
         windows, is_cut = plan_parts(kept_query, len(document), budget, options)
         truncated += is_cut
         rows += [layout.row(cut_query, document[start:end]) for start, end in windows]
         owners += [owner] * len(windows)
-    return PairRows(rows, kept_query, owners, truncated, kept_query < len(query))
+        kept += windows
+    return PairRows(rows, kept_query, owners, truncated, kept_query < len(query), kept, characters)
 
 
 def encode_pairs(
@@ -212,10 +248,30 @@ def encode_pairs(
     for _, documents in texts:
         query = next(encoded)
         ids = [next(encoded) for _ in documents]
-        one = pair_rows(query, ids, layout, options, max_length=max_length, query_max_length=query_max_length)
+        one = pair_rows(
+            query,
+            ids,
+            layout,
+            options,
+            max_length=max_length,
+            query_max_length=query_max_length,
+            characters=partial(_in_characters, tokens, documents),
+        )
         if one.query_truncated:
             logger.warning(
                 "a query of %d tokens was cut to %d: raise query_max_length or max_length", len(query), one.query_len
             )
         pairs.append(one)
     return pairs
+
+
+def _in_characters(
+    tokens: Callable[[Sequence[str]], Sequence[Sequence[int]]],
+    documents: Sequence[str],
+    owner: int,
+    window: tuple[int, int],
+) -> tuple[int, int] | None:
+    """Where a window of a document's tokens stands in its text; None if the tokenizer cannot tell."""
+    spans_of = getattr(tokens, "spans", None)
+    spans = spans_of(documents[owner]) if spans_of is not None else None
+    return None if spans is None else (spans[window[0]][0], spans[window[1] - 1][1])

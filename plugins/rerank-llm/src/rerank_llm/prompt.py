@@ -150,12 +150,13 @@ class Prompt:
         }[self.recipe.counts]
         rows: list[list[int]] = []
         owners: list[int] = []
+        kept: list[tuple[int, int]] = []
         truncated = 0
         chunked = options.long_documents == "chunk"
         for owner, parts in enumerate(self._parts(head, documents, tail)):
             whole = [*parts.head, *parts.document, *parts.tail]
             if len(whole) <= room and not (chunked and options.window is not None):
-                windows = [whole]
+                windows, cuts = [whole], [(0, len(parts.document))]
             else:
                 end_ids = parts.tail if parts.tail_is_whole else tail_ids
                 budget = room - len(parts.head) - len(end_ids)
@@ -176,7 +177,8 @@ class Prompt:
                 ]
             rows += [[*before, *window, *after] for window in windows]
             owners += [owner] * len(windows)
-        pairs = PairRows(rows, len(before), owners, truncated, truncated_query)
+            kept += cuts
+        pairs = PairRows(rows, len(before), owners, truncated, truncated_query, kept)
         return Encoded(pairs, len(after), target, defused)
 
     def _parts(self, head: str, documents: Sequence[str], tail: str) -> list[_Parts]:
