@@ -7,11 +7,12 @@ import inspect
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from rerank import Options, Request, Reranker, Scores
+from rerank import Claim, Confidence, ModelRef, Options, Request, Reranker, Scores
 from rerank.testing.contract import BackendContract
 from rerank.testing.fake import FakeScorer, fake_backend, fake_registry
 
@@ -270,7 +271,30 @@ class TopKOnly(FakeScorer):
         return Scores(values=values, scale="logit")
 
 
+class Constant(FakeScorer):
+    """One score for every document."""
+
+    def score(self, request: Request) -> Scores:
+        return Scores(values=[0.5] * len(request.documents), scale="logit")
+
+
+class AsText(FakeScorer):
+    """Scores as text."""
+
+    def score(self, request: Request) -> Scores:
+        return replace(super().score(request), values=[str(value) for value in super().score(request).values])
+
+
+class Reversed(FakeScorer):
+    """Scores with the wrong sign."""
+
+    def score(self, request: Request) -> Scores:
+        return replace(super().score(request), values=[-(value or 0) for value in super().score(request).values])
+
+
 BROKEN: list[tuple[type[FakeScorer], str]] = [
+    (Constant, "test_scores_tell_documents_apart"),
+    (AsText, "test_scores_are_numbers"),
     (ByBatch, "test_scores_do_not_depend_on_the_rest_of_the_batch"),
     (ByPosition, "test_scores_do_not_depend_on_order"),
     (BySize, "test_batch_size_changes_nothing"),
@@ -354,3 +378,46 @@ def test_a_model_that_depends_on_the_batch_still_keeps_its_scale() -> None:
 def test_the_fixture_must_be_given() -> None:
     with pytest.raises(NotImplementedError, match="define a fixture called reranker"):
         BackendContract.reranker.__wrapped__(BackendContract())  # type: ignore[attr-defined]
+
+
+class Judged(BackendContract):
+    better = ("bees and flowers", "Bees visit flowers.", "The market rose.")
+
+
+def test_scores_with_the_wrong_sign_fail_where_the_class_names_the_better_document() -> None:
+    Judged().test_the_better_document_wins(build(FakeScorer))
+    with pytest.raises(AssertionError, match=r"'The market rose\.' came before .*: higher scores must be better"):
+        Judged().test_the_better_document_wins(build(Reversed))
+    with pytest.raises(pytest.skip.Exception, match="set better"):
+        check("test_the_better_document_wins", build(Reversed))
+
+
+def test_what_depends_on_the_batch_is_told_of_both_attributes() -> None:
+    for scorer, name in BROKEN:
+        if scorer in (ByBatch, ByPosition, BySize):
+            with pytest.raises(AssertionError, match=r"set batch_invariant = False in the class; .* raise tolerance"):
+                check(name, build(scorer))
+
+
+@pytest.mark.parametrize("greedy", ["everything", "names of others", "files of others"])
+def test_a_backend_that_claims_what_it_cannot_run_fails(
+    greedy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def claim(model: ModelRef) -> Claim:
+        fits = {
+            "everything": lambda: True,
+            "names of others": lambda: model.name == "ms-marco-MiniLM-L-12-v2",
+            "files of others": lambda: model.is_local and "model.safetensors" in model.files,
+        }
+        return Claim(Confidence.CERTAIN if model.name == "fake" or fits[greedy]() else Confidence.NONE, "")
+
+    registry = fake_registry(fake_backend(load=Load(FakeScorer), claim=claim))
+    monkeypatch.setattr("rerank.testing.contract.installed", lambda: registry)
+    with pytest.raises(AssertionError, match=r"claims a model that does not exist|claim by its files, or return"):
+        BackendContract().test_claims_only_what_it_runs(Reranker("fake", registry=registry), tmp_path)
+
+
+def test_a_backend_that_claims_its_own_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    registry = fake_registry(fake_backend(load=Load(FakeScorer)))
+    monkeypatch.setattr("rerank.testing.contract.installed", lambda: registry)
+    BackendContract().test_claims_only_what_it_runs(Reranker("fake", registry=registry), tmp_path)

@@ -300,9 +300,12 @@ def test_a_typed_error_passes_as_it_is() -> None:
         (lambda request: Scores(values=[1.0], scale="logit"), "returned 1 values for 3 documents"),
         (lambda request: Scores(values=[1.0] * 4, scale="logit"), "returned 4 values for 3 documents"),
         (lambda request: Scores(values=[float("nan")] * 3, scale="logit"), "document 0 as nan"),
-        (lambda request: Scores(values=["a"] * 3, scale="logit"), "ValueError"),  # type: ignore[list-item]
-        (lambda request: None, "unanswered"),
-        (lambda request: [1.0, 2.0, 3.0], "AttributeError"),
+        (lambda request: Scores(values=["a"] * 3, scale="logit"), "the score 'a' of type str"),  # type: ignore[list-item]
+        (lambda request: Scores(values=["1.5"] * 3, scale="logit"), "the score '1.5' of type str"),  # type: ignore[list-item]
+        (lambda request: Scores(values=[True] * 3, scale="logit"), "the score True of type bool"),
+        (lambda request: Scores(values=[{}] * 3, scale="logit"), "of type dict"),  # type: ignore[list-item]
+        (lambda request: None, "returned NoneType for a request instead of Scores"),
+        (lambda request: [1.0, 2.0, 3.0], "returned list for a request instead of Scores"),
     ],
 )
 def test_what_is_not_an_answer(answer: Any, message: str) -> None:

@@ -63,6 +63,7 @@ def test_an_adapter_of_a_t5(t5: Path, tmp_path: Path) -> None:
 
 def test_an_adapter_that_cannot_be_used(causal: Callable[..., Path], t5: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "notes.txt").touch()
     with pytest.raises(ModelLoadError, match=r"lacks one of adapter_config.json, adapter_model.safetensors"):
         Reranker(causal(), backend="llm-pointwise", recipe=RECIPE, peft_path=str(tmp_path / "empty"))
     save_adapter(tmp_path / "t5", transformers.T5ForConditionalGeneration.from_pretrained(t5), ["q", "v"])

@@ -50,6 +50,7 @@ from rerank.protocols import Request, Scorer, Scores
 from rerank.ranking import sigmoid
 from rerank.registry import Registry, installed
 from rerank.reranker import Reranker
+from rerank.resolution import takes_any
 from rerank.results import Document, RankedResults, Result, ScoreScale
 from rerank.streams import Streams, available_cores
 from rerank.tokens import (
@@ -131,4 +132,5 @@ __all__ = [
     "saved_prompt",
     "sigmoid",
     "special_token",
+    "takes_any",
 ]

@@ -54,7 +54,7 @@ def _checked(request: Request, scores: Scores, backend: str) -> list[float | Non
             raise ScoringError(
                 f"backend {backend!r} returned {len(given)} {name} for {expected} documents: report it to its authors"
             )
-    values = [None if value is None else float(value) for value in scores.values]
+    values = [None if value is None else _as_number(value, backend) for value in scores.values]
     for document, value in zip(request.documents, values):
         if value is not None and not math.isfinite(value):
             raise ScoringError(
@@ -62,6 +62,20 @@ def _checked(request: Request, scores: Scores, backend: str) -> list[float | Non
                 "try a wider dtype, or check its text"
             )
     return values
+
+
+def _as_number(value: Any, backend: str) -> float:
+    """A score as a float.
+
+    Raises:
+        ScoringError: It is no number, but for example its text.
+    """
+    if isinstance(value, (bool, str, bytes)) or not hasattr(value, "__float__"):
+        raise ScoringError(
+            f"backend {backend!r} returned the score {value!r:.60} of type {type(value).__name__}: report it to its "
+            "authors, who return numbers"
+        )
+    return float(value)
 
 
 def _shown(

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from rerank.backend import Alias, Backend, Confidence
 from rerank.distributions import DISTRIBUTIONS, REMOTE_BACKEND, how_to_get, what_runs, what_to_install
@@ -87,8 +87,10 @@ def resolve(registry: Registry, model: ModelRef) -> Backend:
             f"{how_to_get(REMOTE_BACKEND, registry.plugins)}"
         )
     claims = explain(registry, model if model.is_local else _unread(model))
-    if not claims or claims[0].confidence < Confidence.CERTAIN:
+    if not claims or claims[0].confidence < Confidence.CERTAIN or claims[0].takes_any:
         claims = explain(registry, model)
+    if claims and claims[0].confidence >= Confidence.LIKELY and not claims[0].takes_any:
+        claims = [claim for claim in claims if not claim.takes_any]
     best = claims[0].confidence if claims else Confidence.NONE
     winners = [claim.backend.name for claim in claims if claim.confidence == best]
     if best >= Confidence.LIKELY:
@@ -121,7 +123,11 @@ def _next_step(registry: Registry, model: ModelRef) -> str:
         may_run = what_runs(model.files, [str(name) for name in model.config.get("architectures") or ()])
     except ModelLoadError:
         near = registry.nearest(model.name)
-        return f"did you mean {near!r}?" if near else what_to_install(registry.backends, registry.plugins)
+        return (
+            f"did you mean {near!r}?"
+            if near not in (None, model.name)
+            else what_to_install(registry.backends, registry.plugins)
+        )
     if "adapter_config.json" in model.files:
         return (
             "it holds only an adapter: merge it into its model and give the whole, or load its model with "
@@ -137,29 +143,77 @@ def _next_step(registry: Registry, model: ModelRef) -> str:
 
 @dataclass(frozen=True, slots=True)
 class BackendClaim:
-    """One backend's claim on a model; ``error`` is set if the model's files could not be read."""
+    """One backend's claim on a model.
+
+    Args:
+        backend: The backend.
+        confidence: How sure it is.
+        reason: Why.
+        error: Set if the model's files could not be read.
+        takes_any: Whether it claims a model that does not exist as well: then every other claim comes first.
+    """
 
     backend: Backend
     confidence: Confidence
     reason: str
     error: ModelLoadError | None = None
+    takes_any: bool = False
 
 
 def explain(registry: Registry, model: ModelRef, *, only: Backend | None = None) -> list[BackendClaim]:
-    """Every backend's claim on a model, the most confident first; ``only`` limits it to one backend."""
+    """Every backend's claim on a model, the most confident first; ``only`` limits it to one backend.
+
+    A backend that is as sure of a model that does not exist comes after those that likely run this one.
+    """
     asked = candidates(registry, model) if only is None else [only]
-    return sorted((_claim_of(backend, model) for backend in asked), key=lambda claim: -claim.confidence)
+    claims = sorted((_claim_of(backend, model) for backend in asked), key=lambda claim: -claim.confidence)
+    sure = [claim for claim in claims if claim.confidence >= Confidence.LIKELY]
+    rest = claims[len(sure) :]
+    return [*sorted(sure, key=lambda claim: claim.takes_any), *rest]
+
+
+def takes_any(backend: Backend) -> bool:
+    """Whether a backend claims a model that does not exist, so that its claims say nothing."""
+    try:
+        return bool(Confidence(backend.claim(_NoModel(name=_NOBODYS))[0]) >= Confidence.LIKELY)
+    except (Exception, SystemExit):
+        return False
 
 
 def _claim_of(backend: Backend, model: ModelRef) -> BackendClaim:
     try:
         confidence, reason = backend.claim(model)
+        if confidence >= Confidence.LIKELY and takes_any(backend):
+            return BackendClaim(
+                backend,
+                Confidence(confidence),
+                f"{reason} (as it claims every model, others come first)",
+                takes_any=True,
+            )
         return BackendClaim(backend, Confidence(confidence), reason)
     except ModelLoadError as error:
         return BackendClaim(backend, Confidence.NONE, str(error), error)
     except (Exception, SystemExit) as error:
         logger.warning("backend %s cannot decide whether it runs %s", backend.name, model.name, exc_info=True)
         return BackendClaim(backend, Confidence.NONE, f"its claim raised {type(error).__name__}: {error}")
+
+
+_NOBODYS: Final = "nobody/claims-this-model"
+
+
+class _NoModel(ModelRef):
+    """A model that does not exist, with nothing in it."""
+
+    @property
+    def files(self) -> frozenset[str]:
+        return frozenset()
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        return {}
+
+    def fetch(self, file: str, *, repair: bool = False) -> Path:
+        raise ModelLoadError(f"{self.name} has no file {file!r}: it does not exist")
 
 
 class _UnreadModelRef(ModelRef):

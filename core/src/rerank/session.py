@@ -127,8 +127,11 @@ class Session:
         return self._ranked(request, scores, scorer, started)
 
     def _ranked(self, request: Request, scores: Scores | None, scorer: Scorer, started: float) -> RankedResults:
-        if scores is None:
-            raise ScoringError(f"backend {self.backend.name!r} left a request unanswered: report it to its authors")
+        if not isinstance(scores, Scores):
+            raise ScoringError(
+                f"backend {self.backend.name!r} returned {type(scores).__name__} for a request instead of Scores: report it "
+                "to its authors"
+            )
         with self._failures_wrapped("rank"):
             results = rank_by_score(request, scores, scorer, model=self.model.name, backend=self.backend.name)
         logger.debug(

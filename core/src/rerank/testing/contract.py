@@ -18,22 +18,29 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
+import json
 import pickle
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, ClassVar
+from numbers import Real
+from pathlib import Path
+from typing import Any, ClassVar, Final
 
 import pytest
 
 from rerank import (
+    Confidence,
     Document,
     InvalidInputError,
     InvalidOptionsError,
+    ModelRef,
     RankedResults,
     Request,
     Reranker,
     RerankError,
     Scores,
+    installed,
+    takes_any,
 )
 from rerank.protocols import Calibrates, ScoresAsync, ScoresMany
 
@@ -51,6 +58,33 @@ DOCUMENTS = [
 OTHER_QUERY = "why did shares rise?"
 
 
+def foreign_models(folder: Path) -> Mapping[str, ModelRef]:
+    """Models by the backend that runs them: names of others, and checkpoints of kinds that differ in their files.
+
+    Args:
+        folder: Where to write the checkpoints, which have no weights inside.
+    """
+    configs = {
+        "images": {"architectures": ["ViTForImageClassification"]},
+        "speech": {"architectures": ["WhisperModel"]},
+    }
+    for name, config in configs.items():
+        (folder / name).mkdir()
+        (folder / name / "config.json").write_text(json.dumps(config))
+        (folder / name / "model.safetensors").touch()
+    names = {"api": "cohere", "nano": "nano", "onnx": "ms-marco-MiniLM-L-12-v2"}
+    return {
+        **{name: ModelRef(str(folder / name)) for name in configs},
+        **{name: ModelRef(own, local_files_only=True) for name, own in names.items()},
+    }
+
+
+_DEPENDS: Final = (
+    "scores depend on what else is in the call: if that is the model's nature, set batch_invariant = False in the class; if "
+    "they only round differently, raise tolerance"
+)
+
+
 class BackendContract:
     """Subclass with a ``reranker`` fixture; override the class variables if the model requires it.
 
@@ -58,10 +92,13 @@ class BackendContract:
         batch_invariant: Whether a document's score is the same whatever else is in the call (it is not for listwise
             models and for graphs with dynamic quantisation).
         tolerance: How far equal scores may differ, in the score's own unit.
+        better: A query, the document that must win and one that must lose, such as ``("bees", "Bees dance.", "Shares rose.")``.
+            Name them for every model that is trained: nothing else sees scores with the wrong sign. None has no such test.
     """
 
     batch_invariant: ClassVar[bool] = True
     tolerance: ClassVar[float] = 1e-5
+    better: ClassVar[tuple[str, str, str] | None] = None
 
     @pytest.fixture
     def reranker(self) -> Reranker:
@@ -81,6 +118,42 @@ class BackendContract:
         scores = [r.score for r in ranked if r.score is not None]
         assert scores == sorted(scores, reverse=True)
         assert ranked.has_scores == bool(scores)
+
+    def test_scores_are_numbers(self, reranker: Reranker) -> None:
+        for value in reranker.scorer.score(self._request(reranker, QUERY, DOCUMENTS)).values:
+            is_number = isinstance(value, Real) and not isinstance(value, bool)
+            assert value is None or is_number, f"a score is {value!r}, of type {type(value).__name__}: return numbers"
+
+    def test_scores_tell_documents_apart(self, reranker: Reranker) -> None:
+        self._needs_scores(reranker)
+        scores = {r.score for r in reranker.rank(QUERY, DOCUMENTS)}
+        assert len(scores) > 1, f"every document has the score {scores}: the model reads none of them"
+
+    def test_the_better_document_wins(self, reranker: Reranker) -> None:
+        if self.better is None:
+            pytest.skip("the class does not say which document is better: set better")
+        query, winner, loser = self.better
+        for documents in ([winner, loser], [loser, winner]):
+            first = reranker.rank(query, documents)[0].text
+            assert first == winner, f"{first!r} came before {winner!r}: higher scores must be better"
+
+    def test_claims_only_what_it_runs(self, reranker: Reranker, tmp_path: Path) -> None:
+        backend = installed().backends.get(reranker.backend)
+        if backend is None:
+            pytest.skip("the backend is not installed, so that it competes with no other")
+        assert not takes_any(backend), (
+            "the backend claims a model that does not exist: return Confidence.NONE for what it cannot load, by the "
+            "model's files or by names of its own"
+        )
+        for name, model in foreign_models(tmp_path).items():
+            try:
+                confidence = backend.claim(model)[0]
+            except RerankError:
+                continue
+            assert confidence < Confidence.LIKELY or backend.name == name, (
+                f"the backend claims {model.name!r}, which is a model of {name!r}, as {confidence!r}: claim by its files, or "
+                "return Confidence.POSSIBLE"
+            )
 
     def test_no_documents_is_an_empty_ranking(self, reranker: Reranker) -> None:
         assert len(reranker.rank(QUERY, [])) == 0
@@ -102,20 +175,21 @@ class BackendContract:
         self._needs_batch_invariance()
         forward = self._by_text(reranker.rank(QUERY, DOCUMENTS))
         backward = self._by_text(reranker.rank(QUERY, DOCUMENTS[::-1]))
-        assert backward == pytest.approx(forward, abs=self.tolerance)
+        assert backward == pytest.approx(forward, abs=self.tolerance), _DEPENDS
 
     def test_scores_do_not_depend_on_the_rest_of_the_batch(self, reranker: Reranker) -> None:
         self._needs_scores(reranker)
         self._needs_batch_invariance()
         together = self._by_text(reranker.rank(QUERY, DOCUMENTS))
         alone = {text: reranker.score(QUERY, text) for text in DOCUMENTS}
-        assert alone == pytest.approx(together, abs=self.tolerance)
+        assert alone == pytest.approx(together, abs=self.tolerance), _DEPENDS
 
     def test_batch_size_changes_nothing(self, reranker: Reranker) -> None:
         self._needs_scores(reranker)
         self._needs_batch_invariance()
         whole = self._by_text(reranker.rank(QUERY, DOCUMENTS))
-        assert self._by_text(reranker.rank(QUERY, DOCUMENTS, batch_size=2)) == pytest.approx(whole, abs=self.tolerance)
+        small = self._by_text(reranker.rank(QUERY, DOCUMENTS, batch_size=2))
+        assert small == pytest.approx(whole, abs=self.tolerance), _DEPENDS
 
     def test_top_k_is_the_head_of_the_ranking(self, reranker: Reranker) -> None:
         self._needs_batch_invariance()
