@@ -35,7 +35,7 @@ class DevicePool(Generic[T, R]):
         self._start = start
         self._devices = tuple(devices)
         self._lock = ForkSafeLock()
-        self._ending: weakref.finalize[Any, Any] | None = None
+        self._ending: Any = None  # the finalizer that ends the children
         self._renew()
         renew_in_child(self._renew)
 
