@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from rerank import Options
 
@@ -15,3 +15,10 @@ class {{ cookiecutter.backend.title().replace('-', '') }}Options(Options):
     """
 
     exponent: float = Field(default=0.5, gt=0)
+
+    @field_validator("long_documents")
+    @classmethod
+    def _has_no_windows(cls, given: str) -> str:
+        if given == "chunk":
+            raise ValueError("documents are read whole: leave long_documents out")
+        return given
