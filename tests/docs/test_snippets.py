@@ -99,3 +99,31 @@ def test_snippets_run(
             assert scores_in(output) == pytest.approx(scores_in(snippet.code), abs=0.01), where
         else:
             pytest.fail(f"{where}: a {snippet.language} block is neither run nor written to a file")
+
+
+def test_the_tutorial_installs_what_it_needs(tmp_path: Path) -> None:
+    """A reader follows the page about plugins in an empty environment, with core's wheel in place of the index's."""
+    wheels = tmp_path / "wheels"
+    build = [sys.executable, "-m", "build", "-q", "--no-isolation", "--wheel", "--outdir", wheels, ROOT / "core"]
+    subprocess.run(build, check=True)
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "fresh"], check=True)
+    environment = {
+        **os.environ,
+        "PATH": f"{tmp_path / 'fresh' / 'bin'}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": "",
+        "PIP_FIND_LINKS": str(wheels),
+    }
+
+    def follow(command: str) -> subprocess.CompletedProcess[str]:
+        bash = ["bash", "-e", "-c", command]
+        return subprocess.run(bash, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+
+    for snippet in snippets(ROOT / "docs" / "writing-a-plugin.md"):
+        if named := re.match(r"# file: (\S+)\n", snippet.code):
+            (tmp_path / named[1]).write_text(snippet.code[named.end() :], encoding="utf-8")
+        elif snippet.language == "bash":
+            done = follow(snippet.code)
+            assert done.returncode == 0, f"line {snippet.line}: {done.stdout}\n{done.stderr}"
+    refused = follow("PYTHONPATH=site rerank rank bees flowers shares -m ngram --option long_documents=chunk")
+    assert refused.returncode != 0
+    assert "documents are read whole: leave long_documents out" in refused.stderr
