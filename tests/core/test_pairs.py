@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from rerank import InvalidOptionsError, Options, PairLayout, aggregate, encode_pairs, fit_pair, pair_rows, plan_windows
+from rerank import (
+    InvalidOptionsError,
+    Options,
+    PairLayout,
+    aggregate,
+    describe_windows,
+    encode_pairs,
+    fit_pair,
+    pair_rows,
+    place_window,
+    plan_windows,
+)
 
 BERT = PairLayout(before=(101,), between=(102,), after=(102,), types=(0, 1))
 _size = st.integers(0, 50)
@@ -176,3 +189,25 @@ def test_scores_take_one_value_per_row() -> None:
     first, second = (one.scores(values, options, "logit") for one in pairs)
     assert (first.values, first.scale, second.values) == ([2.0, 5.0], "logit", [7.0])
     assert first.diagnostics == {"truncated": 0, "query_truncated": False}
+
+
+def test_the_window_that_won_is_described() -> None:
+    def place(owner: int, number: int) -> dict[str, Any]:
+        return {"tokens": [owner, number]}
+
+    values, owners = [0.1, 0.9, 0.5, 7.0, 0.3, 0.2], [0, 0, 0, 1, 2, 2]
+    found = describe_windows(values, owners, "max", place)
+    assert found == [
+        {"window": {"index": 1, "count": 3, "score": 0.9, "tokens": [0, 1]}},
+        {},
+        {"window": {"index": 0, "count": 2, "score": 0.3, "tokens": [2, 0]}},
+    ]
+    assert describe_windows(values, owners, "mean", place) == found
+    assert describe_windows(values, owners, "first", place)[0]["window"]["score"] == 0.1
+
+
+def test_a_window_stands_in_tokens_and_where_known_in_characters() -> None:
+    assert place_window((1, 3), [(0, 2), (3, 5), (6, 9)]) == {"tokens": [1, 3], "characters": [3, 9]}
+    assert place_window((0, 3), [None, (3, 5), None]) == {"tokens": [0, 3], "characters": [3, 5]}
+    found = place_window((1, 3), None)
+    assert json.loads(json.dumps(found)) == found == {"tokens": [1, 3]}

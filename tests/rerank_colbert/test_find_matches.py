@@ -68,11 +68,26 @@ def test_windows_say_which_of_them_matched(reranker: Reranker) -> None:
     options = {"long_documents": "chunk", "window": 16, "overlap": 4, "matches": True}
     result = reranker.rank(QUERIES[0], [text], **options)[0]
     matches = result.details["matches"]
-    assert len({match["window"] for match in matches}) == 1
+    window = result.details["window"]
+    assert {match["window"] for match in matches} == {window["index"]}
+    assert window["score"] == result.score
+    count = len(reranker.scorer.rows.tokens([text])[0])
+    assert window["tokens"] == [12 * window["index"], min(12 * window["index"] + 16, count)]
+    start, end = window["characters"]
+    assert all(start <= match["start"] < match["end"] <= end for match in matches if match["start"] is not None)
     assert sum(match["score"] for match in matches) == pytest.approx(result.score, abs=1e-4)
     for match in matches:
         if match["start"] is not None:
             assert text[match["start"] : match["end"]].lower() == match["document"].removeprefix("##")
+
+
+def test_the_score_of_the_window_that_won_is_that_of_its_text(reranker: Reranker) -> None:
+    text = "Shares rose. " * 30 + QUERIES[0] + " Shares rose." * 30
+    ranked = reranker.rank(QUERIES[0], ["short", text], long_documents="chunk", window=16, overlap=4)
+    assert ranked.get_result_by_docid(0).details == {}
+    window = ranked.get_result_by_docid(1).details["window"]
+    start, end = window["characters"]
+    assert reranker.score(QUERIES[0], text[start:end]) == pytest.approx(window["score"], abs=1e-4)
 
 
 @pytest.mark.parametrize("layout", ["prefix that is text", "byte-level", "lowercased"])

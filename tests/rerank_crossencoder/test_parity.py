@@ -204,7 +204,7 @@ def test_details_say_which_window_won(checkpoint):
         window = long.details["window"]
         spans = reranker.scorer.tokens.spans(text)
         first, last = window["tokens"]
-        assert window["characters"] == (spans[first][0], spans[last - 1][1])
+        assert window["characters"] == [spans[first][0], spans[last - 1][1]]
         assert window["score"] == long.score
         assert 0 <= window["index"] < window["count"]
         alone = reranker.rank(QUERY, [text], aggregate="first", **options)[0]

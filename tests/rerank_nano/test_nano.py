@@ -16,7 +16,7 @@ import onnxruntime
 import pytest
 from tokenizers import Tokenizer
 
-from rerank import BackendNotFoundError, Confidence, ModelRef, Reranker
+from rerank import BackendNotFoundError, Confidence, ModelRef, RankedResults, Reranker
 from rerank.testing.contract import DOCUMENTS, QUERY, BackendContract
 from rerank_nano.backend import FOLDER, claim
 
@@ -225,3 +225,29 @@ def test_quality_on_noveleval(nano, shared):
         for query, ranked in zip(candidates, nano.rank_many(requests))
     ]
     assert sum(figures) / 21 == pytest.approx(0.757, abs=0.006)  # .753 where BM25 chooses the candidates
+
+
+FILLER = "The committee met on Tuesday and discussed the budget of the town hall. " * 6
+ANSWER = "Bees find flowers by the ultraviolet patterns on their petals. "
+
+
+@pytest.mark.parametrize("vectors", [None, "memory"])
+@pytest.mark.parametrize("before", range(5))
+def test_the_window_with_the_answer_wins(nano, vectors, before):
+    text = FILLER * before + ANSWER + FILLER * (4 - before)
+    options = {"long_documents": "chunk", "window": 64, "overlap": 8}
+    reranker = nano if vectors is None else Reranker(vectors=vectors)
+    ranked = reranker.rank(QUERY, ["short", text], **options)
+    assert RankedResults.model_validate_json(ranked.model_dump_json()) == ranked
+    assert ranked.get_result_by_docid(0).details == {}
+    result = ranked.get_result_by_docid(1)
+    window = result.details["window"]
+    start, end = window["characters"]
+    assert ANSWER[:20] in text[start:end] or ANSWER[-30:-1] in text[start:end]
+    assert window["score"] == result.score
+    spans = nano.scorer.tokens.spans(text)[slice(*window["tokens"])]
+    assert [start, end] == [spans[0][0], spans[-1][1]]
+    first = reranker.rank(QUERY, [text], aggregate="first", **options)[0]
+    assert first.details["window"]["index"] == 0
+    assert first.details["window"]["score"] == first.score
+    assert first.details["window"]["count"] == window["count"]

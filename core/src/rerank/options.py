@@ -28,8 +28,9 @@ class Options(BaseModel):
         normalize: Return scores in [0, 1]: through the model's published map, else the sigmoid of a logit.
         batch_size: At most this many rows per forward pass; None leaves it to ``max_batch_tokens``.
         max_batch_tokens: At most this many tokens per forward pass, padding included; None is the backend's default.
-        long_documents: ``truncate`` cuts a document at the model's limit; ``chunk`` scores windows of it, and of models that
-            score one pair at a time ``details["window"]`` says which one was best.
+        long_documents: ``truncate`` cuts a document at the model's limit; ``chunk`` scores windows of it, and
+            ``details["window"]`` says which one won: its number from 0 (``index``), how many there are (``count``), its
+            ``score``, and where it stands in ``tokens`` and, if the tokenizer can tell, in ``characters``.
         window: Tokens of a document per window; None fills the model's limit.
         overlap: Tokens that neighbouring windows share.
         aggregate: How the scores of a document's windows become one.

@@ -92,6 +92,53 @@ def aggregate(values: Sequence[float], owners: Sequence[int], how: Aggregate) ->
     return [group[0] for group in windows]
 
 
+def describe_windows(
+    values: Sequence[float],
+    owners: Sequence[int],
+    how: Aggregate,
+    place: Callable[[int, int], Mapping[str, Any]],
+) -> list[Mapping[str, Any]]:
+    """Which window of each document won, as plain data for ``Result.details``.
+
+    Args:
+        values: As for `aggregate`.
+        owners: As for `aggregate`.
+        how: With ``first`` it is the first window, else the one with the highest value.
+        place: Takes a document's number and its window's, and returns where the window stands in the document.
+
+    Returns:
+        Per document with several windows ``window``: its number ``index`` from 0, how many there are (``count``), its
+        ``score`` and what ``place`` says; nothing for other documents.
+    """
+    windows: list[list[float]] = []
+    for value, owner in zip(values, owners):
+        if owner == len(windows):
+            windows.append([])
+        windows[owner].append(value)
+    details: list[Mapping[str, Any]] = []
+    for owner, own in enumerate(windows):
+        best = 0 if how == "first" else max(range(len(own)), key=own.__getitem__)
+        window = {"index": best, "count": len(own), "score": own[best]}
+        details.append({"window": {**window, **place(owner, best)}} if len(own) > 1 else {})
+    return details
+
+
+def place_window(tokens: tuple[int, int], spans: Sequence[tuple[int, int] | None] | None) -> Mapping[str, Any]:
+    """Where a window stands, as `describe_windows` asks for it.
+
+    Args:
+        tokens: The window's first token, and the one after its last.
+        spans: Where each token of the document stands in its text; None if that is unknown, of one or of all.
+
+    Returns:
+        ``tokens``, and ``characters`` where they are known: each ``[start, end]``.
+    """
+    start, end = tokens
+    known = [span for span in (spans or ())[start:end] if span is not None]
+    characters = {"characters": [known[0][0], known[-1][1]]} if known else {}
+    return {"tokens": [start, end], **characters}
+
+
 @dataclass(frozen=True, slots=True)
 class PairLayout:
     """Where a model expects the query and the document: ``before query between document after``.
@@ -136,8 +183,7 @@ class PairRows:
         truncated: How many documents lost tokens.
         query_truncated: Whether the query lost tokens.
         windows: Which tokens of its document each row has, ``(start, end)``.
-        characters: Takes a document's number and such a window, and returns the same in characters of its text; None if
-            that is unknown.
+        spans: Takes a document's number, and returns where each of its tokens stands in its text; None if that is unknown.
     """
 
     rows: list[list[int]]
@@ -146,15 +192,12 @@ class PairRows:
     truncated: int
     query_truncated: bool
     windows: Sequence[tuple[int, int]] = ()
-    characters: Callable[[int, tuple[int, int]], tuple[int, int] | None] = field(
-        default=lambda owner, window: None, compare=False
-    )
+    spans: Callable[[int], Sequence[tuple[int, int]] | None] = field(default=lambda owner: None, compare=False)
 
     def scores(self, values: Iterator[float], options: Options, scale: ScoreScale) -> Scores:
         """The documents' scores.
 
-        Of a document with several windows, ``details["window"]`` is the best one: its number ``index`` from 0, how many
-        there are (``count``), its ``score``, its ``tokens`` and, where the tokenizer knows them, its ``characters``.
+        Of a document with several windows, ``details["window"]`` says which one won, as `describe_windows` does.
 
         Args:
             values: One per row; as many are taken as there are rows.
@@ -165,27 +208,16 @@ class PairRows:
         return Scores(
             values=aggregate(taken, self.owners, options.aggregate),
             scale=scale,
-            details=self._best_windows(taken) if options.long_documents == "chunk" else None,
+            details=(
+                describe_windows(taken, self.owners, options.aggregate, self._place)
+                if options.long_documents == "chunk"
+                else None
+            ),
             diagnostics={"truncated": self.truncated, "query_truncated": self.query_truncated},
         )
 
-    def _best_windows(self, values: Sequence[float]) -> list[Mapping[str, Any]]:
-        """Details per document: the window with the highest value, of those with several."""
-        rows: dict[int, list[int]] = {}
-        for row, owner in enumerate(self.owners):
-            rows.setdefault(owner, []).append(row)
-        details: list[Mapping[str, Any]] = []
-        for owner, own in rows.items():
-            best = max(own, key=values.__getitem__)
-            if len(own) == 1 or not self.windows:
-                details.append({})
-                continue
-            window: dict[str, Any] = {"index": own.index(best), "count": len(own), "score": values[best]}
-            window["tokens"] = self.windows[best]
-            if (characters := self.characters(owner, self.windows[best])) is not None:
-                window["characters"] = characters
-            details.append({"window": window})
-        return details
+    def _place(self, owner: int, number: int) -> Mapping[str, Any]:
+        return place_window(self.windows[self.owners.index(owner) + number], self.spans(owner))
 
 
 def pair_rows(
@@ -196,7 +228,7 @@ def pair_rows(
     *,
     max_length: int,
     query_max_length: int,
-    characters: Callable[[int, tuple[int, int]], tuple[int, int] | None] = lambda owner, window: None,
+    spans: Callable[[int], Sequence[tuple[int, int]] | None] = lambda owner: None,
 ) -> PairRows:
     """Lay out one query with each document, or with each window of it if ``long_documents`` is ``chunk``.
 
@@ -207,7 +239,7 @@ def pair_rows(
         options: Core's ``long_documents``, ``window`` and ``overlap`` are read.
         max_length: Maximum token count per row, special tokens included.
         query_max_length: Maximum token count of the query; a longer one is cut, and ``query_truncated`` is True.
-        characters: As for `PairRows`.
+        spans: As for `PairRows`.
     """
     budget = max_length - len(layout)
     kept_query, _ = fit_pair(min(len(query), query_max_length), 0, budget)
@@ -220,7 +252,7 @@ def pair_rows(
         rows += [layout.row(cut_query, document[start:end]) for start, end in windows]
         owners += [owner] * len(windows)
         kept += windows
-    return PairRows(rows, kept_query, owners, truncated, kept_query < len(query), kept, characters)
+    return PairRows(rows, kept_query, owners, truncated, kept_query < len(query), kept, spans)
 
 
 def encode_pairs(
@@ -255,7 +287,7 @@ def encode_pairs(
             options,
             max_length=max_length,
             query_max_length=query_max_length,
-            characters=partial(_in_characters, tokens, documents),
+            spans=partial(_spans_of, tokens, documents),
         )
         if one.query_truncated:
             logger.warning(
@@ -265,13 +297,9 @@ def encode_pairs(
     return pairs
 
 
-def _in_characters(
-    tokens: Callable[[Sequence[str]], Sequence[Sequence[int]]],
-    documents: Sequence[str],
-    owner: int,
-    window: tuple[int, int],
-) -> tuple[int, int] | None:
-    """Where a window of a document's tokens stands in its text; None if the tokenizer cannot tell."""
-    spans_of = getattr(tokens, "spans", None)
-    spans = spans_of(documents[owner]) if spans_of is not None else None
-    return None if spans is None else (spans[window[0]][0], spans[window[1] - 1][1])
+def _spans_of(
+    tokens: Callable[[Sequence[str]], Sequence[Sequence[int]]], documents: Sequence[str], owner: int
+) -> Sequence[tuple[int, int]] | None:
+    """Where each token of a document stands in its text; None if the tokenizer cannot tell."""
+    spans = getattr(tokens, "spans", None)
+    return None if spans is None else spans(documents[owner])

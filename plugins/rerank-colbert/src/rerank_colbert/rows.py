@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from rerank import InvalidOptionsError, PairLayout, TokenLimits, Tokens, plan_parts, special_token
+from rerank import InvalidOptionsError, PairLayout, TokenLimits, Tokens, place_window, plan_parts, special_token
 from rerank_colbert.options import ColbertOptions
 from rerank_colbert.recipe import Augmentation, Recipe
 from rerank_torch.rows import Row
@@ -183,6 +183,14 @@ class RowMaker:
         if options.max_length is not None:
             return self.limits.check(options.max_length)
         return self._within_limit(self.recipe.document_length)
+
+    def place(self, text: str, number: int, options: ColbertOptions) -> Mapping[str, Any]:
+        """Where a window of a document stands in it, in its own tokens and in characters."""
+        ((rows, _),) = self.documents([text], options)
+        windows = [[place for place in row.places if place is not None] for row in rows]
+        first, own = windows[0][0], windows[number]
+        spans = self.document_spans(text)
+        return place_window((own[0] - first, own[-1] + 1 - first), None if spans is None else spans[first:])
 
     def document_spans(self, text: str) -> list[tuple[int, int] | None] | None:
         """Where each of a document's own tokens stands in its text; None if the tokenizer cannot tell."""

@@ -15,6 +15,7 @@ from rerank import (
     Scores,
     TokenLimits,
     aggregate,
+    describe_windows,
     find_pad_id,
     read_tokenizer_config,
 )
@@ -68,12 +69,21 @@ class LateInteraction(GroupScorer):
         queries = self._encode_queries([request.query for request in requests], options)
         documents = self._documents([doc.text for request in requests for doc in request.documents], options)
         counts = [len(request.documents) for request in requests]
-        scored = compare_in_groups(documents, counts, lambda n, held: self._compare(queries[n], held, options))
-        for request, query, (values, truncated) in zip(requests, queries, scored):
+        scored = compare_in_groups(documents, counts, lambda n, held: self._compare(queries[n], held))
+        for request, query, (windows, truncated) in zip(requests, queries, scored):
+            values = [value for own in windows for value in own]
+            owners = [n for n, own in enumerate(windows) for _ in own]
+            scores = aggregate(values, owners, options.aggregate)
+            details: list[Mapping[str, Any]] = [{}] * len(scores)
+            if options.long_documents == "chunk":
+                place = partial(self._place, request, options)
+                details = describe_windows(values, owners, options.aggregate, place)
+            if options.matches:
+                details = [{**a, **b} for a, b in zip(details, self._explain(request, query, scores, options))]
             yield Scores(
-                values=values,
+                values=scores,
                 scale="similarity",
-                details=self._explain(request, query, values, options) if options.matches else None,
+                details=details,
                 diagnostics={"truncated": truncated, "query_truncated": query.truncated},
             )
 
@@ -107,18 +117,21 @@ class LateInteraction(GroupScorer):
         windows = {"window": options.window, "overlap": options.overlap} if options.long_documents == "chunk" else {}
         return {"max_length": self.rows.document_length(options), **windows}
 
-    def _compare(self, query: Query, documents: Sequence[DocumentVectors], options: ColbertOptions) -> list[float]:
-        """The score of each document."""
+    def _compare(self, query: Query, documents: Sequence[DocumentVectors]) -> list[list[float]]:
+        """The score of each window of each document."""
         windows = [window for document in documents for window in document.windows]
-        owners = [owner for owner, document in enumerate(documents) for _ in document.windows]
 
         def compare(batch: list[int]) -> list[float]:
             values: list[float] = maxsim(query.vectors, [windows[i] for i in batch]).tolist()
             return values
 
-        sums = self.runner.map([len(window) for window in windows], compare, max_tokens=COMPARED_TOKENS)
+        sums = iter(self.runner.map([len(window) for window in windows], compare, max_tokens=COMPARED_TOKENS))
         scale = len(query.vectors) if self.recipe.mean else 1
-        return aggregate([value / scale for value in sums], owners, options.aggregate)
+        return [[next(sums) / scale for _ in document.windows] for document in documents]
+
+    def _place(self, request: Request, options: ColbertOptions, document: int, number: int) -> Mapping[str, Any]:
+        """Where a window of one document stands in it."""
+        return self.rows.place(request.documents[document].text, number, options)
 
     def _explain(
         self, request: Request, query: Query, values: Sequence[float], options: ColbertOptions

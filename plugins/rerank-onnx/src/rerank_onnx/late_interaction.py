@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import groupby
 from typing import Any, Final
 
 import numpy as np
@@ -20,7 +21,9 @@ from rerank import (
     TokenLimits,
     Tokens,
     aggregate,
+    describe_windows,
     pair_rows,
+    place_window,
 )
 from rerank_onnx.checkpoint import Checkpoint
 from rerank_onnx.graph import Array, Graph
@@ -89,10 +92,18 @@ class OnnxLateInteraction(GroupScorer):
         room = self._query_room(options)
         queries = self._encode_queries([self.layout.row((), query[: max(0, room)]) for query in whole_queries], options)
         score = self._score_new if self.cache is None else partial(self._score_kept, self.cache)
-        for (values, truncated), query in zip(score(requests, queries, options), whole_queries):
+        for request, query, (windows, truncated) in zip(requests, whole_queries, score(requests, queries, options)):
+            values = [value for own in windows for value in own]
+            owners = [n for n, own in enumerate(windows) for _ in own]
+            place = partial(self._place, request, options)
             yield Scores(
-                values=values,
+                values=aggregate(values, owners, options.aggregate),
                 scale="similarity",
+                details=(
+                    describe_windows(values, owners, options.aggregate, place)
+                    if options.long_documents == "chunk"
+                    else None
+                ),
                 diagnostics={"truncated": truncated, "query_truncated": len(query) > room},
             )
 
@@ -118,16 +129,15 @@ class OnnxLateInteraction(GroupScorer):
 
     def _score_new(
         self, requests: Sequence[Request], queries: Sequence[_Query], options: OnnxOptions
-    ) -> Iterator[tuple[list[float], int]]:
-        """The scores of each request's documents, and how many lost tokens; their vectors are let go."""
+    ) -> Iterator[tuple[list[list[float]], int]]:
+        """The scores of each window of each request's documents, and how many lost tokens; their vectors are let go."""
         encoded = [
             self._rows(self.tokens([document.text for document in request.documents]), options) for request in requests
         ]
         rows = [(tuple(row), n) for n, documents in enumerate(encoded) for row in documents.rows]
         values = iter(self._compare(rows, queries, options))
         for documents in encoded:
-            scores = aggregate([next(values) for _ in documents.rows], documents.owners, options.aggregate)
-            yield scores, documents.truncated
+            yield [[next(values) for _ in own] for _, own in groupby(documents.owners)], documents.truncated
 
     def _rows(self, documents: Sequence[Sequence[int]], options: OnnxOptions) -> PairRows:
         """The rows of documents, of which each may have several."""
@@ -164,7 +174,7 @@ class OnnxLateInteraction(GroupScorer):
 
     def _score_kept(
         self, cache: DocumentCache, requests: Sequence[Request], queries: Sequence[_Query], options: OnnxOptions
-    ) -> Iterator[tuple[list[float], int]]:
+    ) -> Iterator[tuple[list[list[float]], int]]:
         """The same as `_score_new`, of vectors that are kept."""
         texts = [document.text for request in requests for document in request.documents]
         documents = cache.groups(texts, partial(self._encode_new, options=options), self._settings(options))
@@ -203,16 +213,22 @@ class OnnxLateInteraction(GroupScorer):
             for document in documents
         ]
 
-    def _compare_kept(self, query: _Query, documents: Sequence[DocumentVectors], options: OnnxOptions) -> list[float]:
-        """The scores of documents whose vectors are kept."""
+    def _compare_kept(
+        self, query: _Query, documents: Sequence[DocumentVectors], options: OnnxOptions
+    ) -> list[list[float]]:
+        """The scores of each window of documents whose vectors are kept."""
         windows = [window for document in documents for window in document.windows]
-        owners = [n for n, document in enumerate(documents) for _ in document.windows]
 
         def forward(batch: list[int]) -> list[float]:
             return [self._similarity(query, windows[n]) for n in batch]
 
-        values = self.graph.map(range(len(windows)), [len(window) for window in windows], forward, options)
-        return aggregate(values, owners, options.aggregate)
+        values = iter(self.graph.map(range(len(windows)), [len(window) for window in windows], forward, options))
+        return [[next(values) for _ in document.windows] for document in documents]
+
+    def _place(self, request: Request, options: OnnxOptions, document: int, number: int) -> Mapping[str, Any]:
+        """Where a window of one document stands in it."""
+        text = request.documents[document].text
+        return place_window(self._rows(self.tokens([text]), options).windows[number], self.tokens.spans(text))
 
     def _vectors(self, rows: Sequence[tuple[int, ...]]) -> Iterator[Array]:
         """The token vectors ``(tokens, dimensions)`` of each row."""

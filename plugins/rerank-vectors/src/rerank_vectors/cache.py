@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from rerank import InvalidOptionsError, ModelRef, ScoringError
 from rerank_vectors.collection import canonical, describe, digest
@@ -13,6 +13,8 @@ from rerank_vectors.folder import Folder
 from rerank_vectors.memory import Memory
 from rerank_vectors.options import VectorOptions
 from rerank_vectors.store import Store
+
+T = TypeVar("T")
 
 KEPT_NOWHERE: Final = "vectors are kept nowhere: load the model with vectors='disk', or a folder"
 """Why documents cannot be encoded ahead of time."""
@@ -140,14 +142,15 @@ class DocumentCache:
 def compare_in_groups(
     groups: Iterator[list[DocumentVectors]],
     counts: Sequence[int],
-    compare: Callable[[int, list[DocumentVectors]], Sequence[float]],
-) -> Iterator[tuple[list[float], int]]:
+    compare: Callable[[int, list[DocumentVectors]], Sequence[T]],
+) -> Iterator[tuple[list[T], int]]:
     """Score the documents of several requests, one group of them in memory at once.
 
     Args:
         groups: The documents of all requests, in order, as from `DocumentCache.groups`.
         counts: How many documents each request has.
-        compare: Takes the position of a request and some of its documents, and returns their scores.
+        compare: Takes the position of a request and some of its documents, and returns their scores, or
+            those of their windows.
 
     Returns:
         Per request its documents' scores, and how many documents lost tokens.
@@ -157,7 +160,7 @@ def compare_in_groups(
     """
     held: list[DocumentVectors] = []
     for position, count in enumerate(counts):
-        values: list[float] = []
+        values: list[T] = []
         truncated, left = 0, count
         while left:
             held = held or next(groups, [])
