@@ -211,6 +211,23 @@ def test_what_another_attempt_meets_again_is_not_repeated(status, message, step)
     assert failure.step.startswith(step)
 
 
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (429, "Rate limit reached. Add a payment method at https://h.example/account/billing to raise it"),
+        (503, "requests exceed the rate limit"),
+        (503, "queue too long"),
+        (504, "it took too long"),
+    ],
+)
+def test_what_may_pass_is_repeated(status, message):
+    failure = of_reply(
+        Reply(status=status, headers={}, body={"message": message}), Secrets(), expected="x", key_hint="k"
+    )
+    assert failure is not None
+    assert failure.transient
+
+
 def test_a_429_says_how_long_it_asks_to_wait():
     reply = Reply(status=429, headers={"retry-after": "7"}, body={"message": "slow down"})
     failure = of_reply(reply, Secrets(), expected="x", key_hint="k")

@@ -132,7 +132,7 @@ def test_a_dead_proxy_is_called_one(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_stale_certificate_variable_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     _usual_certificates.cache_clear()
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "gone.pem"))
-    with pytest.raises(InvalidOptionsError, match=r"SSL_CERT_FILE is '.*gone.pem', which cannot be read"):
+    with pytest.raises(InvalidOptionsError, match=r"SSL_CERT_FILE is '.*gone.pem', which does not exist"):
         open_pool(HttpOptions(), "https://h.example")
 
 

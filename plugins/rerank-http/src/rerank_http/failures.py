@@ -41,11 +41,12 @@ _MESSAGES: Final = (
 """Fields in which providers and gateways put their message, the likeliest first."""
 
 _TOO_LARGE: Final = re.compile(
-    r"too (large|long|many tokens)|exceeds? .*(length|context|batch size|limit)", re.IGNORECASE
+    r"(input|prompt|context|sequence|token|document|text)s?\b[^.]*\b(too (large|long)|exceeds?)|too many tokens",
+    re.IGNORECASE,
 )
 _EXHAUSTED: Final = re.compile(
-    r"insufficient[_ ](quota|balance|funds|credits?)|exceeded your current quota|quota (is )?exhausted|out of credits|"
-    r"free (quota|tier) .*(used up|exhausted)|billing",
+    r"insufficient[_ ](quota|balance|funds|credits?)|balance is insufficient|exceeded your current quota|"
+    r"quota (is )?exhausted|out of credits|not in good standing|free (quota|tier) .*(used up|exhausted)",
     re.IGNORECASE,
 )
 _LONGEST: Final = 400

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from functools import cache
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -125,12 +126,15 @@ def _usual_certificates() -> ssl.SSLContext:
     Raises:
         InvalidOptionsError: ``SSL_CERT_FILE`` or ``SSL_CERT_DIR`` names what cannot be read.
     """
+    named = {name: os.environ[name] for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if os.environ.get(name)}
+    for name, path in named.items():
+        if not Path(path).exists():  # some releases of httpx pass it over
+            raise InvalidOptionsError(f"{name} is {path!r}, which does not exist: correct it, or unset it")
     try:
         return httpx.create_ssl_context()
     except (OSError, ssl.SSLError) as error:
-        variable = next((name for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if os.environ.get(name)), "SSL_CERT_FILE")
         raise InvalidOptionsError(
-            f"{variable} is {os.environ.get(variable)!r}, which cannot be read ({error}): correct it, or unset it"
+            f"{', '.join(named) or 'the usual certificates'} cannot be read ({error}): correct SSL_CERT_FILE, or unset it"
         ) from error
 
 
