@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import re
-import sys
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeAlias
@@ -126,15 +125,21 @@ def _decode(content: bytes, where: str, *, by_line: bool) -> str:
 def _guess(text: str, *, is_text: bool) -> str:
     """The format of an input by its beginning; one that calls itself text may begin with a bracket."""
     start = text.lstrip()[:_SAMPLE]
-    if start[:1] in ("[", "{") and not (is_text and not _is_json(text) and not _is_json(text.lstrip().split("\n")[0])):
+    if start[:1] in ("[", "{") and (not is_text or _is_json(text) or _is_json(_first_line(text))):
         return "json" if start[0] == "[" else "jsonl"
-    if re.match(r"<DOC>|<doc>", start):
+    if start.startswith(("<DOC>", "<doc>")):
         return "trec"
-    first = next((line for line in start.split("\n") if line.strip()), "")
+    first = _first_line(start)
     for kind, separator in (("tsv", "\t"), ("csv", ",")):
         if separator in first and _text_column(_cells(first, separator)) is not None:
             return kind
     return "text"
+
+
+def _first_line(text: str) -> str:
+    """The first line that is not blank; empty if there is none."""
+    found = re.match(r"\s*(.*)", text)
+    return found[1] if found else ""
 
 
 def _cells(line: str, separator: str) -> list[str]:
@@ -226,9 +231,8 @@ def _read_json(text: str, where: str) -> Iterator[Row]:
 
 def _read_csv(text: str, where: str) -> Iterator[Row]:
     """Rows below a header, which may be quoted and span several lines."""
-    csv.field_size_limit(sys.maxsize)
-    first = text.lstrip("\ufeff").split("\n", 1)[0]
-    separator = max(",;", key=first.count)
+    csv.field_size_limit(MAX_UNPACKED_BYTES)  # a long of C, which sys.maxsize does not fit everywhere
+    separator = max(",;", key=_first_line(text).count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     header: list[str] | None = None
     while True:
@@ -319,9 +323,11 @@ _TAG: Final = re.compile(r"<[^>]*>")
 
 def _read_trec(text: str, where: str) -> Iterator[Row]:
     """``<DOC>`` elements with ``<DOCNO>``, a title if there is one, and ``<TEXT>``."""
-    found = None
+    found, number, counted = None, 1, 0
     for found in _DOCUMENT.finditer(text):
-        content, number = found.group(1), text.count("\n", 0, found.start()) + 1
+        content = found.group(1)
+        number += text.count("\n", counted, found.start())
+        counted = found.start()
         names = _elements(content, "DOCNO")
         title = " ".join(_elements(content, "TITLE") or _elements(content, "HEADLINE"))
         body = " ".join(_elements(content, "TEXT"))
