@@ -80,11 +80,7 @@ def aggregate(values: Sequence[float], owners: Sequence[int], how: Aggregate) ->
         owners: Which document each window belongs to: 0, 0, 1, 2, 2 … in order, none left out.
         how: ``max`` takes the best window, ``mean`` the average of all, ``first`` the first one.
     """
-    windows: list[list[float]] = []
-    for value, owner in zip(values, owners):
-        if owner == len(windows):
-            windows.append([])
-        windows[owner].append(value)
+    windows = _by_document(values, owners)
     if how == "max":
         return [max(group) for group in windows]
     if how == "mean":
@@ -110,17 +106,22 @@ def describe_windows(
         Per document with several windows ``window``: its number ``index`` from 0, how many there are (``count``), its
         ``score`` and what ``place`` says; nothing for other documents.
     """
+    details: list[Mapping[str, Any]] = []
+    for owner, own in enumerate(_by_document(values, owners)):
+        best = 0 if how == "first" else max(range(len(own)), key=own.__getitem__)
+        window = {"index": best, "count": len(own), "score": own[best]}
+        details.append({"window": {**window, **place(owner, best)}} if len(own) > 1 else {})
+    return details
+
+
+def _by_document(values: Sequence[float], owners: Sequence[int]) -> list[list[float]]:
+    """The values of each document's windows."""
     windows: list[list[float]] = []
     for value, owner in zip(values, owners):
         if owner == len(windows):
             windows.append([])
         windows[owner].append(value)
-    details: list[Mapping[str, Any]] = []
-    for owner, own in enumerate(windows):
-        best = 0 if how == "first" else max(range(len(own)), key=own.__getitem__)
-        window = {"index": best, "count": len(own), "score": own[best]}
-        details.append({"window": {**window, **place(owner, best)}} if len(own) > 1 else {})
-    return details
+    return windows
 
 
 def place_window(tokens: tuple[int, int], spans: Sequence[tuple[int, int] | None] | None) -> Mapping[str, Any]:
