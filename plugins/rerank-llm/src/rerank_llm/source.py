@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from rerank import InvalidOptionsError, ModelLoadError, ModelRef, read_data, read_tokenizer_config
+from rerank import InvalidOptionsError, ModelLoadError, ModelRef, read_data, read_tokenizer_config, saved_prompt
 from rerank_llm.chat import CannotRenderError, has_chat_template, read_template
 from rerank_llm.options import LlmOptions
 from rerank_llm.recipe import PLACE, PLACES, Recipe
@@ -130,11 +130,9 @@ def _read_carried(model: ModelRef, tokenizer: Any, transformer: Module, score: M
     """The recipe that a checkpoint of sentence-transformers carries: a LogitScore module, and a chat template.
 
     Raises:
-        ModelLoadError: Its chat template cannot be used with a query and a document.
+        ModelLoadError: Its chat template cannot be used with a query and a document, or its default prompt is absent.
     """
-    config = model.read_json(_ST_CONFIG) if _ST_CONFIG in model.files else {}
-    prompts = config.get("prompts") or {}
-    instruction = str(prompts.get(config.get("default_prompt_name") or "", ""))
+    instruction = saved_prompt(model)
     arguments = {"add_generation_prompt": False, **_template_arguments(transformer)}
     pair = [("query", "query"), ("document", "document")]
     piece, strip = read_template(tokenizer, model, pair, arguments)
@@ -161,9 +159,6 @@ def _read_carried(model: ModelRef, tokenizer: Any, transformer: Module, score: M
         strip=tuple(place for place in PLACES if place in strip),
         max_length=int(min(longest, 8192)) if isinstance(longest, (int, float)) and longest >= 8 else 8192,
     )
-
-
-_ST_CONFIG: Final = "config_sentence_transformers.json"
 
 
 def _template_arguments(transformer: Module) -> Mapping[str, Any]:

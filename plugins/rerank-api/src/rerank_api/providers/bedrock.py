@@ -14,6 +14,7 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 from typing import Any, Final
 
 from rerank import AuthenticationError, InvalidOptionsError
@@ -49,6 +50,16 @@ def _region_of_arn(model: str) -> str:
 def _region_of_environment() -> str | None:
     if own := os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION"):
         return own
+    return _region_of_profile(os.environ.get("AWS_PROFILE"), os.environ.get("AWS_CONFIG_FILE"))
+
+
+@cache
+def _region_of_profile(profile: str | None, config_file: str | None) -> str | None:
+    """The region that botocore reads from these variables and its files, once: every request asks for it.
+
+    Raises:
+        InvalidOptionsError: The profile cannot be read.
+    """
     try:
         session = importlib.import_module("botocore.session").get_session()
     except ImportError:
