@@ -47,9 +47,7 @@ class Encoder:
             )
         self._relevant = relevant_output(model.config, model.name) if outputs == 2 else 0
         if getattr(self.network.config, "pad_token_id", None) is None:
-            reads_last = hasattr(
-                self.network, "score"
-            )  # the head of decoders, which look for the last token before padding
+            reads_last = hasattr(self.network, "score")  # decoders' head, which looks for the last token before padding
             self.network.config.pad_token_id = _NO_TOKEN if reads_last else pad_id
         self._types = types if _reads_types(self.network, types) else None
 

@@ -25,18 +25,21 @@ TRANSIENT: Final = frozenset({408, 409, 429, *range(500, 600)}) - {501}
 
 _REQUEST_IDS: Final = ("x-request-id", "request-id", "x-amzn-requestid", "x-api-request-id", "nvcf-reqid", "x-trace-id")
 _MESSAGES: Final = (
-    *(
-        "message",
-        "Message",
-        "error",
-        "detail",
-        "msg",
-        "error_description",
-        "error_msg",
-        "error_message",
-        "errorMessage",
-    ),
-    *("reason", "faultstring", "fault", "title", "errors", "result"),
+    "message",
+    "Message",
+    "error",
+    "detail",
+    "msg",
+    "error_description",
+    "error_msg",
+    "error_message",
+    "errorMessage",
+    "reason",
+    "faultstring",
+    "fault",
+    "title",
+    "errors",
+    "result",
 )
 """Fields in which providers and gateways put their message, the likeliest first."""
 

@@ -1,4 +1,4 @@
-"""onnxruntime, imported so that it calls nobody: from version 1.24 on it reports its use unless told not to."""
+"""onnxruntime, imported so that it calls nobody: newer releases, such as 1.32, report their use unless told not to."""
 
 from __future__ import annotations
 

@@ -50,12 +50,12 @@ def load_tokenizer(model: ModelRef, options: TorchOptions) -> Any:
         ModelLoadError: It cannot be found or read, or needs code that is not trusted.
     """
     folder = _side_files(model, options)
-    if "tokenizer.json" not in model.files and find_spec("sentencepiece") is None:
-        for file in _SENTENCEPIECE & model.files:
-            raise ModelLoadError(
-                f"{model.name} has its tokenizer only as {file}, which sentencepiece reads: pip install sentencepiece, or "
-                "save its fast tokenizer (tokenizer.json) beside it"
-            )
+    pieces = sorted(_SENTENCEPIECE & model.files)
+    if pieces and "tokenizer.json" not in model.files and find_spec("sentencepiece") is None:
+        raise ModelLoadError(
+            f"{model.name} has its tokenizer only as {pieces[0]}, which sentencepiece reads: pip install sentencepiece, or "
+            "save its fast tokenizer (tokenizer.json) beside it"
+        )
     with _load_errors(model):
         tokenizer = transformers.AutoTokenizer.from_pretrained(
             folder, **_code_from(model, options), **options.tokenizer_kwargs

@@ -36,7 +36,7 @@ class Padding:
         pad_id: The token that fills them.
         side: The side that is filled; decoders whose last token is read need the left.
         probe: Rows of different lengths, which show at load whether filling them changes their values: then only rows of
-            equal length share a batch. None if it is known that it does not.
+            equal length share a batch. Empty if it is known that it does not.
     """
 
     pad_id: int
