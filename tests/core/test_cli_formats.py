@@ -61,6 +61,7 @@ BOTH = [("x", "a cat"), ("y", "a dog, and a cat")]
         (CSV, "a.csv"),
         (CSV.replace(",", ";").replace("dog;", "dog,"), "semicolons.csv"),
         ("\n" + CSV, "blank.csv"),
+        ("\n\n" + CSV.replace(",", ";").replace("dog;", "dog,"), "blank-semicolons.csv"),
         (CSV, "a.txt"),
         (CSV, ""),
         (CSV.replace("text", "passage"), "a.csv"),
