@@ -5,19 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
-from rerank import Reload, ScoreScale
+from rerank import Reload, ScoreScale, find_named
+from rerank_api.templates import FAMILIES, Template, read_template
 from rerank_http import HttpOptions
 
 SPECIFIC: Final = frozenset(
     {
-        "max_tokens_per_doc", "truncate", "instruction", "raw_scores", "project", "location", "region",
+        "max_tokens_per_doc", "truncate", "instruction", "template", "raw_scores", "project", "location", "region",
         "query_field", "documents_field", "text_field", "model_field", "top_k_field",
         "results_field", "index_field", "score_field", "usage_field",
     }
 )  # fmt: skip
 """Options that only some providers support; any other provider rejects them."""
+
+SERVER: Final = "server"
+"""The ``template`` of a server that frames query and document itself."""
 
 
 class ApiOptions(HttpOptions):
@@ -29,7 +33,12 @@ class ApiOptions(HttpOptions):
         score_scale: What the scores of a self-hosted or unknown model mean; None means what the provider documents.
         max_tokens_per_doc: How many tokens of a document the provider reads (cohere, azure-cohere, vllm).
         truncate: Whether the provider cuts a long document or answers with an error (voyage, nvidia, tei).
-        instruction: What relevance means, in words (contextual, deepinfra, sglang).
+        instruction: What relevance means, in words (contextual, deepinfra, sglang), or what a template says of it.
+        template: How to frame query and document for a model whose server sends them to it as they are (tei, vllm,
+            vllm-score, sglang, infinity, llama.cpp, localai, generic): a family's name, such as ``qwen3-reranker``; a
+            mapping of ``query`` and ``document`` to texts with ``{query}``, ``{document}`` and, where wanted,
+            ``{instruction}``; or ``server``, if the server frames them itself. None sends them as they are, with a
+            warning if the model's name tells a family that needs a template.
         raw_scores: Logits instead of their sigmoid (tei, infinity).
         project: Google Cloud project (vertex).
         location: Google Cloud location (vertex).
@@ -52,6 +61,7 @@ class ApiOptions(HttpOptions):
     max_tokens_per_doc: int | None = Field(default=None, ge=1)
     truncate: bool | None = None
     instruction: str | None = None
+    template: str | dict[str, str] | None = None
     raw_scores: bool = False
     project: Reload[str | None] = None
     location: Reload[str] = "global"
@@ -65,6 +75,31 @@ class ApiOptions(HttpOptions):
     index_field: str = "index"
     score_field: str = "relevance_score"
     usage_field: str = "usage"
+
+    @property
+    def frame(self) -> Template | None:
+        """The template to apply; None if there is none, or the server applies it."""
+        if isinstance(self.template, dict):
+            return read_template(self.template)
+        return None if self.template is None or self.template == SERVER else FAMILIES[self.template]
+
+    @field_validator("template")
+    @classmethod
+    def _is_a_template(cls, given: str | dict[str, str] | None) -> str | dict[str, str] | None:
+        if isinstance(given, dict):
+            read_template(given)
+        elif given is not None and given != SERVER:
+            find_named(given, FAMILIES, "template")
+        return given
+
+    @model_validator(mode="after")
+    def _cuts_no_template(self) -> ApiOptions:
+        if self.frame is not None and (self.truncate or self.max_tokens_per_doc is not None):
+            raise ValueError(
+                "truncate and max_tokens_per_doc would cut the end of the template off: leave them out, "
+                "and give documents that fit"
+            )
+        return self
 
     @field_validator("long_documents")
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,9 +13,12 @@ from rerank_api.keys import find_key, how_to_set
 from rerank_api.limit import DocumentLimit
 from rerank_api.options import SPECIFIC, ApiOptions
 from rerank_api.provider import Connection, Provider, Question, RawAnswer
+from rerank_api.templates import family_of
 from rerank_http.caller import Call, Caller, together
 from rerank_http.pace import estimate_tokens as tokens_of
 from rerank_http.wire import Reply
+
+logger = logging.getLogger(__name__)
 
 
 class Service:
@@ -33,6 +37,7 @@ class Service:
     def __init__(self, provider: Provider, model: str | None, options: ApiOptions) -> None:
         refuse_foreign_options(provider, options)
         key = find_key(provider, options)
+        warn_of_template(provider, model, options)
         self._provider, self._model = provider, model
         self._caller = Caller(
             provider.name,
@@ -75,14 +80,18 @@ class Service:
         return self._merge(parts, options, call)
 
     def _split(self, request: Request, options: ApiOptions, limit: int | None) -> list[Question]:
-        """Questions of as many documents as the provider takes and the user allows."""
-        texts = [document.text for document in request.documents]
+        """Questions of as many documents as the provider takes and the user allows, framed if a template says how."""
+        query, texts = request.query, [document.text for document in request.documents]
+        if (template := options.frame) is not None:
+            query, texts = template.frame(query, texts, options.instruction)
+            if template.takes_instruction:
+                options = options.model_copy(update={"instruction": None})  # the server gets it in the texts
         size = min(most for most in (limit, options.batch_size, len(texts)) if most is not None)
         top_k = request.top_k if self._provider.takes_top_k else None
         parts = [texts[start : start + size] for start in range(0, len(texts), size)]
         return [
             Question(
-                query=request.query,
+                query=query,
                 texts=part,
                 model=self._model,
                 top_k=None if top_k is None else min(top_k, len(part)),
@@ -135,6 +144,8 @@ class Service:
             "retries": call.tally.retries,
             "usage": call.tally.usage,
         }
+        if "template" in self._provider.takes:
+            diagnostics["template"] = "custom" if isinstance(options.template, dict) else options.template
         if options.cache is not None:
             diagnostics["cached"] = call.tally.cached
         if len(parts) > 1:
@@ -159,12 +170,37 @@ def refuse_foreign_options(provider: Provider, options: ApiOptions) -> None:
     Raises:
         InvalidOptionsError: An option is set that the provider does not support.
     """
-    foreign = sorted((options.model_fields_set & SPECIFIC) - provider.takes)
+    taken = provider.takes | (
+        {"instruction"} if options.frame is not None and options.frame.takes_instruction else set()
+    )
+    foreign = sorted((options.model_fields_set & SPECIFIC) - taken)
     if foreign:
         known = ", ".join(sorted(provider.takes)) or "none"
         raise InvalidOptionsError(
             f"{provider.name} has no option {foreign[0]!r} (its provider-specific options: {known}): "
             "leave it out, or send the field that its documentation names with extra_body="
+        )
+
+
+def warn_of_template(provider: Provider, model: str | None, options: ApiOptions) -> None:
+    """Log a warning if the model was trained on a prompt that it will not get, as far as can be told."""
+    if "template" not in provider.takes:
+        return
+    family, template = family_of(model), options.frame
+    if family is not None and options.template is None:
+        logger.warning(
+            "%s was trained on a prompt, and %s sends it query and documents as they are unless the server applies its "
+            "template: pass template=%r, or template='server' if the server does (as with vLLM's --chat-template)",
+            model,
+            provider.name,
+            family.name,
+        )
+    if template is not None and template.has_marks and provider.name == "llama.cpp":
+        logger.warning(
+            "llama-server reads the special tokens of template=%r as plain text, or sets others between query and document: "
+            "convert the model with llama.cpp's convert_hf_to_gguf.py, which keeps its template in the file, and leave "
+            "template out",
+            template.name,
         )
 
 

@@ -59,6 +59,7 @@ GENERIC: Final = Provider(
             "index_field",
             "score_field",
             "usage_field",
+            "template",
         }
     ),
 )

@@ -33,6 +33,6 @@ INFINITY: Final = Provider(
     request=request,
     answer=read_list(),
     scale=lambda options: "logit" if options.raw_scores else "probability",
-    takes=frozenset({"raw_scores"}),
+    takes=frozenset({"raw_scores", "template"}),
     max_documents=2048,
 )

@@ -27,4 +27,5 @@ LLAMACPP: Final = Provider(
     request=request,
     answer=read_list(),
     scale="logit",
+    takes=frozenset({"template"}),
 )

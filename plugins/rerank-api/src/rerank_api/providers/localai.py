@@ -27,4 +27,5 @@ LOCALAI: Final = Provider(
     request=request,
     answer=read_list(),
     scale="similarity",
+    takes=frozenset({"template"}),
 )

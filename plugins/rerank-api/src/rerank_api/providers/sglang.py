@@ -32,5 +32,5 @@ SGLANG: Final = Provider(
     key_required=False,
     request=request,
     answer=read_list("", score="score", usage=()),
-    takes=frozenset({"instruction"}),
+    takes=frozenset({"instruction", "template"}),
 )

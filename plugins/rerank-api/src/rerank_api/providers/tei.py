@@ -35,7 +35,7 @@ TEI: Final = Provider(
     request=request,
     answer=read_list("", score="score", usage=()),
     scale=lambda options: "logit" if options.raw_scores else "probability",
-    takes=frozenset({"truncate", "raw_scores"}),
+    takes=frozenset({"truncate", "raw_scores", "template"}),
     limit_from=("/info", "max_client_batch_size"),
     takes_top_k=False,
 )

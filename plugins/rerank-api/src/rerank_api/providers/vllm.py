@@ -38,7 +38,7 @@ VLLM: Final = Provider(
     key_required=False,
     request=request,
     answer=read_list(),
-    takes=frozenset({"max_tokens_per_doc"}),
+    takes=frozenset({"max_tokens_per_doc", "template"}),
 )
 
 VLLM_SCORE: Final = Provider(
@@ -49,5 +49,6 @@ VLLM_SCORE: Final = Provider(
     key_required=False,
     request=score_request,
     answer=read_list("data", score="score"),
+    takes=frozenset({"template"}),
     takes_top_k=False,
 )
