@@ -1,10 +1,10 @@
-"""How many documents a request may hold: what the provider documents, or what a running server reports."""
+"""How much a request may hold: what the provider documents, or what a running server reports."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from rerank import ProviderError
@@ -20,6 +20,29 @@ logger = logging.getLogger(__name__)
 
 _PATIENCE: Final = 5.0
 """Seconds to wait for a server's own limit: without it, the server itself refuses what is too much."""
+
+
+def split(
+    query: str, texts: Sequence[str], *, documents: int, size: int | None, each: int = 0
+) -> Iterator[Sequence[str]]:
+    """The texts of each request, in order.
+
+    Args:
+        query: What is sent with every text; services count it with every text too.
+        texts: The documents' texts.
+        documents: At most this many per request.
+        size: At most this many bytes per request, unless one text alone has more; None sets no limit.
+        each: Bytes that a document counts besides its text and the query.
+    """
+    asked = len(query.encode())
+    start = taken = 0
+    for end, text in enumerate(texts):
+        added = 0 if size is None else each + asked + len(text.encode())
+        if end > start and (end - start == documents or (size is not None and taken + added > size)):
+            yield texts[start:end]
+            start, taken = end, 0
+        taken += added
+    yield texts[start:]
 
 
 class DocumentLimit:

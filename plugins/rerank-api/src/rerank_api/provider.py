@@ -74,6 +74,11 @@ def post(connection: Connection) -> Sender:
     return post_json(connection.client, connection.url, connection.headers)
 
 
+def bytes_for(tokens: int) -> int:
+    """Bytes that hardly have more than so many tokens: two each, where a text of most languages has three or four."""
+    return 2 * tokens
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Provider:
     """One rerank service.
@@ -94,6 +99,9 @@ class Provider:
         headers: Sent with every request besides the key's.
         takes: The provider-specific options (`rerank_api.options.SPECIFIC`) that it supports.
         max_documents: At most this many documents per request, which may depend on the model; None if unknown.
+        max_bytes: At most this many bytes per request, of the documents' texts and the query with every one of them; may
+            depend on the model; None if unknown. A limit of tokens is given as its `rerank_api.provider.bytes_for`.
+        bytes_each: Bytes that every document counts besides those.
         limit_from: Path and field at which a running server reports that limit.
         takes_top_k: Whether it can return only the best results.
         listwise: Whether a model's scores depend on the other documents of the request, so that requests cannot be
@@ -116,6 +124,8 @@ class Provider:
     headers: Mapping[str, str] = field(default_factory=dict)
     takes: frozenset[str] = frozenset()
     max_documents: int | Callable[[str | None], int] | None = None
+    max_bytes: int | Callable[[str | None], int] | None = None
+    bytes_each: int = 0
     limit_from: tuple[str, str] | None = None
     takes_top_k: bool = True
     listwise: Callable[[str | None], bool] = lambda model: False
@@ -129,6 +139,10 @@ class Provider:
     def most_documents(self, model: str | None) -> int | None:
         """At most this many documents per request to this model; None if unknown."""
         return self.max_documents(model) if callable(self.max_documents) else self.max_documents
+
+    def most_bytes(self, model: str | None) -> int | None:
+        """At most this many bytes of texts per request to this model; None if unknown."""
+        return self.max_bytes(model) if callable(self.max_bytes) else self.max_bytes
 
     def scale_of(self, options: ApiOptions) -> ScoreScale:
         """What the scores mean under these options."""

@@ -10,7 +10,7 @@ from rerank import InvalidOptionsError, Request, Scores
 from rerank_api.address import endpoint
 from rerank_api.answers import WrongAnswerError, check, kept_scores
 from rerank_api.keys import find_key, how_to_set
-from rerank_api.limit import DocumentLimit
+from rerank_api.limit import DocumentLimit, split
 from rerank_api.options import SPECIFIC, ApiOptions
 from rerank_api.provider import Connection, Provider, Question, RawAnswer
 from rerank_api.templates import family_of
@@ -88,7 +88,9 @@ class Service:
                 options = options.model_copy(update={"instruction": None})  # the server gets it in the texts
         size = min(most for most in (limit, options.batch_size, len(texts)) if most is not None)
         top_k = request.top_k if self._provider.takes_top_k else None
-        parts = [texts[start : start + size] for start in range(0, len(texts), size)]
+        read_each_time = query + (options.instruction or "")
+        most, each = self._provider.most_bytes(self._model), self._provider.bytes_each
+        parts = split(read_each_time, texts, documents=size, size=most, each=each)
         return [
             Question(
                 query=query,

@@ -1,6 +1,7 @@
 """Amazon Bedrock: ``POST https://bedrock-agent-runtime.{region}.amazonaws.com/rerank``, signed with SigV4.
 
-At most 1,000 sources per request. botocore finds the credentials and signs (``pip install 'rerank-api[bedrock]'``); the
+At most 1,000 sources per request, each of at most 32,000 characters, beyond which the error is Bedrock's own
+(docs.aws.amazon.com/bedrock/latest/APIReference, Rerank and RerankTextDocument). botocore finds the credentials and signs (``pip install 'rerank-api[bedrock]'``); the
 signed request goes through our own pool, with the usual deadlines, retries and cancellation. Errors are
 ``{"message": …}``, their type in ``x-amzn-errortype``.
 """

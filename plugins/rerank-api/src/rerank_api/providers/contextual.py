@@ -1,6 +1,7 @@
 """Contextual: ``POST https://api.contextual.ai/v1/rerank``, which takes an instruction.
 
-At most 400,000 tokens per request; more is the provider's own error, and ``batch_size`` makes requests smaller.
+At most 400,000 tokens per request (docs.contextual.ai/api-reference/rerank/rerank). Query, instruction and one document have at most
+8,000 together; more is the provider's own error.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from rerank_api.answers import read_list
-from rerank_api.provider import Provider, Question
+from rerank_api.provider import Provider, Question, bytes_for
 
 
 def request(question: Question) -> Mapping[str, Any]:
@@ -36,4 +37,5 @@ CONTEXTUAL: Final = Provider(
     request=request,
     answer=read_list(),
     takes=frozenset({"instruction"}),
+    max_bytes=bytes_for(400_000),
 )

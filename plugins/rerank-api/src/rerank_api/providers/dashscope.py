@@ -1,6 +1,7 @@
 """Alibaba DashScope: ``POST https://dashscope.aliyuncs.com/compatible-api/v1/reranks``.
 
-At most 500 documents per request (help.aliyun.com, text rerank API). Errors are ``{"code", "message"}``.
+At most 500 documents per request, 100 for ``qwen3-vl-rerank``; and 120,000 tokens with the query counted for every document, 30,000 for
+``gte-rerank-v2`` (alibabacloud.com/help/en/model-studio/text-rerank-api). Errors are ``{"code", "message"}``.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from rerank_api.answers import read_list
-from rerank_api.provider import Provider
+from rerank_api.provider import Provider, bytes_for
 from rerank_api.providers.jina import request
 
 DASHSCOPE: Final = Provider(
@@ -20,5 +21,6 @@ DASHSCOPE: Final = Provider(
     models={"en": "qwen3-rerank", "other": "qwen3-rerank"},
     request=request,
     answer=read_list(),
-    max_documents=500,
+    max_documents=lambda model: 100 if model == "qwen3-vl-rerank" else 500,
+    max_bytes=lambda model: bytes_for(120_000 if (model or "").startswith("qwen3") else 30_000),
 )

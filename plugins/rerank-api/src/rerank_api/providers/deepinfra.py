@@ -1,6 +1,7 @@
 """DeepInfra: ``POST https://api.deepinfra.com/v1/inference/{model}``, scores in the documents' order.
 
-There is no field for how many results to return. Errors are ``{"error": …}`` or ``{"detail": …}``.
+There is no field for how many results to return. No limit of documents is documented. Errors are
+``{"error": …}`` or ``{"detail": …}``.
 """
 
 from __future__ import annotations

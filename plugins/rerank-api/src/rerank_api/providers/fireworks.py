@@ -1,4 +1,7 @@
-"""Fireworks: ``POST https://api.fireworks.ai/inference/v1/rerank``. Errors are ``{"error": {"message"}}``."""
+"""Fireworks: ``POST https://api.fireworks.ai/inference/v1/rerank``. Errors are ``{"error": {"message"}}``.
+
+It documents no limit of documents.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Isaacus, for legal texts: ``POST https://api.isaacus.com/v1/rerankings``."""
+"""Isaacus, for legal texts: ``POST https://api.isaacus.com/v1/rerankings``. It documents no limit of texts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Mixedbread: ``POST https://api.mixedbread.com/v1/reranking``."""
+"""Mixedbread: ``POST https://api.mixedbread.com/v1/reranking``. It documents no limit of documents."""
 
 from __future__ import annotations
 

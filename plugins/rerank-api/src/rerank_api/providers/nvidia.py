@@ -1,6 +1,6 @@
 """NVIDIA NIM: hosted at ``https://ai.api.nvidia.com``, or a self-hosted container (``url="http://HOST:8000"``).
 
-At most 512 passages per request; the answer has the raw logits of all.
+At most 512 passages per request (docs.nvidia.com/nim/nemo-retriever/reranking); the answer has the raw logits of all.
 """
 
 from __future__ import annotations

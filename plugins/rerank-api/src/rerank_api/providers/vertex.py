@@ -1,6 +1,6 @@
 """Vertex AI ranking: ``POST https://discoveryengine.googleapis.com/v1/projects/{p}/…:rank``.
 
-At most 200 records per request, with their positions as ids, which are strings. The key is an OAuth access token:
+At most 200 records per request (its REST reference, rankingConfigs.rank), with their positions as ids, which are strings. The key is an OAuth access token:
 ``api_key=``, else Application Default Credentials (``pip install 'rerank-api[vertex]'``), refreshed as they expire.
 Errors are ``{"error": {"code", "message", "status"}}``.
 """

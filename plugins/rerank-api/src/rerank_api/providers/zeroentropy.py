@@ -1,6 +1,7 @@
 """ZeroEntropy: ``POST https://api.zeroentropy.dev/v1/models/rerank``.
 
-At most 5 MB per request; more is the provider's own error, and ``batch_size`` makes requests smaller.
+At most 5,000,000 bytes per request: of every document its text, the query, and 150 more
+(docs.zeroentropy.dev/api-reference/models/rerank).
 """
 
 from __future__ import annotations
@@ -26,4 +27,6 @@ ZEROENTROPY: Final = Provider(
     models={"en": "zerank-2", "other": "zerank-2"},
     request=request,
     answer=read_list(usage=("total_tokens", "total_bytes")),
+    max_bytes=5_000_000,
+    bytes_each=150,
 )
