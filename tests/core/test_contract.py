@@ -399,7 +399,18 @@ def test_what_depends_on_the_batch_is_told_of_both_attributes() -> None:
                 check(name, build(scorer))
 
 
-@pytest.mark.parametrize("greedy", ["everything", "names of others", "files of others"])
+@pytest.mark.parametrize(
+    "greedy",
+    [
+        "everything",
+        "names of others",
+        "rerankers by name",
+        "an owner's",
+        "files of others",
+        "folders",
+        "architectures of others",
+    ],
+)
 def test_a_backend_that_claims_what_it_cannot_run_fails(
     greedy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -407,7 +418,11 @@ def test_a_backend_that_claims_what_it_cannot_run_fails(
         fits = {
             "everything": lambda: True,
             "names of others": lambda: model.name == "ms-marco-MiniLM-L-12-v2",
+            "rerankers by name": lambda: "rerank" in model.name,
+            "an owner's": lambda: model.name.startswith("BAAI/"),
             "files of others": lambda: model.is_local and "model.safetensors" in model.files,
+            "folders": lambda: model.is_local,
+            "architectures of others": lambda: model.is_local and "Bert" in str(model.config.get("architectures")),
         }
         return Claim(Confidence.CERTAIN if model.name == "fake" or fits[greedy]() else Confidence.NONE, "")
 

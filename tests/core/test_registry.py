@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -357,13 +358,26 @@ def test_a_backend_certain_of_the_name_spares_the_others_the_files() -> None:
     assert asked == ["_UnreadModelRef"]
 
 
-def greedy(model: ModelRef) -> Claim:
-    return Claim(CERTAIN, "it can run anything")
+GREEDY: dict[str, Callable[[ModelRef], bool]] = {
+    "everything": lambda model: True,
+    "every folder": lambda model: model.is_local,
+    "every configuration": lambda model: "config.json" in model.files,
+    "every architecture": lambda model: bool(model.config.get("architectures")),
+    "every weight": lambda model: any(file.endswith(".safetensors") for file in model.files),
+}
 
 
 @pytest.mark.parametrize("level", [LIKELY, CERTAIN])
-def test_a_backend_that_claims_everything_loses_to_one_that_claims_by_its_files(tmp_path: Path, level: Any) -> None:
+@pytest.mark.parametrize("kind", GREEDY)
+def test_a_backend_that_claims_everything_loses_to_one_that_claims_by_its_files(
+    tmp_path: Path, level: Any, kind: str
+) -> None:
     (tmp_path / "own.bin").touch()
+    (tmp_path / "model.safetensors").touch()
+    (tmp_path / "config.json").write_text('{"architectures": ["Own"]}')
+
+    def greedy(model: ModelRef) -> Claim:
+        return Claim(CERTAIN if GREEDY[kind](model) else NONE, "it can run anything")
 
     def by_files(model: ModelRef) -> Claim:
         return Claim(level if "own.bin" in model.files else NONE, "own.bin")
@@ -374,6 +388,18 @@ def test_a_backend_that_claims_everything_loses_to_one_that_claims_by_its_files(
     (tmp_path / "own.bin").rename(tmp_path / "other.bin")
     assert resolve(registry, ModelRef(str(tmp_path))).name == "greedy"
     assert "as it claims every model, others come first" in explain(registry, ModelRef(str(tmp_path)))[0].reason
+
+
+@pytest.mark.parametrize(
+    "kind", [lambda name: "/" not in name, lambda name: "/" in name, lambda name: "rerank" in name]
+)
+def test_a_backend_that_claims_every_name_loses_to_one_that_claims_its_own(kind: Callable[[str], bool]) -> None:
+    def greedy(model: ModelRef) -> Claim:
+        return Claim(CERTAIN if kind(model.name) else NONE, "it can run anything")
+
+    for name in ("own-reranker", "own/reranker"):
+        registry = fake_registry(fake_backend("greedy", claim=greedy), fake_backend(name))
+        assert resolve(registry, ModelRef(name)).name == name
 
 
 def test_without_a_model_a_backend_runs_its_own_default() -> None:

@@ -173,9 +173,17 @@ def explain(registry: Registry, model: ModelRef, *, only: Backend | None = None)
 
 
 def takes_any(backend: Backend) -> bool:
-    """Whether a backend claims a model that does not exist, so that its claims say nothing."""
+    """Whether a backend claims a model that does not exist, so that its claims say nothing.
+
+    It is asked about a name of the hub, a plain name, and a folder with weights of an unknown architecture.
+    """
+    models = (_NoModel(name=_NOBODYS), _NoModel(name=_NOBODYS.replace("/", "-")), _NoFolder(name=_NOBODYS))
+    return any(_likely_claims(backend, model) for model in models)
+
+
+def _likely_claims(backend: Backend, model: ModelRef) -> bool:
     try:
-        return bool(Confidence(backend.claim(_NoModel(name=_NOBODYS))[0]) >= Confidence.LIKELY)
+        return bool(Confidence(backend.claim(model)[0]) >= Confidence.LIKELY)
     except (Exception, SystemExit):
         return False
 
@@ -198,7 +206,7 @@ def _claim_of(backend: Backend, model: ModelRef) -> BackendClaim:
         return BackendClaim(backend, Confidence.NONE, f"its claim raised {type(error).__name__}: {error}")
 
 
-_NOBODYS: Final = "nobody/claims-this-model"
+_NOBODYS: Final = "nobody/claims-this-reranker"
 
 
 class _NoModel(ModelRef):
@@ -214,6 +222,22 @@ class _NoModel(ModelRef):
 
     def fetch(self, file: str, *, repair: bool = False) -> Path:
         raise ModelLoadError(f"{self.name} has no file {file!r}: it does not exist")
+
+
+class _NoFolder(_NoModel):
+    """A folder that does not exist, with weights of an architecture that does not either."""
+
+    @property
+    def is_local(self) -> bool:
+        return True
+
+    @property
+    def files(self) -> frozenset[str]:
+        return frozenset({"config.json", "model.safetensors", "tokenizer.json"})
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        return {"architectures": ["NobodysModel"], "model_type": "nobody"}
 
 
 class _UnreadModelRef(ModelRef):

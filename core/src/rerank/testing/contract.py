@@ -20,7 +20,7 @@ import contextlib
 import copy
 import json
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from numbers import Real
 from pathlib import Path
@@ -58,8 +58,8 @@ DOCUMENTS = [
 OTHER_QUERY = "why did shares rise?"
 
 
-def foreign_models(folder: Path) -> Mapping[str, ModelRef]:
-    """Models by the backend that runs them: names of others, and checkpoints of kinds that differ in their files.
+def foreign_models(folder: Path) -> Sequence[tuple[str, ModelRef]]:
+    """Models beside the backend that runs them: names of others, and checkpoints of kinds that differ in their files.
 
     Args:
         folder: Where to write the checkpoints, which have no weights inside.
@@ -67,16 +67,27 @@ def foreign_models(folder: Path) -> Mapping[str, ModelRef]:
     configs = {
         "images": {"architectures": ["ViTForImageClassification"]},
         "speech": {"architectures": ["WhisperModel"]},
+        "cross-encoder": {"architectures": ["BertForSequenceClassification"], "id2label": {"0": "LABEL_0"}},
     }
     for name, config in configs.items():
         (folder / name).mkdir()
         (folder / name / "config.json").write_text(json.dumps(config))
         (folder / name / "model.safetensors").touch()
-    names = {"api": "cohere", "nano": "nano", "onnx": "ms-marco-MiniLM-L-12-v2"}
-    return {
-        **{name: ModelRef(str(folder / name)) for name in configs},
-        **{name: ModelRef(own, local_files_only=True) for name, own in names.items()},
-    }
+    names = (
+        ("api", "cohere"),
+        ("api", "jina"),
+        ("api", "voyage"),
+        ("nano", "nano"),
+        ("onnx", "ms-marco-MiniLM-L-12-v2"),
+        ("cross-encoder", "BAAI/bge-reranker-base"),
+        ("colbert", "colbert-ir/colbertv2.0"),
+        ("llm-listwise", "castorini/duot5-base-msmarco"),
+    )
+    nothing_cached = str(folder / "cache")
+    return [
+        *((name, ModelRef(str(folder / name))) for name in configs),
+        *((name, ModelRef(own, cache_dir=nothing_cached, local_files_only=True)) for name, own in names),
+    ]
 
 
 _DEPENDS: Final = (
@@ -145,7 +156,7 @@ class BackendContract:
             "the backend claims a model that does not exist: return Confidence.NONE for what it cannot load, by the "
             "model's files or by names of its own"
         )
-        for name, model in foreign_models(tmp_path).items():
+        for name, model in foreign_models(tmp_path):
             try:
                 confidence = backend.claim(model)[0]
             except RerankError:
