@@ -47,3 +47,18 @@ def test_names_that_do_not_say_it_are_refused(first: str, second: str) -> None:
 @pytest.mark.parametrize("config", [{}, {"id2label": None}, {"id2label": {"0": "LABEL_0"}}, {"num_labels": 2}])
 def test_without_names_it_is_the_second(config: dict[str, Any]) -> None:
     assert relevant_output(config, "m") == 1
+
+
+def test_names_stand_in_label2id_too() -> None:
+    places = {"label2id": {"entailment": 0, "not_entailment": 1}}
+    assert relevant_output(places, "m") == 0
+    assert relevant_output({"id2label": {"0": "LABEL_0", "1": "LABEL_1"}, **places}, "m") == 0
+    assert relevant_output({"id2label": {"0": "entailment", "1": "not_entailment"}, **places}, "m") == 0
+
+
+def test_names_that_contradict_each_other_are_refused() -> None:
+    config = {"id2label": {"0": "irrelevant", "1": "relevant"}, "label2id": {"relevant": 0, "irrelevant": 1}}
+    with pytest.raises(
+        ModelLoadError, match="'irrelevant' as its first output by id2label and as its second by label2id"
+    ):
+        relevant_output(config, "m")
