@@ -109,7 +109,7 @@ class ModelRef(ModelSource):
         """The files, or why they cannot be listed: several backends ask, but the hub is asked only once."""
         if self._path is not None and self.is_local:
             found = files_below(self._path)
-            return found or ModelLoadError(_empty(self.name))
+            return found or ModelLoadError(_empty(self.name, self._path))
         if self.gguf_file is not None:
             return ModelLoadError(
                 f"model {self.name!r} is a file, which only backend='llm-listwise' and backend='llm-filter' run: "
@@ -184,8 +184,12 @@ class ModelRef(ModelSource):
         return path
 
 
-def _empty(name: str) -> str:
+def _empty(name: str, path: Path) -> str:
     """What to say of a folder without files: one called like a model of the hub hides that model."""
+    if folders := sorted(inner.name for inner in path.iterdir() if not inner.name.startswith(".")):
+        return (
+            f"the folder {name!r} holds only folders, {folders[0]!r} among them: give the one with a checkpoint's files"
+        )
     if re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", name):
         return f"the folder {name!r} is empty, and hides the hub's model of that name: remove it, or fill it"
     return f"the folder {name!r} is empty: give the folder of a checkpoint"
