@@ -337,10 +337,11 @@ def test_explain_shows_the_default_prompt(copy):
     assert "query: 'A: {query}'" in ran.output
 
 
-def test_a_prefix_of_data_parallel_is_named(copy):
-    weights = {f"module.{name}": tensor for name, tensor in load_file(copy / "model.safetensors").items()}
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model.", "module.model."])
+def test_a_prefix_of_every_name_is_named(copy, prefix):
+    weights = {prefix + name: tensor for name, tensor in load_file(copy / "model.safetensors").items()}
     save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(ModelLoadError, match=r"tensors begin with 'module\.'.*model\.module\.save_pretrained"):
+    with pytest.raises(ModelLoadError, match=rf"tensors begin with '{prefix}'.*model\.module\.save_pretrained"):
         load(copy)
 
 
@@ -371,15 +372,14 @@ def test_a_git_lfs_pointer_is_called_one(copy, file):
         load(copy)
 
 
-def test_sentencepiece_alone_names_the_package(copy, monkeypatch):
+@pytest.mark.parametrize("file", ["sentencepiece.bpe.model", "sentencepiece.model", "spiece.model", "spm.model"])
+def test_sentencepiece_alone_names_the_package(copy, monkeypatch, file):
     monkeypatch.setattr("rerank_torch.loading.find_spec", lambda name: None)
     for path in copy.iterdir():
         if path.name not in ("config.json", "model.safetensors"):
             path.unlink()
-    (copy / "sentencepiece.bpe.model").write_bytes(b"\n\x0e\n")
-    with pytest.raises(
-        ModelLoadError, match=r"only as sentencepiece\.bpe\.model, .*pip install sentencepiece, or save"
-    ):
+    (copy / file).write_bytes(b"\n\x0e\n")
+    with pytest.raises(ModelLoadError, match=rf"only as {file}, .*pip install sentencepiece, or save"):
         load(copy)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import pickle
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,7 +25,9 @@ logger = logging.getLogger(__name__)
 
 SAFE_WEIGHTS: Final = ("model.safetensors", "model.safetensors.index.json")
 PICKLED_WEIGHTS: Final = ("pytorch_model.bin", "pytorch_model.bin.index.json")
-_SENTENCEPIECE: Final = frozenset(("sentencepiece.bpe.model", "spiece.model", "spm.model", "tokenizer.model"))
+_SENTENCEPIECE: Final = frozenset(
+    ("sentencepiece.bpe.model", "sentencepiece.model", "spiece.model", "spm.model", "tokenizer.model")
+)
 _SIDE_FILES: Final = (".json", ".txt", ".model", ".jinja", ".tiktoken", ".bpe", ".vocab")
 _DTYPE_ARGUMENT: Final = "dtype" if int(transformers.__version__.split(".")[0]) >= 5 else "torch_dtype"
 _LOADING: Final = ForkSafeLock()
@@ -109,10 +111,11 @@ def load_model(kind: str, model: ModelRef, options: TorchOptions, device: str, *
             f"({tuple(found)} instead of {tuple(expected)}): use the config.json that belongs to the weights"
         )
     if absent := sorted(key for key in info["missing_keys"] if not key.startswith(unread)):
-        if all(key.startswith("module.") for key in info["unexpected_keys"]) and info["unexpected_keys"]:
+        if prefix := _find_prefix(info["unexpected_keys"], absent):
             raise ModelLoadError(
-                f"the names of {model.name}'s tensors begin with 'module.', as torch's DataParallel saves them: save the "
-                "model inside, model.module.save_pretrained(...)"
+                f"the names of {model.name}'s tensors begin with {prefix!r}, as torch's DataParallel ('module.'), its "
+                "compile ('_orig_mod.') or a class around the model saves them: save the model inside, for DataParallel by "
+                "model.module.save_pretrained(...)"
             )
         raise ModelLoadError(
             f"{model.name} has no weights for {len(absent)} tensors of {type(network).__name__}, {absent[0]!r} among "
@@ -120,6 +123,12 @@ def load_model(kind: str, model: ModelRef, options: TorchOptions, device: str, *
         )
     _check_unused(network, info["unexpected_keys"], model)
     return network if options.peft_path is None else merge_adapter(network, options.peft_path, model)
+
+
+def _find_prefix(unused: Collection[str], absent: Sequence[str]) -> str | None:
+    """What stands before every name in a file, and keeps the network from finding its tensors there."""
+    prefixes = {key.removesuffix(name) for key in unused for name in absent if key.endswith(f".{name}")}
+    return next((prefix for prefix in prefixes if all(key.startswith(prefix) for key in unused)), None)
 
 
 _NO_PART: Final = re.compile(
