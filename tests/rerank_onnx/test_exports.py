@@ -12,8 +12,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from rerank import ModelLoadError, Reranker
+from rerank import ModelLoadError, Reranker, RerankError
 from rerank.testing.contract import DOCUMENTS, QUERY
+from rerank_onnx.graph import Graph
+
+WIDTH = 16  # of the toy's token vectors
 
 CLASSIFIER = {"architectures": ["BertForSequenceClassification"]}
 
@@ -184,6 +187,99 @@ def test_two_labels_that_say_nothing_are_refused(toy: Any) -> None:
         ModelLoadError, match="two outputs, 'cats' and 'dogs', and which of them means relevant is unknown"
     ):
         Reranker(own.folder)
+
+
+def make_logits_by(operator: str, **attributes: Any) -> Callable[[Any], None]:
+    """Put an operator at the end of a graph, whose output keeps its name."""
+
+    def change(graph: Any) -> None:
+        for node in graph.node:
+            node.output[:] = ["raw" if name == "logits" else name for name in node.output]
+        graph.node.append(helper.make_node(operator, ["raw"], ["made"], **attributes))
+        graph.node.append(helper.make_node("Cast", ["made"], ["logits"], to=TensorProto.FLOAT))
+
+    return change
+
+
+def test_a_sigmoid_inside_a_graph_is_seen(toy: Any) -> None:
+    own = toy()
+    expected = [1 / (1 + math.exp(-own.pair(QUERY, text))) for text in DOCUMENTS]
+    edit(own.folder, make_logits_by("Sigmoid"))
+    assert scores(own.folder) == pytest.approx(expected, abs=1e-5)
+    assert scores(own.folder, normalize=True) == pytest.approx(expected, abs=1e-5)
+    with Reranker(own.folder) as reranker:
+        assert reranker.rank(QUERY, DOCUMENTS).scale == "probability"
+
+
+def test_a_softmax_inside_a_graph_is_seen(toy: Any) -> None:
+    own = toy(labels=2)
+    expected = [1 / (1 + math.exp(-own.pair(QUERY, text))) for text in DOCUMENTS]
+    edit(own.folder, make_logits_by("Softmax", axis=-1))
+    assert scores(own.folder, normalize=True) == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["log_probs", "log_probabilities", "logsoftmax"])
+def test_logarithms_of_probabilities_are_none(toy: Any, name: str) -> None:
+    own = toy(labels=2)
+    edit(own.folder, make_logits_by("LogSoftmax", axis=-1))
+    edit(own.folder, rename({"logits": name}))
+    assert scores(own.folder) == pytest.approx([own.pair(QUERY, text) for text in DOCUMENTS], abs=1e-4)
+
+
+def test_a_class_is_no_score(toy: Any) -> None:
+    own = toy(labels=2)
+
+    def change(graph: Any) -> None:
+        graph.node.append(helper.make_node("ArgMax", ["logits"], ["label"], axis=-1, keepdims=0))
+        graph.node.append(helper.make_node("Softmax", ["logits"], ["probabilities"], axis=-1))
+        del graph.output[:]
+        graph.output.append(helper.make_tensor_value_info("label", TensorProto.INT64, ["rows"]))
+        graph.output.append(helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["rows", 2]))
+
+    edit(own.folder, change)
+    expected = [1 / (1 + math.exp(-own.pair(QUERY, text))) for text in DOCUMENTS]
+    assert scores(own.folder) == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize(("name", "config"), [("output", {"vocab_size": WIDTH}), ("lm_logits", None)])
+def test_a_language_model_is_known_by_its_vocabulary_too(toy: Any, name: str, config: Any) -> None:
+    own = toy(kind="encoder", config=config)
+    edit(own.folder, rename({"last_hidden_state": name}))
+    with pytest.raises(ModelLoadError, match=rf"returns {name} of shape .*, the logits of a language model per token"):
+        Reranker(own.folder, backend="onnx")
+
+
+@pytest.mark.parametrize(("tokens", "runs"), [(None, 2), (96, 2)])
+def test_a_fixed_batch_is_filled(toy: Any, monkeypatch: pytest.MonkeyPatch, tokens: int | None, runs: int) -> None:
+    own = toy()
+    texts = [f"{'bees ' * 20}{n}" for n in range(16)]
+    edit(own.folder, fix(8, tokens))
+    with Reranker(own.folder, threads=1) as reranker:
+        ran = []
+        run = Graph._run
+        monkeypatch.setattr(Graph, "_run", lambda *given: ran.append(given) or run(*given))
+        reranker.rank(QUERY, texts)
+    assert len(ran) == runs
+
+
+@pytest.mark.parametrize("root", [True, False])
+def test_a_graph_too_deep_is_named(toy: Any, root: bool) -> None:
+    own = toy(file="onnx/fp32/model.onnx")
+    for name in ("tokenizer.json", "config.json"):
+        (own.folder / "onnx" / "fp32" / name).write_bytes((own.folder / name).read_bytes())
+    expected = scores(own.folder / "onnx" / "fp32")
+    if root:
+        for options in ({"backend": "onnx"}, {}):
+            with pytest.raises(
+                RerankError, match=r"onnx.fp32.model\.onnx lies deeper, so give its folder as the model"
+            ):
+                Reranker(own.folder, **options)
+    else:
+        for name in ("tokenizer.json", "config.json"):
+            (own.folder / name).unlink()
+        with pytest.raises(ModelLoadError, match="holds only folders, 'onnx' among them: give the one with"):
+            Reranker(own.folder)
+    assert expected == pytest.approx([own.pair(QUERY, text) for text in DOCUMENTS], abs=1e-4)
 
 
 def test_a_suffix_in_capitals(toy: Any) -> None:

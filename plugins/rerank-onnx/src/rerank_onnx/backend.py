@@ -25,7 +25,10 @@ def claim(model: ModelRef) -> Claim:
         return Claim(Confidence.CERTAIN, "one of FlashRank's models")
     graphs = sorted(file for file in model.files if file.lower().endswith(".onnx"))
     if not graphs:
-        return Claim(Confidence.NONE, "no .onnx file in the checkpoint")
+        from rerank_onnx.checkpoint import find_deeper_graph
+
+        deeper = find_deeper_graph(model)
+        return Claim(Confidence.NONE, f"no .onnx file in the checkpoint{f'; {deeper}' if deeper else ''}")
     if not any(file.endswith("tokenizer.json") for file in model.files):
         return Claim(Confidence.NONE, f"{graphs[0]} has no tokenizer.json beside it")
     found = f"{', '.join(graphs)}{_batch_dependence(model, graphs)}"

@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +18,9 @@ from rerank import InvalidOptionsError, ModelLoadError, ModelRef, read_tokenizer
 from rerank_onnx.options import FLASHRANK, OnnxOptions
 
 _FLASHRANK_REPOSITORY: Final = "prithivida/flashrank"
+_MOST_FILES: Final = 10_000
+"""So many are looked at for a graph that lies too deep: a folder may be anybody's."""
+
 _QUANTIZED: Final = re.compile(r"int8|uint8|quantized|_q4|bnb4", re.IGNORECASE)
 
 
@@ -72,6 +76,8 @@ def find_checkpoint(model: ModelRef, options: OnnxOptions, *, repair: bool = Fal
 
 def _choose_graph(model: ModelRef, options: OnnxOptions) -> str:
     graphs = sorted(filter(lambda file: file.lower().endswith(".onnx"), model.files), key=_rank_graph)
+    if not graphs and (deeper := find_deeper_graph(model)):
+        raise ModelLoadError(f"{model.name} has no .onnx file there or one folder below: {deeper}")
     if options.file_name is not None:
         matches = [graph for graph in graphs if graph in (options.file_name, f"onnx/{options.file_name}")]
         if not matches:
@@ -85,6 +91,17 @@ def _choose_graph(model: ModelRef, options: OnnxOptions) -> str:
     quantized = [graph for graph in graphs if _QUANTIZED.search(graph) and _runs_here(graph)]
     preferred = (quantized or plain) if options.quantized else (plain or quantized)
     return (preferred or graphs)[0]
+
+
+def find_deeper_graph(model: ModelRef) -> str | None:
+    """What to say of a graph two folders below a local one, where no checkpoint has it; None if there is none."""
+    if not model.is_local:
+        return None
+    files = islice(Path(model.name).expanduser().glob("*/*/*"), _MOST_FILES)
+    found = min((file for file in files if file.suffix.lower() == ".onnx"), default=None)
+    if found is None:
+        return None
+    return f"{found} lies deeper, so give its folder as the model, with its tokenizer.json beside it"
 
 
 def _rank_graph(graph: str) -> tuple[bool, int, str]:

@@ -28,7 +28,7 @@ class OnnxCrossEncoder(GroupScorer):
     """Scores pairs with a sequence-classification graph.
 
     One output is the logit. Two outputs are those of "not relevant" and "relevant"; their difference is the log-odds,
-    whose sigmoid is the softmax that monoBERT and FlashRank return. An output that is called probabilities is one.
+    whose sigmoid is the softmax that monoBERT and FlashRank return. Probabilities are returned as they are.
 
     Args:
         tokens: The tokenizer.

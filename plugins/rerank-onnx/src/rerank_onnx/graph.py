@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from itertools import chain
 from pathlib import Path
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from rerank import InvalidOptionsError, ModelLoadError, Streams, available_cores, map_batches
 from rerank_onnx.checkpoint import DamagedCheckpointError
+from rerank_onnx.operators import last_operator
 from rerank_onnx.options import OnnxOptions
 from rerank_onnx.runtime import onnxruntime
 
@@ -53,6 +55,12 @@ _TYPES: Final = {
     "tensor(double)": np.float64,
 }
 
+_FRACTIONS: Final = ("tensor(float)", "tensor(float16)", "tensor(double)", "tensor(bfloat16)")
+"""The types of scores and vectors; an output of whole numbers is a class."""
+
+_PROBABILITY: Final = re.compile(r"(?<!log)(?<!log[_. -])(prob|sigmoid|softmax)", re.IGNORECASE)
+"""In the name of an output of probabilities, not of their logarithms."""
+
 _TOKEN_VECTORS: Final = ("last_hidden_state", "token_embeddings")
 _TEXT_VECTORS: Final = ("pooler_output", "sentence_embedding")
 """Outputs of encoders besides their token vectors: one vector of a text, which is no score."""
@@ -68,7 +76,7 @@ class Graph:
 
     Attributes:
         output: What it returns that is a score per row, else a vector per token.
-        gives_probabilities: Whether that is called probabilities.
+        gives_probabilities: Whether that is called so, or a sigmoid or softmax makes it.
         rows: How many rows it takes at once; None for any number.
         length: How many tokens each row must have; None for any number.
 
@@ -102,7 +110,9 @@ class Graph:
                 "export it for sequence classification or feature extraction"
             )
         self.output = _choose_output(self.session.get_outputs())
-        self.gives_probabilities = "prob" in self.output.name.lower()
+        self.gives_probabilities = bool(_PROBABILITY.search(self.output.name)) or (
+            last_operator(file, self.output.name) in ("Sigmoid", "Softmax")
+        )
         self.rows, self.length = _fixed_sizes(self.session.get_inputs())
         self.pad_id = pad_id
         threads = min(options.threads or available_cores(), available_cores())
@@ -135,12 +145,18 @@ class Graph:
             OutOfMemoryError: One item alone does not fit.
         """
         default = SPREAD_BATCH_TOKENS if self._streams is None else BATCH_TOKENS
+        if self.length is not None:
+            lengths = [self.length] * len(items)
+        if self.rows is None:
+            max_tokens, max_items = options.max_batch_tokens or default, options.batch_size
+        else:  # it computes as many rows at once anyway
+            max_tokens, max_items = self.rows * max(lengths, default=1), self.rows
         return map_batches(
             items,
             lengths,
             forward,
-            max_tokens=options.max_batch_tokens or default,
-            max_items=options.batch_size,
+            max_tokens=max_tokens,
+            max_items=max_items,
             out_of_memory=(MemoryError,),
             progress=options.progress,
             streams=self._streams,
@@ -208,6 +224,7 @@ def _meaning(name: str) -> str | None:
 
 def _choose_output(outputs: Sequence[Any]) -> Any:
     """The output that is a score per row if there is one, else the one with a vector per token, else the first."""
+    outputs = [output for output in outputs if output.type in _FRACTIONS] or outputs
     logits = [output for output in outputs if output.name == "logits"]
     scores = [
         output

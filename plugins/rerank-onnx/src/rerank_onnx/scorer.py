@@ -52,7 +52,10 @@ def _check_encoder(checkpoint: Checkpoint, graph: Graph) -> None:
             f"{checkpoint.graph} returns only {graph.output.name}, a vector per token, and its config.json says {head}: "
             "export it for sequence classification, with its head"
         )
-    if any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in names) or graph.output.name == "logits":
+    per_word = graph.output.shape[-1] == checkpoint.config.get("vocab_size")
+    if any(name.endswith(("ForCausalLM", "LMHeadModel")) for name in names) or (
+        per_word or graph.output.name.endswith("logits")
+    ):
         raise ModelLoadError(
             f"{checkpoint.graph} returns {graph.output.name} of shape {graph.output.shape}, the logits of a language model "
             "per token: run it with a backend for language models, or give a reranker"
