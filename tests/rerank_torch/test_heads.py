@@ -46,6 +46,23 @@ def test_a_projection_of_token_vectors(one_module: Build) -> None:
     torch.testing.assert_close(projected, torch.einsum("rtw,dw->rtd", tokens, weight))
 
 
+def test_a_default_dtype_rounds_no_weights(one_module: Build) -> None:
+    model, dense = one_module(
+        "Dense",
+        {"linear.weight": torch.full((1, 3), 0.1)},
+        in_features=3,
+        out_features=1,
+        bias=False,
+        activation_function="torch.nn.modules.linear.Identity",
+    )
+    torch.set_default_dtype(torch.float16)
+    try:
+        module = build_module(model, dense, reads="token_embeddings")
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert [parameter.tolist() for parameter in module.parameters()] == [torch.full((1, 3), 0.1).tolist()]
+
+
 def test_a_module_of_vectors_that_nobody_gives_it(one_module: Build) -> None:
     model, norm = one_module(
         "LayerNorm",

@@ -168,7 +168,7 @@ def build_module(model: ModelRef, module: Module, *, reads: str = _POOLED) -> nn
             built = _LayerNorm(**config)
         else:
             raise ValueError("it is neither Dense nor LayerNorm")
-        built.load_state_dict(load_weights(model, module.path))
+        built.float().load_state_dict(load_weights(model, module.path))  # torch's default may be 16 bits
     except (ValueError, TypeError, AttributeError, RuntimeError) as error:
         raise ModelLoadError(
             f"the module {module.kind} in {module.path!r} of {model.name} cannot be built ({error}): "
