@@ -6,6 +6,7 @@ import gc
 import os
 import pickle
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -37,6 +38,25 @@ def test_children_start_on_first_use_end_on_close_and_start_again():
         os.kill(pid, 0)
     assert pool.map([2]) == [-2]
     pool.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_child_that_exits_leaves_the_parents_processes(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import os, sys\n"
+        "from pkgutil import resolve_name\n"
+        "from rerank_torch import DevicePool\n"
+        "if __name__ == '__main__':\n"
+        "    pool = DevicePool(resolve_name, ['operator.neg', 'operator.neg'])\n"
+        "    assert pool.map([1, 2]) == [-1, -2]\n"
+        "    if (child := os.fork()) == 0:\n"
+        "        sys.exit()\n"
+        "    assert os.waitpid(child, 0)[1] == 0\n"
+        "    assert pool.map([3, 4]) == [-3, -4]\n"
+    )
+    ran = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
 
 
 def test_a_child_killed_at_work_raises_with_its_exit_code():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import multiprocessing.process
 import pickle
 import signal
 import weakref
@@ -43,6 +44,8 @@ class DevicePool(Generic[T, R]):
         """Begin without children; those of a parent that forked stay the parent's."""
         if self._ending is not None:
             self._ending.detach()
+            for child in self._children:  # multiprocessing would end them when this process exits
+                multiprocessing.process._children.discard(child.process)  # type: ignore[attr-defined]
         self._children: list[_Child] = []
         self._ending = weakref.finalize(self, _end, self._children)  # a pool that is dropped leaves no processes
 
