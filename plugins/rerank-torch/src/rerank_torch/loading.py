@@ -80,7 +80,8 @@ def load_model(kind: str, model: ModelRef, options: TorchOptions, device: str, *
 
     Raises:
         ModelLoadError: Weights are missing, damaged or of another shape, or the network has no place for some of them; or
-            reading them would run a pickle's code; or the checkpoint's Python code builds the model, and is not trusted.
+            another thread changed their dtype meanwhile; or reading them would run a pickle's code; or the checkpoint's
+            Python code builds the model, and is not trusted.
         InvalidOptionsError: ``peft_path`` needs peft, which is not installed.
     """
     if kind in (model.config.get("auto_map") or {}):
@@ -122,6 +123,8 @@ def load_model(kind: str, model: ModelRef, options: TorchOptions, device: str, *
             "them, and random ones give random scores: use a checkpoint that was trained as this kind of model"
         )
     _check_unused(network, info["unexpected_keys"], model)
+    if "quantization_config" not in {*options.model_kwargs, *model.config}:
+        _check_dtype(network, arguments[_DTYPE_ARGUMENT], model)
     return network if options.peft_path is None else merge_adapter(network, options.peft_path, model)
 
 
@@ -129,6 +132,23 @@ def _find_prefix(unused: Collection[str], absent: Sequence[str]) -> str | None:
     """What stands before every name in a file, and keeps the network from finding its tensors there."""
     prefixes = {key.removesuffix(name) for key in unused for name in absent if key.endswith(f".{name}")}
     return next((prefix for prefix in prefixes if all(key.startswith(prefix) for key in unused)), None)
+
+
+def _check_dtype(network: Any, asked: Any, model: ModelRef) -> None:
+    """Refuse parameters of another dtype than asked for; transformers keeps some in float32 on purpose.
+
+    While transformers loads a model, it sets the default dtype of the whole process: a load in a thread of the caller
+    changes ours.
+    """
+    if asked == "auto":
+        return
+    dtypes = {parameter.dtype for parameter in network.parameters() if parameter.is_floating_point()}
+    if others := sorted(map(str, dtypes - {asked, torch.float32})):
+        raise ModelLoadError(
+            f"{model.name} was loaded in {', '.join(others)} instead of {asked}: another thread loaded a model or set "
+            "torch's default dtype meanwhile; load one model after the other. If the checkpoint's own code sets it, pass "
+            "that dtype"
+        )
 
 
 _NO_PART: Final = re.compile(
