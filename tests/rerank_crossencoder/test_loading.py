@@ -6,10 +6,12 @@ import json
 import logging
 import pickle
 import shutil
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 
@@ -175,6 +177,53 @@ def test_code_that_was_trusted_once_runs_for_no_other_checkpoint(checkpoint, cop
     load(copy, trust_remote_code=True).close()
     with load(checkpoint("bert")) as plain:
         assert type(plain.scorer.runner.forward.network).__name__ == "BertForSequenceClassification"
+
+
+@contextmanager
+def default_dtype(dtype):
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+SURROUNDINGS = {
+    "autocast": lambda: torch.autocast("cpu", dtype=torch.bfloat16),
+    "fp16 by default": lambda: default_dtype(torch.float16),
+    "fp64 by default": lambda: default_dtype(torch.float64),
+    "meta by default": lambda: torch.device("meta"),
+    "inference mode": torch.inference_mode,
+    "gradients": torch.enable_grad,
+}
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
+@pytest.mark.parametrize("surroundings", SURROUNDINGS)
+def test_what_surrounds_loading_and_ranking_changes_no_score(copy, surroundings, dtype):
+    def rank(reranker):
+        return [result.score for result in reranker.rank(QUERY, DOCUMENTS)]
+
+    with load(copy, dtype=dtype) as outside:
+        expected = rank(outside)
+        with SURROUNDINGS[surroundings](), load(copy, dtype=dtype) as inside:
+            assert rank(inside) == rank(outside) == expected
+
+
+def test_a_dtype_that_another_thread_changed_is_reported(copy, monkeypatch):
+    """As when the caller loads a model of its own in bf16 at the same time."""
+    kind = transformers.AutoModelForSequenceClassification
+    load_as_asked = kind.from_pretrained
+
+    def load_beside_another(*args, **kwargs):
+        network, info = load_as_asked(*args, **kwargs)
+        return network.bfloat16(), info
+
+    monkeypatch.setattr(kind, "from_pretrained", load_beside_another)
+    with pytest.raises(
+        ModelLoadError, match=r"in torch.bfloat16 instead of torch.float32: another thread .*one model after"
+    ):
+        load(copy)
 
 
 def test_code_in_another_repository_is_looked_for_as_the_model_is(copy, monkeypatch, tmp_path):

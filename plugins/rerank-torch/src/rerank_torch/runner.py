@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, Protocol, TypeAlias, TypeVar
@@ -137,7 +139,7 @@ class Runner:
             self._run: Callable[[Work], Values] = partial(_spread, self.pool)
             self._close = self.pool.close
         else:
-            only = begin(self.devices[0])
+            only = _in_own_thread(partial(begin, self.devices[0]))
             self.forward, self.streams = only.forward, only.streams
             self._run, self._close = only, only.close
 
@@ -296,12 +298,42 @@ class _Device:
 
     @torch.inference_mode()
     def _forward(self, rows: list[Row], shared: Any = None) -> Sequence[torch.Tensor]:
-        with memory_errors_raised():
+        with memory_errors_raised(), _without_autocast(self._device):
             return self.forward(pad(rows, self._padding, self._device, shared))
 
     def close(self) -> None:
         if self.streams is not None:
             self.streams.close()
+
+
+def _without_autocast(device: torch.device) -> AbstractContextManager[Any]:
+    """Turn off the caller's autocast, under which scores would be rounded."""
+    try:
+        return torch.autocast(device.type, enabled=False)
+    except RuntimeError:  # an old torch has none for this kind of device
+        return nullcontext()
+
+
+def _in_own_thread(start: Callable[[], T]) -> T:
+    """What ``start`` returns or raises, called in a new thread.
+
+    The caller's autocast, default device and inference mode do not reach it. Nor does the caller's pool of arithmetic
+    threads, of which none survives a fork: in a child, the thread that forked would wait for them, or crash.
+    """
+    started: Future[T] = Future()
+    threading.Thread(target=_settle, args=(started, start), name="rerank load", daemon=True).start()
+    try:
+        return started.result()
+    finally:
+        del started  # an error refers to this frame: without a cycle, its memory is free at once
+
+
+def _settle(started: Future[T], start: Callable[[], T]) -> None:
+    try:
+        started.set_result(start())
+    except BaseException as error:
+        started.set_exception(error)
+        del started
 
 
 def _start_device(device: str, *, start: Callable[[str], Forward], padding: Padding, threads: int) -> _Device:
