@@ -29,7 +29,7 @@ from rerank.errors import (
     RerankError,
     ScoringError,
 )
-from rerank.forks import ForkSafeLock, renew_in_child
+from rerank.forks import ForkSafeLock, no_fork, renew_in_child
 from rerank.hookspecs import hookimpl
 from rerank.labels import relevant_output
 from rerank.model_ref import ModelRef
@@ -122,6 +122,7 @@ __all__ = [
     "installed",
     "is_data",
     "map_batches",
+    "no_fork",
     "pair_rows",
     "place_window",
     "plan_batches",

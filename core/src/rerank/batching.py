@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import ClassVar, TypeVar
 
 from rerank.errors import OutOfMemoryError, ScoringError
+from rerank.forks import no_fork
 from rerank.protocols import Request, Scores
 from rerank.streams import Streams
 
@@ -88,7 +89,8 @@ def map_batches(
                 return False
             rows = [work[i] for i in batch]
             try:
-                outputs = forward(rows)
+                with no_fork():
+                    outputs = forward(rows)
             except out_of_memory as error:
                 plan.halve(batch, error)
                 return True

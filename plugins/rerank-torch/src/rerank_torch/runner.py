@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rerank import ForkSafeLock, RerankError, ScoringError, Streams, available_cores, map_batches, plan_batches
+from rerank import ForkSafeLock, RerankError, ScoringError, Streams, available_cores, map_batches, no_fork, plan_batches
 from rerank_torch.device import OUT_OF_MEMORY, choose_devices, memory_errors_raised
 from rerank_torch.options import TorchOptions
 from rerank_torch.pool import DevicePool
@@ -235,7 +235,8 @@ class _Device:
             self.streams = Streams(1, partial(_set_threads, threads))
         elif on_cpu:
             self.streams = Streams(threads, partial(_set_threads, 1))
-        self._pads = self._may_pad(padding.probe)
+        with no_fork():
+            self._pads = self._may_pad(padding.probe)
 
     def _may_pad(self, probe: Sequence[Row]) -> bool:
         """Whether rows of different lengths have the same values in one batch as each alone.
