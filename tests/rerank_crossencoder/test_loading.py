@@ -315,24 +315,58 @@ def test_the_default_prompt_is_joined_with_the_query(checkpoint, copy):
         assert without == pytest.approx(bare.score(QUERY, DOCUMENTS[0]), abs=1e-6)
 
 
-@pytest.mark.parametrize("settings", [{}, {"prompts": {"web": PROMPT}}, {"prompts": {}, "default_prompt_name": None}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"prompts": {"web": PROMPT}},
+        {"prompts": {}, "default_prompt_name": None},
+        {"prompts": {"web": None}, "default_prompt_name": "web"},  # sentence-transformers 6.2 takes it for an empty one
+        {"prompts": {"web": ""}, "default_prompt_name": "web"},
+    ],
+)
 def test_a_prompt_that_is_no_default_is_left_out(checkpoint, copy, settings):
     save_prompts(copy, **settings)
     with load(copy) as reranker, load(checkpoint("bert")) as bare:
         assert reranker.score(QUERY, DOCUMENTS[0]) == pytest.approx(bare.score(QUERY, DOCUMENTS[0]), abs=1e-6)
 
 
-@pytest.mark.parametrize("prompts", [None, {}, {"other": "x"}, {"web": None}, ["web"]])
-def test_a_default_prompt_that_is_absent_is_an_error(copy, prompts):
-    save_prompts(copy, prompts=prompts, default_prompt_name="web")
-    with pytest.raises(ModelLoadError, match="has no prompt 'web', its default_prompt_name"):
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"prompts": None, "default_prompt_name": "web"}, "has no prompt 'web', its default_prompt_name"),
+        ({"default_prompt_name": "web"}, "has no prompt 'web', its default_prompt_name"),
+        ({"prompts": {"other": "x"}, "default_prompt_name": "web"}, "has no prompt 'web', its default_prompt_name"),
+        (
+            {"prompts": {"web": "x"}, "default_prompt_name": ["web"]},
+            r"has no prompt \['web'\], its default_prompt_name",
+        ),
+        ({"prompts": {"1": "x"}, "default_prompt_name": 1}, "has no prompt 1, its default_prompt_name"),
+        (
+            {"prompts": ["web"], "default_prompt_name": "web"},
+            "prompts in config_sentence_transformers.json .* is no obj",
+        ),
+        ({"prompts": {"web": 3}, "default_prompt_name": "web"}, "the prompt 'web' in .* is 3, no text"),
+        ({"prompts": {"web": ["x"]}, "default_prompt_name": "web"}, r"the prompt 'web' in .* is \['x'\], no text"),
+    ],
+)
+def test_a_default_prompt_that_is_no_text_is_an_error(copy, settings, problem):
+    save_prompts(copy, **settings)
+    with pytest.raises(ModelLoadError, match=f"{problem}.*: fetch the checkpoint again"):
+        load(copy)
+
+
+@pytest.mark.parametrize("content", ["", "[]", '"web"', "{"])
+def test_settings_that_cannot_be_read_are_named(copy, content):
+    (copy / "config_sentence_transformers.json").write_text(content)
+    with pytest.raises(ModelLoadError, match=r"config_sentence_transformers\.json of .* is not a JSON object"):
         load(copy)
 
 
 def test_explain_shows_the_default_prompt(copy):
     save_prompts(copy, prompts={"web": PROMPT}, default_prompt_name="web")
     ran = CliRunner().invoke(cli, ["explain", str(copy)])
-    assert "query: 'Find a passage: {query}' (the checkpoint's default prompt)" in ran.output
+    assert "query: 'Find a passage: {query}' (the checkpoint's own prompt)" in ran.output
     ran = CliRunner().invoke(cli, ["explain", str(copy), "-o", "query_instruction_for_rerank=A: "])
     assert "query: 'A: {query}'" in ran.output
 
