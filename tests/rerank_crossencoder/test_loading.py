@@ -10,12 +10,15 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 
-from rerank import InvalidOptionsError, ModelLoadError, Reranker
+from rerank import InvalidOptionsError, ModelLoadError, ModelRef, Reranker
 from rerank.cli import cli
 from rerank.testing.contract import DOCUMENTS, QUERY
+from rerank_torch import TorchOptions
+from rerank_torch.loading import load_model
 
 
 @pytest.fixture
@@ -278,6 +281,72 @@ def add_tensor(folder, name, *shape):
 def test_weights_that_the_network_has_no_place_for_are_refused(copy, name):
     add_tensor(copy, name, 2, 2)
     with pytest.raises(ModelLoadError, match=f"1 tensors .*BertForSequenceClassification has no place for, '{name}'"):
+        load(copy)
+
+
+@pytest.mark.parametrize("name", ["bert.encoder.layer.0.attn.bias", "bert.encoder.layer.1.attention.bias"])
+@pytest.mark.parametrize("shape", [(32,), (4, 16, 16), (1, 1, 16, 8), (2, 1, 16, 16), (1, 1)])
+def test_a_bias_that_is_no_causal_mask_is_refused(copy, name, shape):
+    add_tensor(copy, name, *shape)
+    with pytest.raises(ModelLoadError, match=f"1 tensors .* has no place for, '{name}'"):
+        load(copy)
+
+
+@pytest.mark.parametrize("pickled", [False, True])
+def test_causal_masks_that_decoders_saved_change_nothing(tmp_path, pickled):
+    torch.manual_seed(3)
+    config = transformers.GPTNeoConfig(
+        hidden_size=32, num_layers=1, num_heads=4, vocab_size=148, attention_types=[[["global"], 1]], num_labels=1
+    )
+    transformers.GPTNeoForSequenceClassification(config).save_pretrained(tmp_path)
+    mask = torch.tril(torch.ones(16, 16, dtype=torch.bool)).view(1, 1, 16, 16)
+    name = "transformer.h.0.attn.attention.bias"
+    add = {name: mask, "transformer.h.0.attn.attention.masked_bias": torch.tensor(-1e9)}
+    weights = {**load_file(tmp_path / "model.safetensors"), **add}
+
+    def save():
+        if pickled:
+            (tmp_path / "model.safetensors").unlink(missing_ok=True)
+            torch.save(weights, tmp_path / "pytorch_model.bin")
+        else:
+            save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+
+    save()
+    kind, model = "AutoModelForSequenceClassification", ModelRef(name=str(tmp_path))
+    assert load_model(kind, model, TorchOptions(), "cpu").config.num_labels == 1
+    weights[name] = torch.ones(32)
+    save()
+    with pytest.raises(ModelLoadError, match=f"has no place for, '{name}'"):
+        load_model(kind, model, TorchOptions(), "cpu")
+
+
+@pytest.mark.skipif(transformers.__version__ < "5", reason="transformers 4 computes what 5 dropped")
+@pytest.mark.parametrize("kind", ["bert", "roberta", "xlm-roberta", "electra"])
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"position_embedding_type": "relative_key"},
+        {"position_embedding_type": "relative_key_query"},
+        {"pruned_heads": {"0": [0]}},
+    ],
+)
+def test_a_setting_that_transformers_dropped_is_refused(checkpoint, tmp_path, kind, asked):
+    folder = shutil.copytree(checkpoint(kind), tmp_path / "model")
+    write_config(folder, **asked)
+    with pytest.raises(ModelLoadError, match=f"asks for {next(iter(asked))}=.* pip install 'transformers<5'"):
+        load(folder)
+
+
+@pytest.mark.parametrize("asked", [{"position_embedding_type": "absolute"}, {"pruned_heads": {}}])
+def test_a_dropped_setting_that_changes_nothing_is_passed_over(checkpoint, copy, asked):
+    write_config(copy, **asked)
+    with load(copy) as reranker, load(checkpoint("bert")) as original:
+        assert reranker.score(QUERY, DOCUMENTS[0]) == pytest.approx(original.score(QUERY, DOCUMENTS[0]), abs=1e-6)
+
+
+def test_an_activation_that_transformers_lacks_says_which_version_to_install(copy):
+    write_config(copy, hidden_act="snake")
+    with pytest.raises(ModelLoadError, match=r"'snake'.*install the version that config\.json states"):
         load(copy)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import pickle
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -104,6 +105,7 @@ def load_model(kind: str, model: ModelRef, options: TorchOptions, device: str, *
             **{**arguments, **options.model_kwargs, "weights_only": True, "ignore_mismatched_sizes": True},
         )
         network = network.eval() if "device_map" in options.model_kwargs else network.to(device).eval()
+    _check_read(network, model)
     if mismatched := sorted(key for key in info["mismatched_keys"] if not key[0].startswith(unread)):
         name, found, expected = mismatched[0]
         raise ModelLoadError(
@@ -131,10 +133,37 @@ def _find_prefix(unused: Collection[str], absent: Sequence[str]) -> str | None:
     return next((prefix for prefix in prefixes if all(key.startswith(prefix) for key in unused)), None)
 
 
-_NO_PART: Final = re.compile(
-    r"(^|\.)(pooler\.|(position_ids|token_type_ids|inv_freq|masked_bias|attn\.bias|attention\.bias)$)"
-)
+_DROPPED: Final[Mapping[str, Callable[[Any], bool]]] = {
+    "position_embedding_type": lambda value: str(value).startswith("relative_key"),
+    "pruned_heads": bool,
+}
+"""Settings that transformers 5 dropped from most architectures, and which of their values change what is computed."""
+
+
+def _check_read(network: Any, model: ModelRef) -> None:
+    """Refuse a configuration that asks for what this transformers no longer computes, and passes over in silence.
+
+    Raises:
+        ModelLoadError: It does.
+    """
+    asked = {name: model.config[name] for name, changes in _DROPPED.items() if changes(model.config.get(name))}
+    kind = type(network.config)
+    if not asked or not kind.__module__.startswith("transformers."):
+        return
+    known = kind()
+    for name, value in asked.items():
+        if not hasattr(known, name):
+            raise ModelLoadError(
+                f"config.json of {model.name} asks for {name}={value!r:.40}, which transformers {transformers.__version__} no "
+                "longer computes, so its scores would be wrong: pip install 'transformers<5'"
+            )
+
+
+_NO_PART: Final = re.compile(r"(^|\.)(pooler\.|(position_ids|token_type_ids|inv_freq|masked_bias)$)")
 """Poolers, which no head of ours reads that lacks them, and buffers that are computed anew."""
+
+_CAUSAL_MASK: Final = re.compile(r"(^|\.)(attn|attention)\.bias$")
+"""What decoders call the buffer that hides later tokens, and other models a bias that was trained."""
 
 _PRETRAINING: Final = re.compile(
     r"(cls|lm_head|decoder|predictions|\w+_predictions|generator_lm_head|vocab_\w+|mlm\w*|nsp\w*|sop\w*|qa_outputs|loss\w*)\."
@@ -152,6 +181,10 @@ def _check_unused(network: Any, unused: Iterable[str], model: ModelRef) -> None:
     """
     base = network.base_model
     own = {network.base_model_prefix, *(name for part in (network, base) for name, _ in part.named_children())}
+    unused = set(unused)
+    if masks := {key for key in unused if _CAUSAL_MASK.search(key)}:
+        shapes = _read_shapes(model, masks)
+        unused -= {key for key, shape in shapes.items() if shape == (1, 1, *shape[-1:], *shape[-1:])}
 
     def is_harmless(key: str) -> bool:
         in_network = key.partition(".")[0] in own
@@ -208,6 +241,22 @@ def load_tensor(model: ModelRef, name: str) -> torch.Tensor:
     if file is None or (found := _read_tensor(model, file, name)) is None:
         raise ModelLoadError(f"{model.name} has no tensor {name!r} among its weights: fetch the checkpoint again")
     return found
+
+
+def _read_shapes(model: ModelRef, names: AbstractSet[str]) -> Mapping[str, tuple[int, ...]]:
+    """The shapes of some tensors of a whole checkpoint, by name. Of pickles, the files that hold them are read again."""
+    whole, index = SAFE_WEIGHTS if _fetch_weights(model) else PICKLED_WEIGHTS
+    files = {} if whole in model.files else model.read_json(index)["weight_map"]
+    shapes: dict[str, tuple[int, ...]] = {}
+    for file in {files.get(name, whole) for name in names}:
+        if not file.endswith(".safetensors"):
+            shapes |= {
+                name: tuple(tensor.shape) for name, tensor in _read_tensors(model, file).items() if name in names
+            }
+            continue
+        with _load_errors(model), safe_open(model.fetch(file), framework="pt") as tensors:
+            shapes |= {name: tuple(tensors.get_slice(name).get_shape()) for name in names & {*tensors.keys()}}
+    return shapes
 
 
 def _read_tensor(model: ModelRef, file: str, name: str) -> torch.Tensor | None:
@@ -324,6 +373,11 @@ def _advise(error: BaseException) -> str:
         )
     if isinstance(error, (SafetensorError, EOFError)) or "PytorchStreamReader" in message:
         return "the weights are damaged; fetch the checkpoint again"
+    if isinstance(error, KeyError):  # the name of an activation, of a kind of rotation …
+        return (
+            f"its settings name something that transformers {transformers.__version__} does not have; install the version "
+            "that config.json states as transformers_version, or correct the name"
+        )
     if isinstance(error, ImportError):
         return "install the package that it names"
     origin = error.__cause__ or error.__context__  # transformers 4 wraps them in an OSError
