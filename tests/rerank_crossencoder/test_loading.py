@@ -333,11 +333,40 @@ def test_causal_masks_that_decoders_saved_change_nothing(tmp_path, pickled):
 def test_a_setting_that_transformers_dropped_is_refused(checkpoint, tmp_path, kind, asked):
     folder = shutil.copytree(checkpoint(kind), tmp_path / "model")
     write_config(folder, **asked)
-    with pytest.raises(ModelLoadError, match=f"asks for {next(iter(asked))}=.* pip install 'transformers<5'"):
+    with pytest.raises(
+        ModelLoadError,
+        match=f"asks for {next(iter(asked))}=.*ForSequenceClassification, .*: pip install 'transformers<5'",
+    ):
         load(folder)
 
 
-@pytest.mark.parametrize("asked", [{"position_embedding_type": "absolute"}, {"pruned_heads": {}}])
+@pytest.mark.skipif(transformers.__version__ < "5", reason="transformers 4 computes what 5 dropped")
+@pytest.mark.parametrize("rotation", ["linear", "unknown"])
+def test_a_scaling_of_positions_that_is_passed_over_is_refused(checkpoint, tmp_path, rotation):
+    folder = shutil.copytree(checkpoint("modernbert"), tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    own = {name: value for name, value in config.items() if name != "rope_parameters"}
+    (folder / "config.json").write_text(json.dumps({**own, "rope_scaling": {"type": rotation, "factor": 4.0}}))
+    with pytest.raises(ModelLoadError, match=r"asks for rope_scaling=.*: call its kind rope_type there"):
+        load(folder)
+    write_config(folder, rope_scaling={"type": "linear", "factor": 1.0})
+    load(folder).close()
+
+
+def test_a_scaling_of_positions_that_is_computed_is_not_refused(tmp_path):
+    config = transformers.LlamaConfig(
+        hidden_size=32, num_hidden_layers=1, num_attention_heads=4, intermediate_size=48, vocab_size=90, num_labels=1
+    )
+    transformers.LlamaForSequenceClassification(config).save_pretrained(tmp_path)
+    own = json.loads((tmp_path / "config.json").read_text())
+    own.pop("rope_parameters", None)
+    (tmp_path / "config.json").write_text(json.dumps({**own, "rope_scaling": {"type": "linear", "factor": 4.0}}))
+    load_model("AutoModelForSequenceClassification", ModelRef(name=str(tmp_path)), TorchOptions(), "cpu")
+
+
+@pytest.mark.parametrize(
+    "asked", [{"position_embedding_type": "absolute"}, {"pruned_heads": {}}, {"rope_scaling": None}]
+)
 def test_a_dropped_setting_that_changes_nothing_is_passed_over(checkpoint, copy, asked):
     write_config(copy, **asked)
     with load(copy) as reranker, load(checkpoint("bert")) as original:

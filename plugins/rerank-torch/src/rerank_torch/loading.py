@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import pickle
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -30,7 +30,8 @@ _SENTENCEPIECE: Final = frozenset(
     ("sentencepiece.bpe.model", "sentencepiece.model", "spiece.model", "spm.model", "tokenizer.model")
 )
 _SIDE_FILES: Final = (".json", ".txt", ".model", ".jinja", ".tiktoken", ".bpe", ".vocab")
-_DTYPE_ARGUMENT: Final = "dtype" if int(transformers.__version__.split(".")[0]) >= 5 else "torch_dtype"
+_MAJOR: Final = int(transformers.__version__.split(".")[0])
+_DTYPE_ARGUMENT: Final = "dtype" if _MAJOR >= 5 else "torch_dtype"
 _LOADING: Final = ForkSafeLock()
 """One load at a time: transformers' verbosity and torch's default dtype, which a load sets, belong to the process."""
 
@@ -133,30 +134,38 @@ def _find_prefix(unused: Collection[str], absent: Sequence[str]) -> str | None:
     return next((prefix for prefix in prefixes if all(key.startswith(prefix) for key in unused)), None)
 
 
-_DROPPED: Final[Mapping[str, Callable[[Any], bool]]] = {
-    "position_embedding_type": lambda value: str(value).startswith("relative_key"),
-    "pruned_heads": bool,
-}
-"""Settings that transformers 5 dropped from most architectures, and which of their values change what is computed."""
-
-
 def _check_read(network: Any, model: ModelRef) -> None:
-    """Refuse a configuration that asks for what this transformers no longer computes, and passes over in silence.
+    """Refuse a configuration that asks for what transformers 5 passes over in silence, though it changes scores.
+
+    No model of it computes relative positions by ``position_embedding_type``, and none prunes heads; where kinds of
+    layers have rotations of their own, a ``rope_scaling`` that calls its kind ``type``, not ``rope_type``, is lost (5.24).
 
     Raises:
         ModelLoadError: It does.
     """
-    asked = {name: model.config[name] for name, changes in _DROPPED.items() if changes(model.config.get(name))}
-    kind = type(network.config)
-    if not asked or not kind.__module__.startswith("transformers."):
+    if _MAJOR < 5 or not type(network.config).__module__.startswith("transformers."):
         return
-    known = kind()
-    for name, value in asked.items():
-        if not hasattr(known, name):
+    asked = model.config
+    relative = str(asked.get("position_embedding_type")).startswith("relative_key")
+    unscaled = bool(asked.get("rope_scaling")) and _loses_scaling(network.config)
+    for name, is_passed_over, advice in (
+        ("position_embedding_type", relative, "pip install 'transformers<5'"),
+        ("pruned_heads", bool(asked.get("pruned_heads")), "pip install 'transformers<5'"),
+        ("rope_scaling", unscaled, "call its kind rope_type there, not type"),
+    ):
+        if is_passed_over:
             raise ModelLoadError(
-                f"config.json of {model.name} asks for {name}={value!r:.40}, which transformers {transformers.__version__} no "
-                "longer computes, so its scores would be wrong: pip install 'transformers<5'"
+                f"config.json of {model.name} asks for {name}={asked[name]!r:.60}, which transformers "
+                f"{transformers.__version__} does not compute for {type(network).__name__}, so its scores would be wrong: "
+                f"{advice}"
             )
+
+
+def _loses_scaling(config: Any) -> bool:
+    """Whether a kind of layers has a factor for its positions, and a rotation that reads none."""
+    rotations = (getattr(config, "rope_parameters", None) or {}).values()
+    kinds = [kind for kind in rotations if isinstance(kind, Mapping)]
+    return any(kind.get("rope_type") == "default" and kind.get("factor", 1) != 1 for kind in kinds)
 
 
 _NO_PART: Final = re.compile(r"(^|\.)(pooler\.|(position_ids|token_type_ids|inv_freq|masked_bias)$)")
