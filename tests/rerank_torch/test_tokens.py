@@ -71,10 +71,26 @@ def test_tokenizer_kwargs_have_transformers_build_it(tmp_path):
     )
 
 
-def test_arguments_that_change_no_text_leave_the_file_in_charge(tmp_path):
+@pytest.mark.parametrize(
+    "kwargs",
+    [
+        {"model_max_length": 7, "padding_side": "left"},
+        {"use_fast": False},
+        {"chat_template": "{{ messages }}", "clean_up_tokenization_spaces": True},
+    ],
+)
+def test_arguments_that_change_no_text_leave_the_file_in_charge(tmp_path, kwargs):
     model, truth = write(tmp_path, pair="[CLS] $A [SEP] [SEP] $B:1 [SEP]:1")
-    tokens = load_tokens(model, TorchOptions(tokenizer_kwargs={"model_max_length": 7, "padding_side": "left"}))
+    tokens = load_tokens(model, TorchOptions(tokenizer_kwargs=kwargs))
     assert tokens.join("a", "price") == (truth.encode("a", "price").ids, truth.encode("a", "price").type_ids)
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+def test_the_file_stands_in_for_a_tokenizer_of_the_checkpoints_own_code(tmp_path, trusted):
+    model, truth = write(tmp_path, config={"auto_map": {"AutoTokenizer": ["own.OwnTokenizer", None]}})
+    (tmp_path / "own.py").write_text("raise RuntimeError('never run')")
+    tokens = load_tokens(model, TorchOptions(trust_remote_code=trusted))
+    assert tokens.join("a", "price")[0] == truth.encode("a", "price").ids
 
 
 def test_tokenizer_kwargs_change_what_they_ask_for(tmp_path):
