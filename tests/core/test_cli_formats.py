@@ -197,6 +197,12 @@ def test_beirs_layout_is_ranked_on_title_and_text(rank: Callable[..., Any]) -> N
     assert rank(BEIR, "corpus.jsonl", "--text-field", "text", "--text-field", "title")[0][0] == ("x", "purrs a cat")
 
 
+def test_a_field_that_cannot_be_ranked_is_named(rank: Callable[..., Any]) -> None:
+    assert "name each field once" in rank(BEIR, "a.jsonl", "--text-field", "title", "--text-field", "title", code=2)
+    assert "no 'abstract' among its keys" in rank(BEIR, "a.jsonl", "--text-field", "abstract", code=2)
+    assert "no fields to choose from" in rank("a cat\na dog\n", "a.txt", "--text-field", "title", code=2)
+
+
 def test_a_title_that_is_left_out_is_reported(rank: Callable[..., Any]) -> None:
     found, said = rank(BEIR.replace("_id", "id"), "a.jsonl")
     assert found == [("x", "purrs"), ("y", "barks")]

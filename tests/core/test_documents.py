@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import re
 from collections import UserDict
 from collections.abc import Iterator, Sequence
@@ -247,6 +248,39 @@ def test_the_fields_can_be_named() -> None:
         as_documents(rows, text_fields=("abstract",))
     with pytest.raises(InvalidInputError, match="the year of document 0 is of type int"):
         as_documents([{"text": "a", "year": 3}], text_fields=("text", "year"))
+
+
+@pytest.mark.parametrize("title", [None, "", "  ", math.nan])
+def test_a_row_without_a_title_is_ranked_on_its_text(title: object) -> None:
+    """pandas writes NaN where a table has no value."""
+    assert as_documents([{"_id": "1", "title": title, "text": "They purr."}])[0].text == "They purr."
+
+
+@pytest.mark.parametrize(
+    ("document", "fields", "problem"),
+    [
+        ({"_id": 1, "title": 3, "text": "x"}, (), "the title of document 0 is of type int: give a str"),
+        ({"_id": 1, "title": ["a"], "text": "x"}, (), "the title of document 0 is of type list: give a str"),
+        ({"id": 1, "year": 2024.5}, ("year",), "the year of document 0 is of type float: give a str"),
+        ({"id": 1, "year": None}, ("year",), "the year of document 0 is None: give a str"),
+        (
+            {"id": 1, "text": "x"},
+            ("metadata.title",),
+            "has no 'metadata.title' among .*: add it, or name another field",
+        ),
+        ("x", ("title",), "document 0 is of type str, and has no fields to choose from: choose none, or give mappings"),
+        (Document(text="x", doc_id=1), ("title",), "document 0 is of type Document, and has no fields to choose from"),
+    ],
+)
+def test_a_field_that_is_no_text_is_named(document: Any, fields: Sequence[str], problem: str) -> None:
+    with pytest.raises(InvalidInputError, match=problem):
+        as_documents([document], text_fields=fields)
+
+
+@pytest.mark.parametrize("fields", [("title", "title"), ("",), (1,), {"title": 1}, 3])
+def test_fields_are_names_and_each_is_there_once(fields: Any) -> None:
+    with pytest.raises(InvalidInputError, match=r"text_fields is .*: (name each field once|give names of fields)"):
+        Reranker("fake", registry=fake_registry()).rank("q", [{"title": "a", "text": "b"}], text_fields=fields)
 
 
 class Frame:

@@ -211,3 +211,10 @@ def test_a_window_stands_in_tokens_and_where_known_in_characters() -> None:
     assert place_window((0, 3), [None, (3, 5), None]) == {"tokens": [0, 3], "characters": [3, 5]}
     found = place_window((1, 3), None)
     assert json.loads(json.dumps(found)) == found == {"tokens": [1, 3]}
+
+
+def test_the_second_segment_may_open_before_its_document():
+    llama = PairLayout(before=(1,), between=(2, 1), types=(0, 1), opening=1)
+    row = llama.row([7, 8], [9])
+    assert row == [1, 7, 8, 2, 1, 9]
+    assert llama.type_ids(2, len(row)) == [0, 0, 0, 0, 1, 1]

@@ -90,6 +90,22 @@ def test_an_encoder_that_names_its_width_otherwise_ranks_zero_shot(encoder: Path
         assert len(reranker.rank(QUERIES[0], TEXTS)) == len(TEXTS)
 
 
+def test_an_encoder_reads_the_prompts_that_it_saved(encoder: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(encoder, tmp_path / "model")
+    prompts = {"query": "query: ", "document": "text: "}
+    write_json(folder / "config_sentence_transformers.json", {"prompts": prompts, "default_prompt_name": "query"})
+    with Reranker(folder, backend="colbert") as reranker, Reranker(encoder, backend="colbert") as bare:
+        documents = TEXTS[:4]
+        expected = [bare.score(f"query: {QUERIES[0]}", f"text: {text}") for text in documents]
+        assert [reranker.score(QUERIES[0], text) for text in documents] == pytest.approx(expected, abs=1e-4)
+    lines = "\n".join(describe(ModelRef(str(folder)), ColbertOptions()))
+    assert "query: 'query: ' before it" in lines
+    assert "document: 'text: ' before it" in lines
+    write_json(folder / "config_sentence_transformers.json", {"prompts": {"query": 3}})
+    with pytest.raises(ModelLoadError, match=r"the prompt 'query' in .* is 3, no text"):
+        Reranker(folder, backend="colbert").score(QUERIES[0], "bees")
+
+
 @pytest.mark.parametrize("architecture", ["GPT2LMHeadModel", "T5EncoderModel", "OpenAIGPTDoubleHeadsModel"])
 def test_what_is_no_encoder_is_not_claimed(tmp_path: Path, architecture: str) -> None:
     write_json(tmp_path / "config.json", {"architectures": [architecture]})

@@ -21,7 +21,11 @@ pytestmark = pytest.mark.filterwarnings("default")  # peft's and transformers' o
 QUERY_WEIGHT = "bert.encoder.layer.{}.attention.self.query"
 
 
-def scores(folder: Path, **options: Any) -> list[float]:
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def scores(folder: Path | str, **options: Any) -> list[float]:
     with Reranker(folder, device="cpu", **options) as reranker:
         return [reranker.score(QUERY, text) for text in DOCUMENTS]
 
@@ -74,6 +78,41 @@ def test_whole_weights_count_as_they_are_and_the_adapter_beside_is_reported(
         found = scores(both)
     assert found == pytest.approx(scores(checkpoint("bert")), abs=1e-6)
     assert "is not applied, since the weights may hold it already: if they do not, pass peft_path=" in caplog.text
+
+
+@pytest.mark.usefixtures("_peft")
+@pytest.mark.parametrize("base", ["owner/both", "owner/other"])
+def test_on_the_hub_whole_weights_count_as_they_are_too(
+    hub: Any, checkpoint: Any, both: Path, base: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_adapter(both, base)
+    hub.add("owner/both", files_of(both))
+    expected = scores(checkpoint("bert"))
+    with caplog.at_level(logging.WARNING, logger="rerank_torch"):
+        assert scores("owner/both") == pytest.approx(expected, abs=1e-6)
+    assert "pass peft_path='owner/both'" in caplog.text
+    hub.stop()
+    assert scores("owner/both", local_files_only=True) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.usefixtures("_peft")
+def test_on_the_hub_an_adapter_alone_says_how_it_is_used(hub: Any, both: Path) -> None:
+    alone = {name: content for name, content in files_of(both).items() if name != "model.safetensors"}
+    hub.add("owner/beside", alone)
+    hub.add("owner/alone", {name: content for name, content in alone.items() if name.startswith("adapter_")})
+    with pytest.raises(ModelLoadError, match=r"holds only an adapter, of the model 'owner/base': .*='owner/beside'"):
+        Reranker("owner/beside", device="cpu", backend="cross-encoder")
+    with pytest.raises(BackendNotFoundError, match=r"it holds only an adapter: merge it .*peft_path='owner/alone'"):
+        Reranker("owner/alone")
+
+
+def test_a_peft_path_on_the_hub_is_merged(hub: Any, checkpoint: Any, both: Path) -> None:
+    pytest.importorskip("peft", reason="needs peft: nox -s peers")
+    hub.add("owner/both", files_of(both))
+    hub.add("owner/base", files_of(checkpoint("bert")))
+    merged = scores(checkpoint("bert"), peft_path=str(both))
+    for model in ("owner/base", "owner/both", checkpoint("bert")):
+        assert scores(model, peft_path="owner/both") == pytest.approx(merged, abs=1e-6)
 
 
 def test_peft_path_merges_as_peft_does(checkpoint: Any, both: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -15,9 +15,11 @@ import transformers
 from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 
-from rerank import InvalidOptionsError, ModelLoadError, Reranker
+from rerank import InvalidOptionsError, ModelLoadError, ModelRef, Reranker
 from rerank.cli import cli
 from rerank.testing.contract import DOCUMENTS, QUERY
+from rerank_torch import TorchOptions
+from rerank_torch.loading import load_model
 
 
 @pytest.fixture
@@ -330,6 +332,101 @@ def test_weights_that_the_network_has_no_place_for_are_refused(copy, name):
         load(copy)
 
 
+@pytest.mark.parametrize("name", ["bert.encoder.layer.0.attn.bias", "bert.encoder.layer.1.attention.bias"])
+@pytest.mark.parametrize("shape", [(32,), (4, 16, 16), (1, 1, 16, 8), (2, 1, 16, 16), (1, 1)])
+def test_a_bias_that_is_no_causal_mask_is_refused(copy, name, shape):
+    add_tensor(copy, name, *shape)
+    with pytest.raises(ModelLoadError, match=f"1 tensors .* has no place for, '{name}'"):
+        load(copy)
+
+
+@pytest.mark.parametrize("pickled", [False, True])
+def test_causal_masks_that_decoders_saved_change_nothing(tmp_path, pickled):
+    torch.manual_seed(3)
+    config = transformers.GPTNeoConfig(
+        hidden_size=32, num_layers=1, num_heads=4, vocab_size=148, attention_types=[[["global"], 1]], num_labels=1
+    )
+    transformers.GPTNeoForSequenceClassification(config).save_pretrained(tmp_path)
+    mask = torch.tril(torch.ones(16, 16, dtype=torch.bool)).view(1, 1, 16, 16)
+    name = "transformer.h.0.attn.attention.bias"
+    add = {name: mask, "transformer.h.0.attn.attention.masked_bias": torch.tensor(-1e9)}
+    weights = {**load_file(tmp_path / "model.safetensors"), **add}
+
+    def save():
+        if pickled:
+            (tmp_path / "model.safetensors").unlink(missing_ok=True)
+            torch.save(weights, tmp_path / "pytorch_model.bin")
+        else:
+            save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+
+    save()
+    kind, model = "AutoModelForSequenceClassification", ModelRef(name=str(tmp_path))
+    assert load_model(kind, model, TorchOptions(), "cpu").config.num_labels == 1
+    weights[name] = torch.ones(32)
+    save()
+    with pytest.raises(ModelLoadError, match=f"has no place for, '{name}'"):
+        load_model(kind, model, TorchOptions(), "cpu")
+
+
+@pytest.mark.skipif(transformers.__version__ < "5", reason="transformers 4 computes what 5 dropped")
+@pytest.mark.parametrize("kind", ["bert", "roberta", "xlm-roberta", "electra"])
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"position_embedding_type": "relative_key"},
+        {"position_embedding_type": "relative_key_query"},
+        {"pruned_heads": {"0": [0]}},
+    ],
+)
+def test_a_setting_that_transformers_dropped_is_refused(checkpoint, tmp_path, kind, asked):
+    folder = shutil.copytree(checkpoint(kind), tmp_path / "model")
+    write_config(folder, **asked)
+    with pytest.raises(
+        ModelLoadError,
+        match=f"asks for {next(iter(asked))}=.*ForSequenceClassification, .*: pip install 'transformers<5'",
+    ):
+        load(folder)
+
+
+@pytest.mark.skipif(transformers.__version__ < "5", reason="transformers 4 computes what 5 dropped")
+@pytest.mark.parametrize("rotation", ["linear", "unknown"])
+def test_a_scaling_of_positions_that_is_passed_over_is_refused(checkpoint, tmp_path, rotation):
+    folder = shutil.copytree(checkpoint("modernbert"), tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    own = {name: value for name, value in config.items() if name != "rope_parameters"}
+    (folder / "config.json").write_text(json.dumps({**own, "rope_scaling": {"type": rotation, "factor": 4.0}}))
+    with pytest.raises(ModelLoadError, match=r"asks for rope_scaling=.*: call its kind rope_type there"):
+        load(folder)
+    write_config(folder, rope_scaling={"type": "linear", "factor": 1.0})
+    load(folder).close()
+
+
+def test_a_scaling_of_positions_that_is_computed_is_not_refused(tmp_path):
+    config = transformers.LlamaConfig(
+        hidden_size=32, num_hidden_layers=1, num_attention_heads=4, intermediate_size=48, vocab_size=90, num_labels=1
+    )
+    transformers.LlamaForSequenceClassification(config).save_pretrained(tmp_path)
+    own = json.loads((tmp_path / "config.json").read_text())
+    own.pop("rope_parameters", None)
+    (tmp_path / "config.json").write_text(json.dumps({**own, "rope_scaling": {"type": "linear", "factor": 4.0}}))
+    load_model("AutoModelForSequenceClassification", ModelRef(name=str(tmp_path)), TorchOptions(), "cpu")
+
+
+@pytest.mark.parametrize(
+    "asked", [{"position_embedding_type": "absolute"}, {"pruned_heads": {}}, {"rope_scaling": None}]
+)
+def test_a_dropped_setting_that_changes_nothing_is_passed_over(checkpoint, copy, asked):
+    write_config(copy, **asked)
+    with load(copy) as reranker, load(checkpoint("bert")) as original:
+        assert reranker.score(QUERY, DOCUMENTS[0]) == pytest.approx(original.score(QUERY, DOCUMENTS[0]), abs=1e-6)
+
+
+def test_an_activation_that_transformers_lacks_says_which_version_to_install(copy):
+    write_config(copy, hidden_act="snake")
+    with pytest.raises(ModelLoadError, match=r"'snake'.*install the version that config\.json states"):
+        load(copy)
+
+
 @pytest.mark.parametrize(
     "name",
     ["cls.predictions.bias", "cls.seq_relationship.weight", "lm_head.dense.weight", "bert.embeddings.position_ids"],
@@ -364,24 +461,58 @@ def test_the_default_prompt_is_joined_with_the_query(checkpoint, copy):
         assert without == pytest.approx(bare.score(QUERY, DOCUMENTS[0]), abs=1e-6)
 
 
-@pytest.mark.parametrize("settings", [{}, {"prompts": {"web": PROMPT}}, {"prompts": {}, "default_prompt_name": None}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"prompts": {"web": PROMPT}},
+        {"prompts": {}, "default_prompt_name": None},
+        {"prompts": {"web": None}, "default_prompt_name": "web"},  # sentence-transformers 6.2 takes it for an empty one
+        {"prompts": {"web": ""}, "default_prompt_name": "web"},
+    ],
+)
 def test_a_prompt_that_is_no_default_is_left_out(checkpoint, copy, settings):
     save_prompts(copy, **settings)
     with load(copy) as reranker, load(checkpoint("bert")) as bare:
         assert reranker.score(QUERY, DOCUMENTS[0]) == pytest.approx(bare.score(QUERY, DOCUMENTS[0]), abs=1e-6)
 
 
-@pytest.mark.parametrize("prompts", [None, {}, {"other": "x"}, {"web": None}, ["web"]])
-def test_a_default_prompt_that_is_absent_is_an_error(copy, prompts):
-    save_prompts(copy, prompts=prompts, default_prompt_name="web")
-    with pytest.raises(ModelLoadError, match="has no prompt 'web', its default_prompt_name"):
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"prompts": None, "default_prompt_name": "web"}, "has no prompt 'web', its default_prompt_name"),
+        ({"default_prompt_name": "web"}, "has no prompt 'web', its default_prompt_name"),
+        ({"prompts": {"other": "x"}, "default_prompt_name": "web"}, "has no prompt 'web', its default_prompt_name"),
+        (
+            {"prompts": {"web": "x"}, "default_prompt_name": ["web"]},
+            r"has no prompt \['web'\], its default_prompt_name",
+        ),
+        ({"prompts": {"1": "x"}, "default_prompt_name": 1}, "has no prompt 1, its default_prompt_name"),
+        (
+            {"prompts": ["web"], "default_prompt_name": "web"},
+            "prompts in config_sentence_transformers.json .* is no obj",
+        ),
+        ({"prompts": {"web": 3}, "default_prompt_name": "web"}, "the prompt 'web' in .* is 3, no text"),
+        ({"prompts": {"web": ["x"]}, "default_prompt_name": "web"}, r"the prompt 'web' in .* is \['x'\], no text"),
+    ],
+)
+def test_a_default_prompt_that_is_no_text_is_an_error(copy, settings, problem):
+    save_prompts(copy, **settings)
+    with pytest.raises(ModelLoadError, match=f"{problem}.*: fetch the checkpoint again"):
+        load(copy)
+
+
+@pytest.mark.parametrize("content", ["", "[]", '"web"', "{"])
+def test_settings_that_cannot_be_read_are_named(copy, content):
+    (copy / "config_sentence_transformers.json").write_text(content)
+    with pytest.raises(ModelLoadError, match=r"config_sentence_transformers\.json of .* is not a JSON object"):
         load(copy)
 
 
 def test_explain_shows_the_default_prompt(copy):
     save_prompts(copy, prompts={"web": PROMPT}, default_prompt_name="web")
     ran = CliRunner().invoke(cli, ["explain", str(copy)])
-    assert "query: 'Find a passage: {query}' (the checkpoint's default prompt)" in ran.output
+    assert "query: 'Find a passage: {query}' (the checkpoint's own prompt)" in ran.output
     ran = CliRunner().invoke(cli, ["explain", str(copy), "-o", "query_instruction_for_rerank=A: "])
     assert "query: 'A: {query}'" in ran.output
 

@@ -24,6 +24,7 @@ def write(folder, *, normalizer=None, pre_tokenizer=None, pair="[CLS] $A [SEP] $
     tokenizer.normalizer = normalizer or normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = pre_tokenizer or pre_tokenizers.BertPreTokenizer()
     tokenizer.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", pair, [("[CLS]", 2), ("[SEP]", 3)])
+    tokenizer.add_special_tokens(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"])
     tokenizer.save(str(folder / "tokenizer.json"))
     names = {name: f"[{name[:3].upper()}]" for name in ("pad_token", "unk_token", "cls_token", "sep_token")}
     stated = {"tokenizer_class": "BertTokenizer", "model_max_length": 64, "mask_token": "[MASK]", **names}
@@ -70,10 +71,68 @@ def test_tokenizer_kwargs_have_transformers_build_it(tmp_path):
     )
 
 
-def test_arguments_that_change_no_text_leave_the_file_in_charge(tmp_path):
+@pytest.mark.parametrize(
+    "kwargs",
+    [
+        {"model_max_length": 7, "padding_side": "left"},
+        {"use_fast": False},
+        {"chat_template": "{{ messages }}", "clean_up_tokenization_spaces": True},
+    ],
+)
+def test_arguments_that_change_no_text_leave_the_file_in_charge(tmp_path, kwargs):
     model, truth = write(tmp_path, pair="[CLS] $A [SEP] [SEP] $B:1 [SEP]:1")
-    tokens = load_tokens(model, TorchOptions(tokenizer_kwargs={"model_max_length": 7, "padding_side": "left"}))
+    tokens = load_tokens(model, TorchOptions(tokenizer_kwargs=kwargs))
     assert tokens.join("a", "price") == (truth.encode("a", "price").ids, truth.encode("a", "price").type_ids)
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+def test_the_file_stands_in_for_a_tokenizer_of_the_checkpoints_own_code(tmp_path, trusted):
+    model, truth = write(tmp_path, config={"auto_map": {"AutoTokenizer": ["own.OwnTokenizer", None]}})
+    (tmp_path / "own.py").write_text("raise RuntimeError('never run')")
+    tokens = load_tokens(model, TorchOptions(trust_remote_code=trusted))
+    assert tokens.join("a", "price")[0] == truth.encode("a", "price").ids
+
+
+def test_tokenizer_kwargs_change_what_they_ask_for(tmp_path):
+    model, truth = write(tmp_path)
+    cased = load_tokens(model, TorchOptions(tokenizer_kwargs={"do_lower_case": False}))
+    truth.normalizer = normalizers.BertNormalizer(lowercase=False)
+    assert cased(TEXTS) == [truth.encode(text, add_special_tokens=False).ids for text in TEXTS]
+    assert cased(["A ROUTER"]) != load_tokens(model, TorchOptions())(["A ROUTER"])
+
+
+def test_special_tokens_in_a_text_are_split_where_asked(tmp_path):
+    model, _ = write(tmp_path)
+    assert load_tokens(model, TorchOptions())(["wifi [SEP]"]) == [[WORDS.index("wifi"), WORDS.index("[SEP]")]]
+    split = load_tokens(model, TorchOptions(tokenizer_kwargs={"split_special_tokens": True}))
+    assert WORDS.index("[SEP]") not in split(["wifi [SEP]"])[0]
+
+
+@pytest.mark.skipif(transformers.__version__ < "5", reason="transformers 4 reads the file as it stands")
+@pytest.mark.parametrize("kwargs", [{"do_lower_case": True}, {"add_prefix_space": True, "padding_side": "left"}])
+@pytest.mark.parametrize(
+    ("own", "differing"),
+    [
+        (
+            {"normalizer": normalizers.Sequence([normalizers.NFKC(), normalizers.BertNormalizer()])},
+            "the text 'ＷｉＦｉ",
+        ),
+        ({"pre_tokenizer": pre_tokenizers.WhitespaceSplit()}, "the text 'Wi-Fi router"),
+        ({"pair": "[CLS] $A [SEP] [SEP] $B:1 [SEP]:1"}, r"the pair \('Wi-Fi router"),
+        ({"pair": "[CLS] $A [SEP] $B [SEP]"}, r"the pair \('Wi-Fi router"),
+    ],
+)
+def test_a_rebuilt_tokenizer_that_differs_from_the_file_in_more_is_refused(tmp_path, kwargs, own, differing):
+    model, _ = write(tmp_path, **own)
+    advice = f"leave out {next(iter(kwargs))}, or change tokenizer.json"
+    with pytest.raises(ModelLoadError, match=f"it reads {differing}.*{advice}"):
+        load_tokens(model, TorchOptions(tokenizer_kwargs=kwargs))
+
+
+def test_segments_that_the_model_does_not_read_may_differ(tmp_path):
+    model, truth = write(tmp_path, config={"tokenizer_class": "DistilBertTokenizer"})
+    tokens = load_tokens(model, TorchOptions(tokenizer_kwargs={"do_lower_case": True}))
+    assert tokens.join("a", "price")[0] == truth.encode("a", "price").ids
 
 
 def test_without_the_file_transformers_builds_it(tmp_path):

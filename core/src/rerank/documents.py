@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral
@@ -84,11 +85,13 @@ def as_fields(names: Any) -> Sequence[str]:
     """Return the names of fields; one may come without a list.
 
     Raises:
-        InvalidInputError: They are not names.
+        InvalidInputError: They are not names, or one is there twice.
     """
     fields = (names,) if isinstance(names, str) else names
     if not isinstance(fields, (list, tuple)) or not all(isinstance(name, str) and name for name in fields):
         raise InvalidInputError(f"text_fields is {names!r:.60}: give names of fields, such as ('title', 'text')")
+    if len(set(fields)) < len(fields):
+        raise InvalidInputError(f"text_fields is {names!r:.60}: name each field once")
     return fields
 
 
@@ -143,6 +146,10 @@ def as_document(
     Raises:
         InvalidInputError: It is not a document, or its id or metadata were given twice.
     """
+    if text_fields and isinstance(item, (str, Document)):
+        raise InvalidInputError(
+            f"{where} is {_kind(item)}, and has no fields to choose from: choose none, or give mappings"
+        )
     if isinstance(item, Document):
         text, own_id, own_metadata = item.text, item.doc_id, item.metadata
     elif isinstance(item, str):
@@ -198,7 +205,9 @@ def _read_text(item: Mapping[str, Any], where: str, text_fields: Sequence[str]) 
     """The keys that make a mapping's text, and that text: several are joined by a space, as BEIR does."""
     chosen = text_fields or chosen_fields(item)
     if absent := [key for key in chosen if key not in item]:
-        raise InvalidInputError(f"{where} has no {absent[0]!r} among its keys {sorted(map(str, item))}: add it")
+        raise InvalidInputError(
+            f"{where} has no {absent[0]!r} among its keys {sorted(map(str, item))}: add it, or name another field"
+        )
     if not chosen:
         several = [key for key in TEXT_KEYS if key in item]
         advice = (
@@ -206,9 +215,14 @@ def _read_text(item: Mapping[str, Any], where: str, text_fields: Sequence[str]) 
         )
         raise InvalidInputError(f"{where} has no 'text' among its keys {sorted(map(str, item))}: {advice}")
     if len(chosen) == 1:
-        return chosen, item[chosen[0]]
-    parts = [_as_text("" if item[key] is None else item[key], f"the {key} of {where}") for key in chosen]
+        return chosen, _as_text(item[chosen[0]], f"the {chosen[0]} of {where}")
+    parts = [_as_text("" if _is_missing(item[key]) else item[key], f"the {key} of {where}") for key in chosen]
     return chosen, " ".join(part for part in parts if part.strip()).strip()
+
+
+def _is_missing(value: object) -> bool:
+    """Whether a row lacks a value: None, or NaN in a table of pandas."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def _read_mapping(item: Mapping[str, Any], where: str, text_fields: Sequence[str]) -> tuple[Any, Any, dict[str, Any]]:

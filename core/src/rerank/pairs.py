@@ -149,12 +149,14 @@ class PairLayout:
         between: Token ids between query and document.
         after: Token ids after the document, never cut.
         types: Segment ids of ``before query between`` and of ``document after``.
+        opening: How many tokens of ``between``, at its end, already belong to the second segment, as in Llama's layout.
     """
 
     before: tuple[int, ...] = ()
     between: tuple[int, ...] = ()
     after: tuple[int, ...] = ()
     types: tuple[int, int] = (0, 0)
+    opening: int = 0
 
     def __len__(self) -> int:
         return len(self.before) + len(self.between) + len(self.after)
@@ -165,7 +167,7 @@ class PairLayout:
 
     def first_len(self, query_len: int) -> int:
         """How many tokens of a row, from its start, belong to the first segment."""
-        return len(self.before) + query_len + len(self.between)
+        return len(self.before) + query_len + len(self.between) - self.opening
 
     def type_ids(self, query_len: int, row_len: int) -> list[int]:
         """Segment ids of one row."""

@@ -113,11 +113,13 @@ class Tokens(ABC):
         then = None if at is None else _find(second, whole, at + len(first))
         if at is None or then is None:
             return None
+        between = slice(at + len(first), then)
         return PairLayout(
             before=tuple(whole[:at]),
-            between=tuple(whole[at + len(first) : then]),
+            between=tuple(whole[between]),
             after=tuple(whole[then + len(second) :]),
             types=(types[at], types[then]),
+            opening=types[between].count(types[then]) if types[at] != types[then] else 0,
         )
 
     def _explains(self, layout: PairLayout, query: str, document: str) -> bool:

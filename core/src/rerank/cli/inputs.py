@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import click
 
 from rerank.cli.formats import FORMATS, SUFFIXES, Row, read_rows
-from rerank.documents import DocumentLike, as_document, chosen_fields, has_id
+from rerank.documents import DocumentLike, as_document, as_fields, chosen_fields, has_id
 from rerank.errors import InvalidInputError
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -85,6 +85,7 @@ def read_documents(
     Raises:
         InvalidInputError: The file is missing, not UTF-8 or of a kind without documents, or a line is bad.
     """
+    text_fields = as_fields(tuple(text_fields))
 
     def parse(content: bytes, suffix: str, where: str) -> list[DocumentLike]:
         rows = list(read_rows(content, given_format, suffix, where, skips_lines=on_bad_line is not None))

@@ -10,7 +10,7 @@ import click
 
 from rerank import Alias, Backend, Claim, Confidence, ModelRef, Scorer, hookimpl
 from rerank_colbert.options import ColbertOptions
-from rerank_colbert.recipe import ZERO_SHOT, describe_recipe, read_recipe
+from rerank_colbert.recipe import choose_recipe, describe_recipe, read_recipe
 from rerank_torch import find_accelerators
 from rerank_vectors import default_folder
 
@@ -63,7 +63,7 @@ def load(model: ModelRef, options: ColbertOptions) -> Scorer:
 
 def describe(model: ModelRef, options: ColbertOptions) -> Iterator[str]:
     """The checkpoint's recipe, for ``rerank explain``."""
-    yield from describe_recipe(read_recipe(model) or ZERO_SHOT)
+    yield from describe_recipe(choose_recipe(model))
 
 
 def caches() -> Mapping[str, Path]:

@@ -8,7 +8,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from rerank import ModelLoadError, ModelRef
+from rerank import ModelLoadError, ModelRef, saved_prompt
 from rerank_torch.modules import Module, read_modules
 
 Augmentation: TypeAlias = Literal["fixed", "minimum", "dynamic", "none"]
@@ -80,6 +80,18 @@ class Recipe(BaseModel):
 
 ZERO_SHOT: Final = Recipe(layout="zero-shot", skiplist=_PUNCTUATION, skips_in_queries=True, specials=False)
 """For any encoder: its words' vectors as they are. Punctuation matches punctuation whatever the text says."""
+
+
+def choose_recipe(model: ModelRef) -> Recipe:
+    """A checkpoint's recipe, or for an encoder that was not trained for late interaction `ZERO_SHOT` with its prompts.
+
+    Raises:
+        ModelLoadError: As `read_recipe`.
+    """
+    if recipe := read_recipe(model):
+        return recipe
+    prompts = {"query_prompt": saved_prompt(model, "query"), "document_prompt": saved_prompt(model, "document")}
+    return ZERO_SHOT.model_copy(update=prompts)
 
 
 def read_recipe(model: ModelRef) -> Recipe | None:

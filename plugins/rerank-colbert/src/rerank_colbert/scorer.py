@@ -23,7 +23,7 @@ from rerank_colbert.encoder import TokenEncoder, count_dimensions
 from rerank_colbert.matches import find_matches
 from rerank_colbert.maxsim import maxsim
 from rerank_colbert.options import ColbertOptions
-from rerank_colbert.recipe import ZERO_SHOT, read_recipe
+from rerank_colbert.recipe import choose_recipe
 from rerank_colbert.rows import Query, RowMaker
 from rerank_torch.device import choose_dtype
 from rerank_torch.loading import load_config
@@ -48,7 +48,7 @@ class LateInteraction(GroupScorer):
     """
 
     def __init__(self, model: ModelRef, options: ColbertOptions) -> None:
-        self.recipe = read_recipe(model) or ZERO_SHOT
+        self.recipe = choose_recipe(model)
         config = load_config(model, options)
         tokenizer_config = {**read_tokenizer_config(model), **options.tokenizer_kwargs}
         tokens = load_tokens(model, options)

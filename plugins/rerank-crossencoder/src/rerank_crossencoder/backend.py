@@ -102,7 +102,7 @@ def describe(model: ModelRef, options: CrossEncoderOptions) -> Iterator[str]:
     if (instruction := options.query_instruction_for_rerank) is not None:
         yield f"query: {options.query_instruction_format.format(instruction, '{query}')!r}"
     elif prompt := saved_prompt(model):
-        yield f"query: {prompt + '{query}'!r} (the checkpoint's default prompt)"
+        yield f"query: {prompt + '{query}'!r} (the checkpoint's own prompt)"
     if (instruction := options.passage_instruction_for_rerank) is not None:
         yield f"document: {options.passage_instruction_format.format(instruction, '{document}')!r}"
 

@@ -88,9 +88,17 @@ def load(model: ModelRef, options: OnnxOptions) -> Scorer:
 
 
 def describe(model: ModelRef, options: OnnxOptions) -> Iterator[str]:
-    """The prompt that a checkpoint puts before every query, if any."""
-    if model.name not in FLASHRANK and (prompt := saved_prompt(model)):
-        yield f"query: {prompt + '{query}'!r} (the checkpoint's default prompt)"
+    """The prompts that a checkpoint puts before queries and documents, if any."""
+    if model.name in FLASHRANK:
+        return
+    architectures = [str(name) for name in _listed(model.config.get("architectures"))]
+    if "late_interaction" in model.config or (architectures and not _is_reranker(model, architectures)):
+        prompts = {"query": saved_prompt(model, "query"), "document": saved_prompt(model, "document")}
+    else:
+        prompts = {"query": saved_prompt(model)}
+    for role, prompt in prompts.items():
+        if prompt:
+            yield f"{role}: {prompt + f'{{{role}}}'!r} (the checkpoint's own prompt)"
 
 
 def devices() -> Mapping[str, str]:

@@ -24,6 +24,7 @@ from rerank import (
     describe_windows,
     pair_rows,
     place_window,
+    saved_prompt,
 )
 from rerank_onnx.checkpoint import Checkpoint
 from rerank_onnx.graph import Array, Graph
@@ -49,7 +50,8 @@ class OnnxLateInteraction(GroupScorer):
         limits: How many tokens the model reads.
         graph: Takes token ids and returns token vectors.
         checkpoint: Its ``config.json`` may have ``query_tokens`` and ``document_tokens`` (limits, special tokens included)
-            and ``pooled_weight`` under ``late_interaction``; by default those of the embedded model.
+            and ``pooled_weight`` under ``late_interaction``; by default those of the embedded model. A prompt that it
+            saved for queries or documents is read with their words.
         options: Where documents' vectors are kept.
 
     Raises:
@@ -62,6 +64,8 @@ class OnnxLateInteraction(GroupScorer):
     ) -> None:
         self.tokens, self.limits, self.graph = tokens, limits, graph
         self.layout = tokens.single_layout()
+        self.query_prompt = saved_prompt(checkpoint.model, "query")
+        self.document_prompt = saved_prompt(checkpoint.model, "document")
         settings = checkpoint.config.get("late_interaction") or {}
         try:
             self.query_tokens = int(settings.get("query_tokens", 48))
@@ -79,6 +83,7 @@ class OnnxLateInteraction(GroupScorer):
             recipe = {
                 "kind": "unit vectors of rerank-onnx: the mean first, then the words",
                 "version": _VERSION,
+                "prompt": self.document_prompt,
                 "graph": checkpoint.graph.parts[-2:],
                 "providers": graph.session.get_providers(),
             }
@@ -88,7 +93,7 @@ class OnnxLateInteraction(GroupScorer):
         """Score requests with the same options together."""
         options = requests[0].options
         assert isinstance(options, OnnxOptions)
-        whole_queries = self.tokens([request.query for request in requests])
+        whole_queries = self.tokens([self.query_prompt + request.query for request in requests])
         room = self._query_room(options)
         queries = self._encode_queries([self.layout.row((), query[: max(0, room)]) for query in whole_queries], options)
         score = self._score_new if self.cache is None else partial(self._score_kept, self.cache)
@@ -132,12 +137,17 @@ class OnnxLateInteraction(GroupScorer):
     ) -> Iterator[tuple[list[list[float]], int]]:
         """The scores of each window of each request's documents, and how many lost tokens; their vectors are let go."""
         encoded = [
-            self._rows(self.tokens([document.text for document in request.documents]), options) for request in requests
+            self._rows(self._tokenize([document.text for document in request.documents]), options)
+            for request in requests
         ]
         rows = [(tuple(row), n) for n, documents in enumerate(encoded) for row in documents.rows]
         values = iter(self._compare(rows, queries, options))
         for documents in encoded:
             yield [[next(values) for _ in own] for _, own in groupby(documents.owners)], documents.truncated
+
+    def _tokenize(self, documents: Sequence[str]) -> list[list[int]]:
+        """Token ids of documents, each with the prompt."""
+        return self.tokens([self.document_prompt + text for text in documents])
 
     def _rows(self, documents: Sequence[Sequence[int]], options: OnnxOptions) -> PairRows:
         """The rows of documents, of which each may have several."""
@@ -205,7 +215,7 @@ class OnnxLateInteraction(GroupScorer):
         def forward(batch: list[tuple[int, ...]]) -> list[Array]:
             return [self._document(vectors) for vectors in self._vectors(batch)]
 
-        documents = [self._rows([ids], options) for ids in self.tokens(texts)]
+        documents = [self._rows([ids], options) for ids in self._tokenize(texts)]
         rows = [tuple(row) for document in documents for row in document.rows]
         arrays = iter(self.graph.map(rows, [len(row) for row in rows], forward, options))
         return [
@@ -226,9 +236,13 @@ class OnnxLateInteraction(GroupScorer):
         return [[next(values) for _ in document.windows] for document in documents]
 
     def _place(self, request: Request, options: OnnxOptions, document: int, number: int) -> Mapping[str, Any]:
-        """Where a window of one document stands in it."""
-        text = request.documents[document].text
-        return place_window(self._rows(self.tokens([text]), options).windows[number], self.tokens.spans(text))
+        """Where a window of one document stands in it, the prompt left out."""
+        text, prompt_len = request.documents[document].text, len(self.document_prompt)
+        start, end = self._rows(self._tokenize([text]), options).windows[number]
+        spans = self.tokens.spans(self.document_prompt + text) or []
+        prompt_tokens = sum(last <= prompt_len for _, last in spans) if prompt_len else 0
+        own = [(max(0, first - prompt_len), last - prompt_len) for first, last in spans[prompt_tokens:]]
+        return place_window((max(0, start - prompt_tokens), end - prompt_tokens), own)
 
     def _vectors(self, rows: Sequence[tuple[int, ...]]) -> Iterator[Array]:
         """The token vectors ``(tokens, dimensions)`` of each row."""

@@ -6,6 +6,7 @@ import logging
 import pickle
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -29,7 +30,8 @@ _SENTENCEPIECE: Final = frozenset(
     ("sentencepiece.bpe.model", "sentencepiece.model", "spiece.model", "spm.model", "tokenizer.model")
 )
 _SIDE_FILES: Final = (".json", ".txt", ".model", ".jinja", ".tiktoken", ".bpe", ".vocab")
-_DTYPE_ARGUMENT: Final = "dtype" if int(transformers.__version__.split(".")[0]) >= 5 else "torch_dtype"
+_MAJOR: Final = int(transformers.__version__.split(".")[0])
+_DTYPE_ARGUMENT: Final = "dtype" if _MAJOR >= 5 else "torch_dtype"
 _LOADING: Final = ForkSafeLock()
 """One load at a time: transformers' verbosity and torch's default dtype, which a load sets, belong to the process."""
 
@@ -105,6 +107,7 @@ def load_model(kind: str, model: ModelRef, options: TorchOptions, device: str, *
             **{**arguments, **options.model_kwargs, "weights_only": True, "ignore_mismatched_sizes": True},
         )
         network = network.eval() if "device_map" in options.model_kwargs else network.to(device).eval()
+    _check_read(network, model)
     if mismatched := sorted(key for key in info["mismatched_keys"] if not key[0].startswith(unread)):
         name, found, expected = mismatched[0]
         raise ModelLoadError(
@@ -154,7 +157,47 @@ def _check_dtype(network: Any, asked: Any, model: ModelRef) -> None:
 _NO_PART: Final = re.compile(
     r"(^|\.)(pooler\.|(position_ids|token_type_ids|inv_freq|masked_bias|attn\.bias|attention\.bias)$)"
 )
+
+
+def _check_read(network: Any, model: ModelRef) -> None:
+    """Refuse a configuration that asks for what transformers 5 passes over in silence, though it changes scores.
+
+    No model of it computes relative positions by ``position_embedding_type``, and none prunes heads; where kinds of
+    layers have rotations of their own, a ``rope_scaling`` that calls its kind ``type``, not ``rope_type``, is lost (5.24).
+
+    Raises:
+        ModelLoadError: It does.
+    """
+    if _MAJOR < 5 or not type(network.config).__module__.startswith("transformers."):
+        return
+    asked = model.config
+    relative = str(asked.get("position_embedding_type")).startswith("relative_key")
+    unscaled = bool(asked.get("rope_scaling")) and _loses_scaling(network.config)
+    for name, is_passed_over, advice in (
+        ("position_embedding_type", relative, "pip install 'transformers<5'"),
+        ("pruned_heads", bool(asked.get("pruned_heads")), "pip install 'transformers<5'"),
+        ("rope_scaling", unscaled, "call its kind rope_type there, not type"),
+    ):
+        if is_passed_over:
+            raise ModelLoadError(
+                f"config.json of {model.name} asks for {name}={asked[name]!r:.60}, which transformers "
+                f"{transformers.__version__} does not compute for {type(network).__name__}, so its scores would be wrong: "
+                f"{advice}"
+            )
+
+
+def _loses_scaling(config: Any) -> bool:
+    """Whether a kind of layers has a factor for its positions, and a rotation that reads none."""
+    rotations = (getattr(config, "rope_parameters", None) or {}).values()
+    kinds = [kind for kind in rotations if isinstance(kind, Mapping)]
+    return any(kind.get("rope_type") == "default" and kind.get("factor", 1) != 1 for kind in kinds)
+
+
+_NO_PART: Final = re.compile(r"(^|\.)(pooler\.|(position_ids|token_type_ids|inv_freq|masked_bias)$)")
 """Poolers, which no head of ours reads that lacks them, and buffers that are computed anew."""
+
+_CAUSAL_MASK: Final = re.compile(r"(^|\.)(attn|attention)\.bias$")
+"""What decoders call the buffer that hides later tokens, and other models a bias that was trained."""
 
 _PRETRAINING: Final = re.compile(
     r"(cls|lm_head|decoder|predictions|\w+_predictions|generator_lm_head|vocab_\w+|mlm\w*|nsp\w*|sop\w*|qa_outputs|loss\w*)\."
@@ -172,6 +215,10 @@ def _check_unused(network: Any, unused: Iterable[str], model: ModelRef) -> None:
     """
     base = network.base_model
     own = {network.base_model_prefix, *(name for part in (network, base) for name, _ in part.named_children())}
+    unused = set(unused)
+    if masks := {key for key in unused if _CAUSAL_MASK.search(key)}:
+        shapes = _read_shapes(model, masks)
+        unused -= {key for key, shape in shapes.items() if shape == (1, 1, *shape[-1:], *shape[-1:])}
 
     def is_harmless(key: str) -> bool:
         in_network = key.partition(".")[0] in own
@@ -228,6 +275,22 @@ def load_tensor(model: ModelRef, name: str) -> torch.Tensor:
     if file is None or (found := _read_tensor(model, file, name)) is None:
         raise ModelLoadError(f"{model.name} has no tensor {name!r} among its weights: fetch the checkpoint again")
     return found
+
+
+def _read_shapes(model: ModelRef, names: AbstractSet[str]) -> Mapping[str, tuple[int, ...]]:
+    """The shapes of some tensors of a whole checkpoint, by name. Of pickles, the files that hold them are read again."""
+    whole, index = SAFE_WEIGHTS if _fetch_weights(model) else PICKLED_WEIGHTS
+    files = {} if whole in model.files else model.read_json(index)["weight_map"]
+    shapes: dict[str, tuple[int, ...]] = {}
+    for file in {files.get(name, whole) for name in names}:
+        if not file.endswith(".safetensors"):
+            shapes |= {
+                name: tuple(tensor.shape) for name, tensor in _read_tensors(model, file).items() if name in names
+            }
+            continue
+        with _load_errors(model), safe_open(model.fetch(file), framework="pt") as tensors:
+            shapes |= {name: tuple(tensors.get_slice(name).get_shape()) for name in names & {*tensors.keys()}}
+    return shapes
 
 
 def _read_tensor(model: ModelRef, file: str, name: str) -> torch.Tensor | None:
@@ -344,6 +407,11 @@ def _advise(error: BaseException) -> str:
         )
     if isinstance(error, (SafetensorError, EOFError)) or "PytorchStreamReader" in message:
         return "the weights are damaged; fetch the checkpoint again"
+    if isinstance(error, KeyError):  # the name of an activation, of a kind of rotation …
+        return (
+            f"its settings name something that transformers {transformers.__version__} does not have; install the version "
+            "that config.json states as transformers_version, or correct the name"
+        )
     if isinstance(error, ImportError):
         return "install the package that it names"
     origin = error.__cause__ or error.__context__  # transformers 4 wraps them in an OSError

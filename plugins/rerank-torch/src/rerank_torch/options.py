@@ -43,7 +43,10 @@ class TorchOptions(Options):
         peft_path: A folder or hub name with a PEFT adapter, which is merged into the model; needs ``peft``.
         trust_remote_code: Run the checkpoint's Python code; it never runs without this.
         model_kwargs: Further arguments of ``from_pretrained`` for the model.
-        tokenizer_kwargs: Further arguments of ``from_pretrained`` for the tokenizer.
+        tokenizer_kwargs: Further arguments of ``from_pretrained`` for the tokenizer. A checkpoint's ``tokenizer.json``
+            encodes the text as it stands, also with ``use_fast=False``; arguments that change how text is encoded
+            (``do_lower_case``, ``add_prefix_space`` …) have transformers rebuild the tokenizer, which is an error where
+            the rebuilt one differs from that file in more than they ask for.
     """
 
     max_length: int | None = Field(default=None, ge=8)

@@ -5,14 +5,38 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+import transformers
 from tokenizers import Tokenizer
 
 from rerank import FastTokens, ModelLoadError, ModelRef, Tokens, read_tokenizer_config, reads_segments
 from rerank_torch.loading import load_tokenizer
 from rerank_torch.options import TorchOptions
 
-_CHANGE_NO_TEXT: Final = frozenset(("model_max_length", "model_input_names", "padding_side", "truncation_side"))
+_CHANGE_NO_TEXT: Final = frozenset(
+    (
+        "chat_template",
+        "clean_up_tokenization_spaces",
+        "model_max_length",
+        "model_input_names",
+        "padding_side",
+        "truncation_side",
+        "use_fast",
+    )
+)
 """Arguments of a tokenizer of transformers that change nothing about the tokens of a text."""
+
+_PROBES: Final = (
+    "Wi-Fi router, price: 1,000 (new!)",
+    "ＷｉＦｉ ½ ﬁne №5",
+    "Élan naïve, cafe\u0301 İSTANBUL ẞ",
+    " several   spaces\tand\nlines ",
+    "東京タワー 한국어",
+    "ภาษาไทย",
+    "اللُّغَة العربية",
+    "नमस्ते",
+    "👩\u200d🔬 \x07",
+)
+"""Texts that tell tokenizers apart: wide and joined characters, accents, spaces, scripts with and without spaces."""
 
 
 def load_tokens(model: ModelRef, options: TorchOptions) -> Tokens:
@@ -20,13 +44,28 @@ def load_tokens(model: ModelRef, options: TorchOptions) -> Tokens:
 
     Its ``tokenizer.json`` is read as it stands: transformers 5 rebuilds fast tokenizers from their class, and drops
     normalizers, pre-tokenizers and pair templates of the file. transformers builds the tokenizer only where there is no
-    such file, or where ``tokenizer_kwargs`` may change how text is encoded.
+    such file, or where ``tokenizer_kwargs`` may change how text is encoded: then only what they ask for may differ from
+    the file.
 
     Raises:
-        ModelLoadError: It cannot be found or read, or needs code that is not trusted.
+        ModelLoadError: It cannot be found or read, needs code that is not trusted, or cannot be built as its file says.
     """
-    if "tokenizer.json" not in model.files or not _CHANGE_NO_TEXT.issuperset(options.tokenizer_kwargs):
+    if "tokenizer.json" not in model.files:
         return as_tokens(load_tokenizer(model, options))
+    own = _read_own(model, options)
+    if _CHANGE_NO_TEXT.issuperset(options.tokenizer_kwargs):
+        return own
+    rebuilt = load_tokenizer(model, options.model_copy(update={"tokenizer_kwargs": {}}))
+    if (differing := _find_difference(own, rebuilt)) is not None:
+        raise ModelLoadError(
+            f"transformers {transformers.__version__} does not rebuild the tokenizer of {model.name} as its tokenizer.json "
+            f"says (it reads {differing} in another way), so tokenizer_kwargs cannot be added to it: leave out "
+            f"{', '.join(sorted(set(options.tokenizer_kwargs) - _CHANGE_NO_TEXT))}, or change tokenizer.json itself"
+        )
+    return as_tokens(load_tokenizer(model, options))
+
+
+def _read_own(model: ModelRef, options: TorchOptions) -> FastTokens:
     file = model.fetch("tokenizer.json")
     try:
         tokenizer = Tokenizer.from_file(str(file))
@@ -35,10 +74,27 @@ def load_tokens(model: ModelRef, options: TorchOptions) -> Tokens:
     return FastTokens(tokenizer, segments=reads_segments({**read_tokenizer_config(model), **options.tokenizer_kwargs}))
 
 
+def _find_difference(own: FastTokens, rebuilt: Any) -> str | None:
+    """What transformers' tokenizer encodes or lays out in another way than the file; None if there is no such probe."""
+    tokens, others = FastTokens(own.tokenizer, segments=_reads_segments(rebuilt)), as_tokens(rebuilt)
+    for probe in _PROBES:
+        if tokens.join(probe) != others.join(probe):
+            return f"the text {probe!r}"
+    pair = _PROBES[:2]
+    return f"the pair {pair}" if tokens.join(*pair) != others.join(*pair) else None
+
+
 def as_tokens(tokenizer: Any) -> Tokens:
     """A tokenizer of transformers, fast or slow, as `rerank.Tokens`."""
-    segments = "token_type_ids" in tokenizer.model_input_names
-    return FastTokens(tokenizer.backend_tokenizer, segments=segments) if tokenizer.is_fast else SlowTokens(tokenizer)
+    if not tokenizer.is_fast:
+        return SlowTokens(tokenizer)
+    backend = tokenizer.backend_tokenizer
+    backend.encode_special_tokens = tokenizer.split_special_tokens  # transformers sets it on each call
+    return FastTokens(backend, segments=_reads_segments(tokenizer))
+
+
+def _reads_segments(tokenizer: Any) -> bool:
+    return "token_type_ids" in tokenizer.model_input_names
 
 
 class SlowTokens(Tokens):
