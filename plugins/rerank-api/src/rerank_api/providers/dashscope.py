@@ -1,7 +1,8 @@
 """Alibaba DashScope: ``POST https://dashscope.aliyuncs.com/compatible-api/v1/reranks``.
 
-At most 500 documents per request, 100 for ``qwen3-vl-rerank``; and 120,000 tokens with the query counted for every document, 30,000 for
-``gte-rerank-v2`` (alibabacloud.com/help/en/model-studio/text-rerank-api). Errors are ``{"code", "message"}``.
+At most 500 documents per request, 100 for ``qwen3-vl-rerank``; and 120,000 tokens with the query counted for every
+document, 30,000 for ``gte-rerank-v2`` (alibabacloud.com/help/en/model-studio/text-rerank-api). Errors are
+``{"code", "message"}``.
 """
 
 from __future__ import annotations
