@@ -2,7 +2,7 @@
 
 It runs one model and names none, returns all documents, and takes at most ``max_client_batch_size`` of them, which
 ``GET /info`` reports. A body has at most 2 MB unless the server was started with another ``--payload-limit``
-(huggingface.co/docs/text-embeddings-inference/cli_arguments): 1.5 MB of text are sent, since JSON escapes take room too.
+(huggingface.co/docs/text-embeddings-inference/cli_arguments): 1.5 MB of text are sent, since JSON escapes take room.
 Errors are ``{"error", "error_type"}``: Empty 400, Validation and Tokenizer 422, Backend 424, Overloaded 429,
 Unhealthy 503.
 """
