@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -335,3 +337,16 @@ def test_a_projection_of_another_shape_is_refused(tmp_path: Path, shape: tuple[i
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
     with pytest.raises(ModelLoadError, match=r"linear\.weight"):
         Reranker(folder)
+
+
+def test_a_model_out_of_reach_fails_before_torch_is_imported(tmp_path):
+    code = (
+        "import sys, rerank\n"
+        f"try: rerank.Reranker('colbert', local_files_only=True, cache_dir={str(tmp_path)!r})\n"
+        "except rerank.ModelLoadError as error: print(error)\n"
+        "print({'torch', 'transformers'} & {*sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    message, imported = done.stdout.splitlines()
+    assert ", which 'colbert' stands for, is not in the cache" in message
+    assert imported == "set()"

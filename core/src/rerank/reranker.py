@@ -14,7 +14,7 @@ from rerank.documents import DocumentLike, as_items
 from rerank.errors import InvalidInputError, InvalidOptionsError, ScoringError
 from rerank.model_ref import ModelRef
 from rerank.model_source import as_path
-from rerank.options import Options, override_options, parse_options
+from rerank.options import Options, name_arguments, override_options, parse_options
 from rerank.protocols import Scorer
 from rerank.registry import Registry, installed
 from rerank.requests import RankRequest, RequestMaker, group_pairs
@@ -110,6 +110,7 @@ class Reranker:
         """
         return self._session.load()
 
+    @name_arguments
     def rank(
         self,
         query: str,
@@ -157,6 +158,7 @@ class Reranker:
         maker = self._request_maker(top_k, options)
         return self._session.rank_many(maker.read_all(as_items(requests, "requests")))
 
+    @name_arguments
     def score(self, query: str, doc: DocumentLike, **options: Any) -> float:
         """The score of one document.
 
@@ -211,6 +213,7 @@ class Reranker:
             raise ScoringError(f"{self.model} gave {result.text!r:.60} no score: use rank, which needs none")
         return result.score
 
+    @name_arguments
     async def arank(
         self,
         query: str,
@@ -227,6 +230,7 @@ class Reranker:
             self._request_maker(top_k, options).make(query, docs, doc_ids, metadata, text_fields)
         )
 
+    @name_arguments
     async def ascore(self, query: str, doc: DocumentLike, **options: Any) -> float:
         """Like `score`, without blocking the event loop.
 
