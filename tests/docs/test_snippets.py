@@ -26,7 +26,7 @@ DOCUMENTS = [
     *sorted(ROOT.glob("plugins/*/README.md")),
 ]
 BLOCK = re.compile(
-    r"(?P<comment><!-- not run by the tests: .*-->\n)?^```(?P<language>\w+)\n(?P<code>.*?)^```$",
+    r"(?P<comment><!-- not run by the tests: [^\n]*-->\n)?^```(?P<language>\w+)\n(?P<code>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
 NUMBER = re.compile(r"\d+\.\d+")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from rerank import Reload, ScoreScale, find_named
 from rerank_api.templates import FAMILIES, Template, read_template
@@ -101,11 +101,11 @@ class ApiOptions(HttpOptions):
             )
         return self
 
-    @field_validator("long_documents")
+    @field_validator("long_documents", "window", "overlap", "aggregate")
     @classmethod
-    def _has_no_windows(cls, given: str) -> str:
-        if given == "chunk":
-            raise ValueError("a service reads whole documents: cut them yourself, or leave long_documents out")
+    def _has_no_windows(cls, given: Any, field: ValidationInfo) -> Any:
+        if given != cls.model_fields[field.field_name or ""].default:
+            raise ValueError("a service reads whole documents: cut them yourself, or leave it out")
         return given
 
     @field_validator("max_batch_tokens")
