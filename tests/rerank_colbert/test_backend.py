@@ -30,7 +30,7 @@ from safetensors.torch import load_file, save_file  # noqa: E402
 from rerank import Confidence, InvalidOptionsError, ModelLoadError, ModelRef, Reranker  # noqa: E402
 from rerank.registry import installed  # noqa: E402
 from rerank.resolution import select  # noqa: E402
-from rerank.testing.contract import BackendContract  # noqa: E402
+from rerank.testing.contract import DOCUMENTS, QUERY, BackendContract  # noqa: E402
 from rerank_colbert.backend import claim, describe  # noqa: E402
 from rerank_colbert.options import ColbertOptions  # noqa: E402
 from rerank_torch.runner import Runner  # noqa: E402
@@ -55,19 +55,29 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+BETTER = (QUERY, QUERY, DOCUMENTS[1])
+"""Whatever the weights are, a text is like itself."""
+
+
 class TestStanford(BackendContract):
+    better = BETTER
+
     @pytest.fixture
     def reranker(self, stanford: Path) -> Reranker:
         return Reranker(stanford)
 
 
 class TestPylate(BackendContract):
+    better = BETTER
+
     @pytest.fixture
     def reranker(self, pylate: Path) -> Reranker:
         return Reranker(pylate, vectors="memory")
 
 
 class TestZeroShot(BackendContract):
+    better = BETTER
+
     @pytest.fixture
     def reranker(self, encoder: Path) -> Reranker:
         return Reranker(encoder, backend="colbert")

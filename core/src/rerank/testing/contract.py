@@ -102,6 +102,21 @@ def foreign_models(folder: Path) -> Sequence[tuple[str, ModelRef]]:
     ]
 
 
+def best_and_worst(query: str, documents: Sequence[str], scores: Sequence[float]) -> tuple[str, str, str]:
+    """`BackendContract.better` by the scores of another implementation.
+
+    Args:
+        query: The query.
+        documents: The documents that it scored.
+        scores: One per document.
+
+    Returns:
+        The query, the document with the highest score, and the one with the lowest.
+    """
+    ordered = sorted(zip(scores, documents))
+    return query, ordered[-1][1], ordered[0][1]
+
+
 def _state_of_the_process() -> dict[str, Any]:
     """What a model might change for all other code: the environment, the folder, and the random numbers."""
     state: dict[str, Any] = {
@@ -131,12 +146,13 @@ class BackendContract:
             models and for graphs with dynamic quantisation).
         tolerance: How far equal scores may differ, in the score's own unit.
         better: A query, the document that must win and one that must lose, such as ``("bees", "Bees dance.", "Shares rose.")``.
-            Name them for every model that is trained: nothing else sees scores with the wrong sign. None has no such test.
+            Name them: nothing else sees scores with the wrong sign. Where only another implementation knows the order, as of
+            an untrained model, let the fixture set ``self.better`` with `best_and_worst`. None has no such test.
     """
 
     batch_invariant: ClassVar[bool] = True
     tolerance: ClassVar[float] = 1e-5
-    better: ClassVar[tuple[str, str, str] | None] = None
+    better: tuple[str, str, str] | None = None
 
     @pytest.fixture
     def reranker(self) -> Reranker:
