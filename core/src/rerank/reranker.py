@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, overload
 
+from rerank.backend import Backend
 from rerank.distributions import DEFAULT_MODEL
 from rerank.documents import DocumentLike, as_items
 from rerank.errors import InvalidInputError, InvalidOptionsError, ScoringError
@@ -94,6 +95,16 @@ class Reranker:
     def backend(self) -> str:
         """The name of the backend that runs it."""
         return self._session.backend.name
+
+    @property
+    def model_ref(self) -> ModelRef:
+        """The model as its backend knows it: its full name, and where to look for it."""
+        return self._session.model
+
+    @property
+    def description(self) -> Backend:
+        """The backend as its plugin describes it."""
+        return self._session.backend
 
     @property
     def options(self) -> Options:

@@ -49,7 +49,6 @@ from rerank import (
     takes_any,
 )
 from rerank.protocols import Calibrates, ScoresAsync, ScoresMany
-from rerank.resolution import explain
 from rerank.testing.fake import fake_registry
 
 QUERY = "how do bees find flowers?"
@@ -204,25 +203,22 @@ class BackendContract:
             assert first == winner, f"{first!r} came before {winner!r}: higher scores must be better"
 
     def test_claims_only_what_it_runs(self, reranker: Reranker, tmp_path: Path) -> None:
-        backend = self._backend(reranker)
+        backend = reranker.description
         assert not takes_any(backend), (
             "the backend claims a model that does not exist: return Confidence.NONE for what it cannot load, by the "
             "model's files or by names of its own"
         )
         for name, model in foreign_models(tmp_path):
-            try:
-                confidence = backend.claim(model)[0]
-            except RerankError:
-                continue
+            confidence = self._claimed(backend, model)
             assert confidence < Confidence.LIKELY or backend.name == name, (
                 f"the backend claims {model.name!r}, which is a model of {name!r}, as {confidence!r}: claim by its files, or "
                 "return Confidence.POSSIBLE"
             )
 
     def test_loads_what_it_claims(self, reranker: Reranker) -> None:
-        backend = self._backend(reranker)
-        model = replace(reranker._session.model, alias=None, backend=None, model_type=None)
-        if explain(fake_registry(backend), model)[0].confidence < Confidence.LIKELY:
+        backend = reranker.description
+        model = replace(reranker.model_ref, alias=None, backend=None, model_type=None)
+        if self._claimed(backend, model) < Confidence.LIKELY:
             pytest.skip("the backend runs this model only by a short name or with backend=")
         options = {name: getattr(reranker.options, name) for name in reranker.options.model_fields_set}
         source = {field.name: getattr(model, field.name) for field in fields(ModelSource)}
@@ -397,9 +393,10 @@ class BackendContract:
 
     def test_windows_are_read_or_refused(self, reranker: Reranker) -> None:
         text = " ".join(DOCUMENTS[:4])
-        windows = {"long_documents": "chunk", "window": 8, "overlap": 2}
+        windows: dict[str, Any] = {"long_documents": "chunk", "window": 8, "overlap": 2}
         if self._refuses(reranker, text, windows):
-            for ignored in ({"window": 8}, {"overlap": 2}, {"aggregate": "mean"}):
+            ignorable: tuple[dict[str, Any], ...] = ({"window": 8}, {"overlap": 2}, {"aggregate": "mean"})
+            for ignored in ignorable:
                 assert self._refuses(reranker, text, ignored), (
                     f"the option {min(ignored)} has no effect, since long_documents='chunk' is refused: refuse it too"
                 )
@@ -446,8 +443,11 @@ class BackendContract:
             return True
         return False
 
-    def _backend(self, reranker: Reranker) -> Backend:
-        return reranker._session.backend
+    def _claimed(self, backend: Backend, model: ModelRef) -> Confidence:
+        try:
+            return backend.claim(model)[0]
+        except RerankError:
+            return Confidence.NONE
 
     def _needs_scores(self, reranker: Reranker) -> None:
         if not reranker.rank(QUERY, DOCUMENTS[:1]).has_scores:
