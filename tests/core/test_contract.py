@@ -572,6 +572,10 @@ def test_what_depends_on_the_batch_is_told_of_both_attributes() -> None:
         "files of others",
         "folders",
         "architectures of others",
+        "causal language models",
+        "graphs",
+        "GGUF files",
+        "embeddings",
     ],
 )
 def test_a_backend_that_claims_what_it_cannot_run_fails(
@@ -585,6 +589,10 @@ def test_a_backend_that_claims_what_it_cannot_run_fails(
             "an owner's": lambda: model.name.startswith("BAAI/"),
             "files of others": lambda: model.is_local and "model.safetensors" in model.files,
             "folders": lambda: model.is_local,
+            "causal language models": lambda: model.is_local and "CausalLM" in str(model.config.get("architectures")),
+            "graphs": lambda: model.is_local and any(file.endswith(".onnx") for file in model.files),
+            "GGUF files": lambda: model.gguf_file is not None,
+            "embeddings": lambda: model.is_local and "modules.json" in model.files,
             "architectures of others": lambda: model.is_local and "Bert" in str(model.config.get("architectures")),
         }
         return Claim(Confidence.CERTAIN if model.name == "fake" or fits[greedy]() else Confidence.NONE, "")
@@ -660,3 +668,20 @@ def test_windows_that_have_no_effect_fail() -> None:
         registry = fake_registry(fake_backend(options=options))
         with pytest.raises(AssertionError, match=message):
             check("test_windows_are_read_or_refused", Reranker("fake", registry=registry))
+
+
+@pytest.mark.parametrize("claim", [None, True, (True, ""), (1, "an int"), ("certain", ""), Confidence.CERTAIN])
+def test_a_claim_that_is_none_fails(claim: Any, tmp_path: Path) -> None:
+    registry = fake_registry(fake_backend(claim=lambda model: claim))
+    with pytest.raises(AssertionError, match=r"claim returned .*: return Claim\(Confidence\.NONE, 'the reason'\)"):
+        BackendContract().test_claims_only_what_it_runs(Reranker("fake", registry=registry, backend="fake"), tmp_path)
+
+
+def test_a_claim_that_prints_fails(capfd: pytest.CaptureFixture[str]) -> None:
+    def claim(model: ModelRef) -> Claim:
+        print("asked about", model.name)
+        return Claim(Confidence.CERTAIN, "")
+
+    registry = fake_registry(fake_backend(claim=claim))
+    with pytest.raises(AssertionError, match="standard output belongs to the program"):
+        BackendContract().test_prints_nothing(Reranker("fake", registry=registry), capfd)

@@ -231,7 +231,8 @@ EXAMPLES = [
     Example(
         provider="dashscope",
         path="/compatible-api/v1/reranks",
-        request=cohere_like(return_documents=False),
+        request=cohere_like(return_documents=False, instruct="find animals"),
+        options={"instruction": "find animals"},
         response={"id": "d1", "object": "list", "results": RESULTS, "usage": {"total_tokens": 79}},
         scores=BEST,
         usage={"total_tokens": 79},

@@ -71,17 +71,27 @@ def foreign_models(folder: Path) -> Sequence[tuple[str, ModelRef]]:
     Args:
         folder: Where to write the checkpoints, which have no weights inside.
     """
-    configs = {
-        "images": {"architectures": ["ViTForImageClassification"]},
-        "speech": {"architectures": ["WhisperModel"]},
-        "cross-encoder": {"architectures": ["BertForSequenceClassification"], "id2label": {"0": "LABEL_0"}},
-        "t5": {"architectures": ["T5ForConditionalGeneration"], "model_type": "t5"},
-        "llm-pointwise": {"architectures": ["LlamaForCausalLM"], "model_type": "llama"},
-    }
-    for name, config in configs.items():
-        (folder / name).mkdir()
-        (folder / name / "config.json").write_text(json.dumps(config))
-        (folder / name / "model.safetensors").touch()
+    torch = "model.safetensors"
+    checkpoints: tuple[tuple[str, dict[str, Any], str], ...] = (
+        ("images", {"architectures": ["ViTForImageClassification"]}, torch),
+        ("speech", {"architectures": ["WhisperModel"]}, torch),
+        ("cross-encoder", {"architectures": ["BertForSequenceClassification"], "id2label": {"0": "LABEL_0"}}, torch),
+        ("cross-encoder", {"architectures": ["ModernBertForSequenceClassification"], "num_labels": 1}, torch),
+        ("t5", {"architectures": ["T5ForConditionalGeneration"], "model_type": "t5"}, torch),
+        ("llm-pointwise", {"architectures": ["LlamaForCausalLM"], "model_type": "llama"}, torch),
+        ("llm-pointwise", {"architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3"}, torch),
+        ("embeddings", {"architectures": ["BertModel"], "model_type": "bert"}, "modules.json"),
+        ("onnx", {"architectures": ["BertForSequenceClassification"]}, "model.onnx"),
+        ("llm-listwise", {}, "chat.gguf"),
+    )
+    found: list[tuple[str, ModelRef]] = []
+    for owner, config, file in checkpoints:
+        made = folder / "-".join([str(len(found)), *config.get("architectures", ["GGUF"])])
+        made.mkdir()
+        (made / "config.json").write_text(json.dumps(config))
+        (made / "tokenizer.json").touch()
+        (made / file).write_text("[]" if file == "modules.json" else "")
+        found.append((owner, ModelRef(str(made / file if file.endswith(".gguf") else made))))
     names = (
         ("api", "cohere"),
         ("api", "jina"),
@@ -95,10 +105,7 @@ def foreign_models(folder: Path) -> Sequence[tuple[str, ModelRef]]:
         ("llm-layerwise", "BAAI/bge-reranker-v2-minicpm-layerwise"),
     )
     nothing_cached = str(folder / "cache")
-    return [
-        *((name, ModelRef(str(folder / name))) for name in configs),
-        *((name, ModelRef(own, cache_dir=nothing_cached, local_files_only=True)) for name, own in names),
-    ]
+    return [*found, *((owner, ModelRef(own, cache_dir=nothing_cached, local_files_only=True)) for owner, own in names)]
 
 
 def best_and_worst(query: str, documents: Sequence[str], scores: Sequence[float]) -> tuple[str, str, str]:
@@ -208,10 +215,10 @@ class BackendContract:
             "the backend claims a model that does not exist: return Confidence.NONE for what it cannot load, by the "
             "model's files or by names of its own"
         )
-        for name, model in foreign_models(tmp_path):
+        for owner, model in foreign_models(tmp_path):
             confidence = self._claimed(backend, model)
-            assert confidence < Confidence.LIKELY or backend.name == name, (
-                f"the backend claims {model.name!r}, which is a model of {name!r}, as {confidence!r}: claim by its files, or "
+            assert confidence < Confidence.LIKELY or backend.name == owner, (
+                f"the backend claims {model.name!r}, which is a model of {owner!r}, as {confidence!r}: claim by its files, or "
                 "return Confidence.POSSIBLE"
             )
 
@@ -408,6 +415,7 @@ class BackendContract:
 
     def test_prints_nothing(self, reranker: Reranker, capfd: pytest.CaptureFixture[str]) -> None:
         capfd.readouterr()
+        self._claimed(reranker.description, reranker.model_ref)
         reranker.rank(QUERY, DOCUMENTS)
         assert capfd.readouterr().out == "", "standard output belongs to the program that ranks: use logging"
 
@@ -445,9 +453,12 @@ class BackendContract:
 
     def _claimed(self, backend: Backend, model: ModelRef) -> Confidence:
         try:
-            return backend.claim(model)[0]
+            claim = backend.claim(model)
         except RerankError:
             return Confidence.NONE
+        well_formed = isinstance(claim, tuple) and len(claim) == 2 and isinstance(claim[0], Confidence)
+        assert well_formed, f"claim returned {claim!r}: return Claim(Confidence.NONE, 'the reason'), or a higher one"
+        return claim[0]
 
     def _needs_scores(self, reranker: Reranker) -> None:
         if not reranker.rank(QUERY, DOCUMENTS[:1]).has_scores:

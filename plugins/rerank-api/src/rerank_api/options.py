@@ -33,7 +33,8 @@ class ApiOptions(HttpOptions):
         score_scale: What the scores of a self-hosted or unknown model mean; None means what the provider documents.
         max_tokens_per_doc: How many tokens of a document the provider reads (cohere, azure-cohere, vllm).
         truncate: Whether the provider cuts a long document or answers with an error (voyage, nvidia, tei).
-        instruction: What relevance means, in words (contextual, deepinfra, fireworks, sglang), or what a template says of it.
+        instruction: What relevance means, in words (contextual, dashscope, deepinfra, fireworks, sglang), or what a
+            template says of it.
         template: How to frame query and document for a model whose server sends them to it as they are (tei, vllm,
             vllm-score, sglang, infinity, llama.cpp, localai, generic): a family's name, such as ``qwen3-reranker``; a
             mapping of ``query`` and ``document`` to texts with ``{query}``, ``{document}`` and, where wanted,
