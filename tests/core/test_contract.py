@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import inspect
 import math
+import os
+import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import field_validator
 
-from rerank import Claim, Confidence, ModelRef, Options, Request, Reranker, Scores
+from rerank import Claim, Confidence, ModelLoadError, ModelRef, Options, Request, Reranker, Scores, ScoringError
 from rerank.testing.contract import BackendContract
 from rerank.testing.fake import FakeScorer, fake_backend, fake_registry
 
@@ -292,7 +295,167 @@ class Reversed(FakeScorer):
         return replace(super().score(request), values=[-(value or 0) for value in super().score(request).values])
 
 
+class ByLength(FakeScorer):
+    """Scores that only say how long a document is."""
+
+    def score(self, request: Request) -> Scores:
+        return Scores(values=[float(len(document.text)) for document in request.documents], scale="logit")
+
+
+class FirstAnswers(FakeScorer):
+    """Keeps a document's score, and forgets for which query."""
+
+    def score(self, request: Request) -> Scores:
+        self.kept: dict[str, float | None] = getattr(self, "kept", {})
+        for document, value in zip(request.documents, super().score(request).values):
+            self.kept.setdefault(document.text, value)
+        return Scores(values=[self.kept[document.text] for document in request.documents], scale="logit")
+
+
+class Random(FakeScorer):
+    """Another score each time."""
+
+    def score(self, request: Request) -> Scores:
+        return Scores(values=[random.random() for _ in request.documents], scale="logit")
+
+
+class InOrder(FakeScorer):
+    """Leaves the candidates as they come."""
+
+    def score(self, request: Request) -> Scores:
+        return Scores(values=[-float(place) for place in range(len(request.documents))], scale="logit")
+
+
+class Infinite(FakeScorer):
+    """Half precision overflows."""
+
+    def score(self, request: Request) -> Scores:
+        return Scores(values=[math.inf] * len(request.documents), scale="logit")
+
+
+class Nothing(FakeScorer):
+    """No document has a score."""
+
+    def score(self, request: Request) -> Scores:
+        return Scores(values=[None] * len(request.documents), scale="logit")
+
+
+class Returnless(FakeScorer):
+    """Forgets to return."""
+
+    def score(self, request: Request) -> Scores:
+        return None  # type: ignore[return-value]
+
+
+class TooMany(FakeScorer):
+    """A score for the query too."""
+
+    def score(self, request: Request) -> Scores:
+        return Scores(values=[0.0, *super().score(request).values], scale="logit")
+
+
+class ByIdentifier(FakeScorer):
+    """Reads the identifier as text."""
+
+    def score(self, request: Request) -> Scores:
+        values = super().score(request).values
+        return Scores(values=[(v or 0) + len(str(d.doc_id)) for d, v in zip(request.documents, values)], scale="logit")
+
+
+class EmptiesTheRequest(FakeScorer):
+    """Uses the caller's list up."""
+
+    def score(self, request: Request) -> Scores:
+        scores = super().score(request)
+        request.documents.clear()  # type: ignore[attr-defined]
+        return scores
+
+
+class Chatty(FakeScorer):
+    """Says what it does."""
+
+    def score(self, request: Request) -> Scores:
+        print("scoring", len(request.documents))
+        return super().score(request)
+
+
+class Seeds(FakeScorer):
+    """Makes everybody's random numbers its own."""
+
+    def score(self, request: Request) -> Scores:
+        random.seed(len(self.requests))
+        return super().score(request)
+
+
+class SetsTheEnvironment(FakeScorer):
+    """Configures a library through the process."""
+
+    def score(self, request: Request) -> Scores:
+        os.environ["A_LIBRARY_S_SETTING"] = str(len(self.requests))
+        return super().score(request)
+
+
+class Untyped(FakeScorer):
+    """Fails on texts that it did not expect."""
+
+    def score(self, request: Request) -> Scores:
+        if any(len(document.text) > 10_000 for document in request.documents):
+            raise ValueError("too long")
+        return super().score(request)
+
+
+class FailsToClose(FakeScorer):
+    """``close`` is of use only once."""
+
+    def close(self) -> None:
+        if vars(self).setdefault("closed", False):
+            raise ValueError("closed already")
+        raise ValueError("cannot close")
+
+
+class ClosesForAll(FakeScorer):
+    """One handle for the whole process."""
+
+    is_open = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        type(self).is_open = True
+
+    def score(self, request: Request) -> Scores:
+        if not self.is_open:
+            raise ScoringError("closed: open it again")
+        return super().score(request)
+
+    def close(self) -> None:
+        type(self).is_open = False
+
+
+class Percent(FakeScorer):
+    """Probabilities in hundredths."""
+
+    def score(self, request: Request) -> Scores:
+        return Scores(values=[100 * (v or 0) for v in super().score(request).values], scale="probability")
+
+
 BROKEN: list[tuple[type[FakeScorer], str]] = [
+    (ByLength, "test_scores_depend_on_the_query"),
+    (FirstAnswers, "test_scores_depend_on_the_query"),
+    (Random, "test_scores_do_not_depend_on_order"),
+    (Random, "test_threads_agree"),
+    (InOrder, "test_scores_do_not_depend_on_order"),
+    (Infinite, "test_ranks_every_document_once"),
+    (Nothing, "test_scores_are_numbers"),
+    (Returnless, "test_ranks_every_document_once"),
+    (TooMany, "test_ranks_every_document_once"),
+    (ByIdentifier, "test_kinds_of_documents_agree"),
+    (EmptiesTheRequest, "test_ranks_every_document_once"),
+    (Seeds, "test_leaves_the_process_as_it_was"),
+    (SetsTheEnvironment, "test_leaves_the_process_as_it_was"),
+    (Untyped, "test_hard_texts_give_a_result_or_a_typed_error"),
+    (FailsToClose, "test_close_is_final_and_may_be_repeated"),
+    (ClosesForAll, "test_close_is_final_and_may_be_repeated"),
+    (Percent, "test_normalized_scores_lie_between_0_and_1_in_the_same_order"),
     (Constant, "test_scores_tell_documents_apart"),
     (AsText, "test_scores_are_numbers"),
     (ByBatch, "test_scores_do_not_depend_on_the_rest_of_the_batch"),
@@ -409,6 +572,10 @@ def test_what_depends_on_the_batch_is_told_of_both_attributes() -> None:
         "files of others",
         "folders",
         "architectures of others",
+        "causal language models",
+        "graphs",
+        "GGUF files",
+        "embeddings",
     ],
 )
 def test_a_backend_that_claims_what_it_cannot_run_fails(
@@ -422,17 +589,99 @@ def test_a_backend_that_claims_what_it_cannot_run_fails(
             "an owner's": lambda: model.name.startswith("BAAI/"),
             "files of others": lambda: model.is_local and "model.safetensors" in model.files,
             "folders": lambda: model.is_local,
+            "causal language models": lambda: model.is_local and "CausalLM" in str(model.config.get("architectures")),
+            "graphs": lambda: model.is_local and any(file.endswith(".onnx") for file in model.files),
+            "GGUF files": lambda: model.gguf_file is not None,
+            "embeddings": lambda: model.is_local and "modules.json" in model.files,
             "architectures of others": lambda: model.is_local and "Bert" in str(model.config.get("architectures")),
         }
         return Claim(Confidence.CERTAIN if model.name == "fake" or fits[greedy]() else Confidence.NONE, "")
 
     registry = fake_registry(fake_backend(load=Load(FakeScorer), claim=claim))
-    monkeypatch.setattr("rerank.testing.contract.installed", lambda: registry)
     with pytest.raises(AssertionError, match=r"claims a model that does not exist|claim by its files, or return"):
         BackendContract().test_claims_only_what_it_runs(Reranker("fake", registry=registry), tmp_path)
 
 
-def test_a_backend_that_claims_its_own_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_backend_that_claims_its_own_passes(tmp_path: Path) -> None:
     registry = fake_registry(fake_backend(load=Load(FakeScorer)))
-    monkeypatch.setattr("rerank.testing.contract.installed", lambda: registry)
     BackendContract().test_claims_only_what_it_runs(Reranker("fake", registry=registry), tmp_path)
+    BackendContract().test_loads_what_it_claims(Reranker("fake", registry=registry))
+
+
+class LoadOnly(Load):
+    """A `Backend.load` that needs to be told what it loads."""
+
+    def __call__(self, model: ModelRef, options: object) -> Any:
+        if model.backend is None:
+            raise ModelLoadError("no weights: fetch them")
+        return self.scorer()
+
+
+def test_a_backend_that_claims_what_it_does_not_load_fails() -> None:
+    def loads(backend: str | None, load: Load, claim: Confidence) -> None:
+        own = fake_backend(load=load, claim=lambda model: Claim(claim, ""))
+        BackendContract().test_loads_what_it_claims(Reranker("fake", registry=fake_registry(own), backend=backend))
+
+    loads(None, Load(FakeScorer), Confidence.CERTAIN)
+    with pytest.raises(pytest.fail.Exception, match="claims 'fake', which does not load without backend=: no weights"):
+        loads("fake", LoadOnly(FakeScorer), Confidence.CERTAIN)
+    with pytest.raises(pytest.skip.Exception, match="only by a short name or with backend="):
+        loads("fake", LoadOnly(FakeScorer), Confidence.POSSIBLE)
+
+
+def test_a_model_that_another_backend_claims_more_surely_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = fake_backend("other", claim=lambda model: Claim(Confidence.CERTAIN, ""))
+    monkeypatch.setattr("rerank.testing.contract.installed", lambda: fake_registry(other))
+    monkeypatch.setattr("rerank.resolution.takes_any", lambda backend: False)
+    own = fake_registry(fake_backend(claim=lambda model: Claim(Confidence.LIKELY, "")))
+    with pytest.raises(AssertionError, match="'other' claims 'fake' more surely"):
+        BackendContract().test_loads_what_it_claims(Reranker("fake", registry=own))
+
+
+def test_what_is_printed_fails(capfd: pytest.CaptureFixture[str]) -> None:
+    BackendContract().test_prints_nothing(build(FakeScorer), capfd)
+    with pytest.raises(AssertionError, match="standard output belongs to the program"):
+        BackendContract().test_prints_nothing(build(Chatty), capfd)
+
+
+class OwnOptions(Options):
+    """Core's options, all of them."""
+
+
+class Windowless(OwnOptions):
+    """Refuses windows by their switch, and takes their size."""
+
+    @field_validator("long_documents")
+    @classmethod
+    def _has_no_windows(cls, given: str) -> str:
+        if given == "chunk":
+            raise ValueError("documents are read whole")
+        return given
+
+
+def test_windows_that_have_no_effect_fail() -> None:
+    check("test_windows_are_read_or_refused", build(FakeScorer))
+    for options, message in (
+        (OwnOptions, "long_documents='chunk' has no effect"),
+        (Windowless, "the option window has no effect"),
+    ):
+        registry = fake_registry(fake_backend(options=options))
+        with pytest.raises(AssertionError, match=message):
+            check("test_windows_are_read_or_refused", Reranker("fake", registry=registry))
+
+
+@pytest.mark.parametrize("claim", [None, True, (True, ""), (1, "an int"), ("certain", ""), Confidence.CERTAIN])
+def test_a_claim_that_is_none_fails(claim: Any, tmp_path: Path) -> None:
+    registry = fake_registry(fake_backend(claim=lambda model: claim))
+    with pytest.raises(AssertionError, match=r"claim returned .*: return Claim\(Confidence\.NONE, 'the reason'\)"):
+        BackendContract().test_claims_only_what_it_runs(Reranker("fake", registry=registry, backend="fake"), tmp_path)
+
+
+def test_a_claim_that_prints_fails(capfd: pytest.CaptureFixture[str]) -> None:
+    def claim(model: ModelRef) -> Claim:
+        print("asked about", model.name)
+        return Claim(Confidence.CERTAIN, "")
+
+    registry = fake_registry(fake_backend(claim=claim))
+    with pytest.raises(AssertionError, match="standard output belongs to the program"):
+        BackendContract().test_prints_nothing(Reranker("fake", registry=registry), capfd)

@@ -236,6 +236,12 @@ def test_a_hub_that_is_down_and_no_cache(published: Hub) -> None:
         _ = ModelRef(NAME).files
 
 
+def test_a_short_name_is_named_beside_the_model_that_it_stands_for(published: Hub) -> None:
+    published.stop()
+    with pytest.raises(ModelLoadError, match=f"model {NAME!r}, which 'mine' stands for, is not in the cache"):
+        ModelRef(NAME, alias="mine").check_files()
+
+
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_a_hub_in_trouble_leaves_the_cache(published: Hub, status: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("time.sleep", lambda seconds: None)

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 import pickle
+import re
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -494,3 +495,37 @@ def test_a_short_name_wins_over_a_folder(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path)
     with pytest.raises(BackendNotFoundError, match="pip install rerank-nano"):
         Reranker(registry=fake_registry())
+
+
+@pytest.mark.parametrize(
+    ("method", "given", "message"),
+    [
+        ("rank", {"query": "q", "passages": DOCS}, "rank takes no 'passages': did you mean 'docs'?"),
+        ("rank", {"query": "q", "documents": DOCS}, "rank takes no 'documents': did you mean 'docs'?"),
+        ("rank", {"query": "q", "texts": DOCS}, "rank takes no 'texts': did you mean 'docs'?"),
+        ("rank", {"query": "q", "candidates": DOCS}, "rank takes no 'candidates': did you mean 'docs'?"),
+        ("rank", {"query": "q", "document": DOCS}, "rank takes no 'document': did you mean 'docs'?"),
+        ("rank", {"query": "q", "dcos": DOCS}, "rank takes no 'dcos': did you mean 'docs'?"),
+        ("rank", {"query_text": "q", "docs": DOCS}, "rank takes no 'query_text': did you mean 'query'?"),
+        ("rank", {"question": "q", "docs": DOCS}, "rank takes no 'question': did you mean 'query'?"),
+        ("arank", {"query": "q", "passages": DOCS}, "arank takes no 'passages': did you mean 'docs'?"),
+        ("score", {"query": "q", "document": "d"}, "score takes no 'document': did you mean 'doc'?"),
+        ("score", {"query": "q", "passages": "d"}, "score takes no 'passages': did you mean 'doc'?"),
+        ("ascore", {"query": "q", "text": "d"}, "ascore takes no 'text': did you mean 'doc'?"),
+    ],
+)
+def test_an_argument_by_the_name_of_another_library_is_named(method: str, given: dict[str, Any], message: str) -> None:
+    async def call(reranker: Reranker) -> None:
+        await getattr(reranker, method)(**given)
+
+    with build(FakeScorer()) as reranker, pytest.raises(InvalidOptionsError, match=f"^{re.escape(message)}$"):
+        asyncio.run(call(reranker))
+
+
+def test_a_missing_argument_is_pythons_own_error() -> None:
+    with build(FakeScorer()) as reranker:
+        for method in (reranker.rank, reranker.score):
+            with pytest.raises(TypeError, match="missing 1 required positional argument: 'doc"):
+                method("q")  # type: ignore[call-arg]
+            with pytest.raises(TypeError, match="missing 2 required positional arguments: 'query' and 'doc"):
+                method(batch_size=2)  # type: ignore[call-arg]

@@ -212,7 +212,8 @@ EXAMPLES = [
     Example(
         provider="fireworks",
         path="/inference/v1/rerank",
-        request=cohere_like(return_documents=False),
+        request=cohere_like(return_documents=False, task="find animals"),
+        options={"instruction": "find animals"},
         response={"object": "list", "model": "my-model", "data": RESULTS, "usage": {"total_tokens": 12}},
         scores=BEST,
         usage={"total_tokens": 12},
@@ -230,7 +231,8 @@ EXAMPLES = [
     Example(
         provider="dashscope",
         path="/compatible-api/v1/reranks",
-        request=cohere_like(return_documents=False),
+        request=cohere_like(return_documents=False, instruct="find animals"),
+        options={"instruction": "find animals"},
         response={"id": "d1", "object": "list", "results": RESULTS, "usage": {"total_tokens": 79}},
         scores=BEST,
         usage={"total_tokens": 79},

@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from api_ranking import score
 from loopback import Loopback
 
 from rerank import Reranker
-from rerank.testing.contract import BackendContract
+from rerank.testing.contract import DOCUMENTS, QUERY, BackendContract, best_and_worst
+
+BETTER = best_and_worst(QUERY, DOCUMENTS, [score(QUERY, text) for text in DOCUMENTS])
 
 
 class TestCohere(BackendContract):
+    better = BETTER
+
     @pytest.fixture
     def reranker(self, server: Loopback, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reranker]:
         monkeypatch.setenv("COHERE_API_KEY", "key-1234")
@@ -20,6 +25,8 @@ class TestCohere(BackendContract):
 
 
 class TestJina(BackendContract):
+    better = BETTER
+
     @pytest.fixture
     def reranker(self, server: Loopback, monkeypatch: pytest.MonkeyPatch) -> Iterator[Reranker]:
         monkeypatch.setenv("JINA_API_KEY", "key-1234")
@@ -28,6 +35,8 @@ class TestJina(BackendContract):
 
 
 class TestTei(BackendContract):
+    better = BETTER
+
     @pytest.fixture
     def reranker(self, server: Loopback) -> Iterator[Reranker]:
         with Reranker("tei", url=server.url) as reranker:

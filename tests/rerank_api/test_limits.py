@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -113,6 +114,22 @@ def test_bytes(server: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
         results = reranker.rank(query, documents)
     assert len(results) == 700
     assert sorted(len(hit.body["documents"]) for hit in server.hits) == [700 - 475, 475]
+
+
+def test_bytes_of_a_body(server: Loopback) -> None:
+    def handler(hit: Hit) -> Response:
+        if hit.path == "/info":
+            return Response({"max_client_batch_size": 4096})
+        if len(json.dumps(hit.body, ensure_ascii=False).encode()) > 2_000_000:
+            return Response({"error": "length limit exceeded"}, 413)
+        return Response([{"index": i, "score": score("q", text)} for i, text in enumerate(hit.body["texts"])])
+
+    server.handler = handler
+    documents = [f"{n:05d}" + "日本語\n" * 200 for n in range(2000)]  # 4 MB
+    with Reranker("tei", url=server.url) as reranker:
+        results = reranker.rank("how long is a text?", documents)
+    assert len(results) == 2000
+    assert results.diagnostics["split"] == 3
 
 
 def test_what_is_counted_with_every_text() -> None:

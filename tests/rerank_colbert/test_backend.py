@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,7 @@ from safetensors.torch import load_file, save_file  # noqa: E402
 from rerank import Confidence, InvalidOptionsError, ModelLoadError, ModelRef, Reranker  # noqa: E402
 from rerank.registry import installed  # noqa: E402
 from rerank.resolution import select  # noqa: E402
-from rerank.testing.contract import BackendContract  # noqa: E402
+from rerank.testing.contract import DOCUMENTS, QUERY, BackendContract  # noqa: E402
 from rerank_colbert.backend import claim, describe  # noqa: E402
 from rerank_colbert.options import ColbertOptions  # noqa: E402
 from rerank_torch.runner import Runner  # noqa: E402
@@ -53,19 +55,29 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+BETTER = (QUERY, QUERY, DOCUMENTS[1])
+"""Whatever the weights are, a text is like itself."""
+
+
 class TestStanford(BackendContract):
+    better = BETTER
+
     @pytest.fixture
     def reranker(self, stanford: Path) -> Reranker:
         return Reranker(stanford)
 
 
 class TestPylate(BackendContract):
+    better = BETTER
+
     @pytest.fixture
     def reranker(self, pylate: Path) -> Reranker:
         return Reranker(pylate, vectors="memory")
 
 
 class TestZeroShot(BackendContract):
+    better = BETTER
+
     @pytest.fixture
     def reranker(self, encoder: Path) -> Reranker:
         return Reranker(encoder, backend="colbert")
@@ -351,3 +363,16 @@ def test_a_projection_of_another_shape_is_refused(tmp_path: Path, shape: tuple[i
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
     with pytest.raises(ModelLoadError, match=r"linear\.weight"):
         Reranker(folder)
+
+
+def test_a_model_out_of_reach_fails_before_torch_is_imported(tmp_path):
+    code = (
+        "import sys, rerank\n"
+        f"try: rerank.Reranker('colbert', local_files_only=True, cache_dir={str(tmp_path)!r})\n"
+        "except rerank.ModelLoadError as error: print(error)\n"
+        "print({'torch', 'transformers'} & {*sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    message, imported = done.stdout.splitlines()
+    assert ", which 'colbert' stands for, is not in the cache" in message
+    assert imported == "set()"

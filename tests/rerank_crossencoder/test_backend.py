@@ -143,3 +143,16 @@ def test_two_labels_are_read_by_name(checkpoint, tmp_path, labels, sign):
 def test_two_labels_that_say_nothing_are_refused(checkpoint):
     with pytest.raises(ModelLoadError, match="'cats' and 'dogs', and which of them means relevant is unknown"):
         Reranker(checkpoint("bert", num_labels=2, id2label={0: "cats", 1: "dogs"}), device="cpu")
+
+
+def test_a_model_out_of_reach_fails_before_torch_is_imported(tmp_path):
+    code = (
+        "import sys, rerank\n"
+        f"try: rerank.Reranker('cross-encoder', local_files_only=True, cache_dir={str(tmp_path)!r})\n"
+        "except rerank.ModelLoadError as error: print(error)\n"
+        "print({'torch', 'transformers'} & {*sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    message, imported = done.stdout.splitlines()
+    assert ", which 'cross-encoder' stands for, is not in the cache" in message
+    assert imported == "set()"

@@ -13,7 +13,7 @@ transformers = pytest.importorskip("transformers")
 from safetensors.torch import save_file  # noqa: E402
 
 from rerank import ModelLoadError, ModelRef, Reranker  # noqa: E402
-from rerank.testing.contract import DOCUMENTS, QUERY, BackendContract  # noqa: E402
+from rerank.testing.contract import DOCUMENTS, QUERY, BackendContract, best_and_worst  # noqa: E402
 from rerank_crossencoder.backend import claim  # noqa: E402
 
 PLACES = {
@@ -123,7 +123,9 @@ def test_scores_are_the_heads_own(write, pooling, pool):
 class TestEttin(BackendContract):
     @pytest.fixture
     def reranker(self, write):
-        return Reranker(write(), device="cpu", progress=False)
+        folder = write(pooling="cls")
+        self.better = best_and_worst(QUERY, DOCUMENTS, by_hand(folder, lambda hidden: hidden[0]))
+        return Reranker(folder, device="cpu", progress=False)
 
 
 def test_a_pooler_that_was_never_trained_is_never_read(write):

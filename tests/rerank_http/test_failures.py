@@ -193,39 +193,96 @@ def test_waits_are_read(headers: dict[str, str], seconds: float | None, monkeypa
 
 
 @pytest.mark.parametrize(
-    ("status", "message", "step"),
+    ("status", "message"),
     [
-        (500, "input is too large to process. increase the physical batch size", "send shorter documents"),
-        (501, "This server does not support reranking. Start it with `--reranking`", "start the server with reranking"),
-        (429, "You exceeded your current quota, please check your plan", "check the account's quota and credit"),
-        (429, "insufficient_quota", "check the account's quota and credit"),
-        (403, "The free tier of the model has been exhausted", "check the account's quota and credit"),
+        (500, "input is too large to process. increase the physical batch size"),
+        (
+            500,
+            "input (2088 tokens) is too large to process. increase the physical batch size (current batch size: 512)",
+        ),
+        (500, "rpc error: code = Unknown desc = input is too large to process"),
+        (500, "rpc error: code = ResourceExhausted desc = received message larger than max (5000000 vs. 4194304)"),
+        (400, "request (4096 tokens) exceeds the available context size (2048 tokens), try increasing it"),
+        (400, "This model's maximum context length is 512 tokens. However, you requested 600 tokens in the input"),
+        (500, "The decoder prompt (length 1234) is longer than the maximum model length of 1024"),
+        (400, "The input (9000 tokens) is longer than the model's context length (8192 tokens)."),
+        (500, "input prompt is too big compared to KV size, please increase KV size"),
+        (500, "the prompt input is larger than the maximum physical batch size"),
+        (422, "Input validation error: `inputs` must have less than 512 tokens. Given: 1024"),
+        (500, "The size of tensor a (600) must match the size of tensor b (512) at non-singleton dimension 1"),
+        (500, "The expanded size of the tensor (1200) must match the existing size (514) at dimension 1"),
+        (500, "http: request body too large"),
+        (500, {"error": {"message": "bad request", "type": "exceed_context_size_error"}}),
+        (500, {"error": {"message": "bad request", "code": "context_length_exceeded"}}),
     ],
 )
-def test_what_another_attempt_meets_again_is_not_repeated(status, message, step):
-    failure = of_reply(
-        Reply(status=status, headers={}, body={"message": message}), Secrets(), expected="x", key_hint="k"
-    )
-    assert failure is not None
+def test_texts_that_are_too_long_are_sent_once(status: int, message: Any) -> None:
+    failure = failure_of(status, {"message": message} if isinstance(message, str) else message)
     assert not failure.transient
-    assert failure.step.startswith(step)
+    assert failure.step.startswith("send shorter documents")
+
+
+def test_a_server_without_reranking_is_asked_once() -> None:
+    failure = failure_of(501, {"message": "This server does not support reranking. Start it with `--reranking`"})
+    assert not failure.transient
+    assert failure.step.startswith("start the server with reranking")
 
 
 @pytest.mark.parametrize(
-    ("status", "message"),
+    ("status", "body"),
     [
-        (429, "Rate limit reached. Add a payment method at https://h.example/account/billing to raise it"),
-        (503, "requests exceed the rate limit"),
-        (503, "queue too long"),
-        (504, "it took too long"),
+        (429, {"message": "You exceeded your current quota, please check your plan"}),
+        (429, {"message": "insufficient_quota"}),
+        (429, {"error": {"message": "You have no more of it", "type": "insufficient_quota", "code": None}}),
+        (429, {"error": {"message": "no", "code": "insufficient_quota"}}),
+        (429, {"errors": [{"message": "no", "code": "insufficient_quota"}]}),
+        (429, {"error": {"message": "no", "type": "exceeded_current_quota_error"}}),
+        (429, {"error": {"code": "1113", "message": "您的账户已欠费,请充值后重试"}}),
+        (429, {"error": {"message": "no", "code": "billing_hard_limit_reached"}}),
+        (429, {"error": {"message": "no", "code": "billing_not_active"}}),
+        (429, {"message": "You are using a Trial key, which is limited to 1000 API calls / month."}),
+        (429, {"error": {"code": "RESOURCE_EXHAUSTED", "message": "You've reached the limit for the current month"}}),
+        (429, {"code": "CommodityNotPurchased", "message": "Commodity has not purchased yet."}),
+        (500, {"error": {"message": "no", "code": "insufficient_user_quota"}}),
+        (400, {"code": "Arrearage", "message": "Access denied, please make sure your account is in good standing."}),
+        (400, {"error": {"type": "budget_exceeded", "message": "Budget has been exceeded! Current cost: 2"}}),
+        (403, {"code": 30001, "message": "Sorry, your account balance is insufficient"}),
+        (403, {"code": "AllocationQuota.FreeTierOnly", "message": "no"}),
+        (403, {"message": "The free tier of the model has been exhausted"}),
+        (403, {"error": {"code": "AccountOverdueError", "message": "no"}}),
+        (402, {"error": "You have exceeded your monthly included credits"}),
+        (402, {"detail": "InsufficientAccountBalance"}),
     ],
 )
-def test_what_may_pass_is_repeated(status, message):
-    failure = of_reply(
-        Reply(status=status, headers={}, body={"message": message}), Secrets(), expected="x", key_hint="k"
-    )
-    assert failure is not None
-    assert failure.transient
+def test_an_exhausted_quota_is_asked_once(status: int, body: Any) -> None:
+    failure = failure_of(status, body)
+    assert not failure.transient
+    assert failure.step == "check the account's quota and credit"
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (429, {"message": "Rate limit reached. Add a payment method at https://h.example/account/billing to raise it"}),
+        (429, {"error": {"message": "slow down", "type": "tokens", "code": "rate_limit_exceeded"}}),
+        (429, {"error": {"message": "Rate limit reached for tokens per min: Limit 1000, input exceeds it"}}),
+        (429, {"error": {"code": 429, "status": "RESOURCE_EXHAUSTED", "message": "Quota exceeded for quota metric"}}),
+        (429, {"code": "Throttling.RateQuota", "message": "Requests rate limit exceeded, please try again later."}),
+        (429, {"code": "Throttling.AllocationQuota", "message": "Allocated quota exceeded, please try again later."}),
+        (429, {"message": "You are using a Trial key, which is limited to 10 API calls / minute."}),
+        (429, {"message": "Too many tokens, please wait before trying again."}),
+        (429, {"error": "Model is overloaded", "error_type": "overloaded"}),
+        (503, {"message": "requests exceed the rate limit"}),
+        (503, {"message": "Too many tokens per minute"}),
+        (503, {"message": "queue too long"}),
+        (503, {"message": "the input queue is too long"}),
+        (504, {"message": "it took too long"}),
+        (500, {"message": "rpc error: code = DeadlineExceeded desc = context deadline exceeded"}),
+        (500, {"error": {"message": "CUDA out of memory", "type": "server_error"}}),
+    ],
+)
+def test_what_may_pass_is_repeated(status: int, body: Any) -> None:
+    assert failure_of(status, body).transient
 
 
 def test_a_429_says_how_long_it_asks_to_wait():

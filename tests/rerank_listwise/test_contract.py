@@ -8,17 +8,19 @@ import pytest
 from loopback import Hit, Loopback, Response
 
 from rerank import Reranker
-from rerank.testing.contract import BackendContract
+from rerank.testing.contract import OTHER_QUERY, QUERY, BackendContract
 
 
 def by_length(hit: Hit) -> Response:
-    """A model that prefers long texts, and finds those with an even length relevant."""
+    """A model that prefers long texts, and finds those with an even length relevant, but odd ones for the other query."""
     from chat_model import passages_in, reply
 
     passages = passages_in(hit.body)
-    if "verdicts" in hit.body["messages"][-1]["content"]:
+    asked = hit.body["messages"][-1]["content"]
+    if "verdicts" in asked:
+        wanted = int(OTHER_QUERY in asked)
         rows = ", ".join(
-            f'{{"passage": {name}, "explanation": "", "relevant": {str(len(text) % 2 == 0).lower()}}}'
+            f'{{"passage": {name}, "explanation": "", "relevant": {str(len(text) % 2 == wanted).lower()}}}'
             for name, text in passages.items()
         )
         return Response(reply(f'{{"verdicts": [{rows}]}}'))
@@ -34,6 +36,7 @@ def endpoint() -> Iterator[str]:
 
 
 class TestListwise(BackendContract):
+    better = (QUERY, "Bees dance for each other.", "Shares rose.")
     batch_invariant = False
 
     @pytest.fixture
@@ -43,6 +46,8 @@ class TestListwise(BackendContract):
 
 
 class TestFilter(BackendContract):
+    better = (QUERY, "Bees dance in circles.", "Shares rose in March.")
+
     @pytest.fixture
     def reranker(self, endpoint: str) -> Iterator[Reranker]:
         with Reranker("judge", backend="llm-filter", base_url=endpoint) as reranker:

@@ -322,6 +322,20 @@ def test_describing_the_backends_imports_neither_torch_nor_transformers() -> Non
     assert done.stdout.strip() == "set()"
 
 
+@pytest.mark.parametrize("name", ["t5", "llm-layerwise", "mxbaiv2", "duot5", "lit5", "rankzephyr", "jina-v3"])
+def test_a_model_out_of_reach_fails_before_torch_is_imported(name: str, tmp_path: Path) -> None:
+    code = (
+        "import sys, rerank\n"
+        f"try: rerank.Reranker({name!r}, local_files_only=True, cache_dir={str(tmp_path)!r})\n"
+        "except rerank.ModelLoadError as error: print(error)\n"
+        "print({'torch', 'transformers'} & {*sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    message, imported = done.stdout.splitlines()
+    assert f", which {name!r} stands for, is not in the cache" in message
+    assert imported == "set()"
+
+
 def test_the_vocabulary_is_that_of_the_tokenizer(causal: Callable[..., Path]) -> None:
     assert vocabulary(causal()) > 300
 

@@ -581,6 +581,8 @@ def ranking(make: Callable[..., Path]) -> Path:
 
 
 class TestContract(BackendContract):
+    """The model answers with places, whatever stands there: no document is better."""
+
     batch_invariant = False
 
     @pytest.fixture
@@ -590,6 +592,8 @@ class TestContract(BackendContract):
 
 
 class TestContractOfLabels(BackendContract):
+    """The model is untrained and likes some labels more than others: no document is better."""
+
     batch_invariant = False
 
     @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+import time
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,14 @@ def test_flashranks_archive(hub: Hub, tmp_path: Path, folder: str) -> None:
     hub.seen.clear()
     assert find_file(model, None).read_bytes() == b"GGUF"
     assert hub.seen == []
+
+
+def test_flashranks_archive_out_of_reach_is_given_up_at_once(hub: Hub, tmp_path: Path) -> None:
+    hub.stop()
+    started = time.perf_counter()
+    with pytest.raises(ModelLoadError, match=f"which '{FLASHRANK}' stands for, is not in the cache"):
+        find_file(ModelRef(FLASHRANK, cache_dir=str(tmp_path / "cache")), None)
+    assert time.perf_counter() - started < 3
 
 
 @pytest.mark.parametrize("content", [b"no archive", archive("other.txt")])

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 
 from rerank import InvalidOptionsError, ModelLoadError, Reranker
-from rerank.testing.contract import DOCUMENTS, QUERY, BackendContract
+from rerank.testing.contract import DOCUMENTS, QUERY, BackendContract, best_and_worst
 from rerank_llm.forwards.lightweight import compress
 
 TEXTS = [*DOCUMENTS, "", "A nurse bee feeds larvae. " * 12]
@@ -406,6 +406,8 @@ def test_a_model_of_another_kind(gemma: Path, tmp_path: Path) -> None:
 class TestLayerwiseContract(BackendContract):
     @pytest.fixture
     def reranker(self, minicpm: Path) -> Any:
+        plain = [plain_minicpm(minicpm, encode(minicpm, QUERY, text, TASK)[0]) for text in DOCUMENTS]
+        self.better = best_and_worst(QUERY, DOCUMENTS, [by_layer[LAYERS] for by_layer in plain])
         with Reranker(minicpm) as reranker:
             yield reranker
 
@@ -413,5 +415,8 @@ class TestLayerwiseContract(BackendContract):
 class TestLightweightContract(BackendContract):
     @pytest.fixture
     def reranker(self, gemma: Path) -> Any:
+        rows = [encode(gemma, QUERY, text, LIGHT_TASK) for text in DOCUMENTS]
+        plain = [plain_lightweight(gemma, row, (2,), 2) for row in rows]
+        self.better = best_and_worst(QUERY, DOCUMENTS, [by_layer[LAYERS] for by_layer in plain])
         with Reranker(gemma, compress_layers=[2], compress_ratio=2) as reranker:
             yield reranker

@@ -16,7 +16,7 @@ from language_models import SHAPE, save_chat_tokenizer, vocabulary
 from safetensors.torch import save_file
 
 from rerank import ModelLoadError, Reranker
-from rerank.testing.contract import DOCUMENTS, QUERY, BackendContract
+from rerank.testing.contract import DOCUMENTS, QUERY, BackendContract, best_and_worst
 
 TEXTS = [*DOCUMENTS, "", "A nurse bee feeds larvae. " * 12]
 
@@ -181,5 +181,6 @@ def test_a_model_that_also_reads_images(vision: Path) -> None:
 class TestContract(BackendContract):
     @pytest.fixture
     def reranker(self, nemotron: Path) -> Any:
+        self.better = best_and_worst(QUERY, DOCUMENTS, [bidirectional(nemotron, QUERY, text) for text in DOCUMENTS])
         with Reranker(nemotron, backend="llm-pointwise", recipe="nemotron") as reranker:
             yield reranker

@@ -14,7 +14,7 @@ import transformers
 from language_models import FAMILIES, save_causal
 
 from rerank import InvalidOptionsError, ModelLoadError, Reranker, ScoringError
-from rerank.testing.contract import DOCUMENTS, QUERY, BackendContract
+from rerank.testing.contract import DOCUMENTS, QUERY, BackendContract, best_and_worst
 from rerank_llm.forwards.causal import CausalForward
 
 SYSTEM = (
@@ -265,5 +265,7 @@ def test_an_overflow_is_named(causal: Build, tmp_path: Path) -> None:
 class TestContract(BackendContract):
     @pytest.fixture
     def reranker(self, causal: Build) -> Any:
+        naive = Naive(causal())
+        self.better = best_and_worst(QUERY, DOCUMENTS, [naive.qwen3(QUERY, text) for text in DOCUMENTS])
         with Reranker(causal(), backend="llm-pointwise", recipe="qwen3") as reranker:
             yield reranker

@@ -10,7 +10,7 @@ import torch
 import transformers
 
 from rerank import Reranker
-from rerank.testing.contract import DOCUMENTS, QUERY, BackendContract
+from rerank.testing.contract import DOCUMENTS, QUERY, BackendContract, best_and_worst
 
 TEXTS = [*DOCUMENTS, "", "A nurse bee feeds larvae. " * 12]
 
@@ -78,6 +78,9 @@ def test_a_template_and_tokens_of_the_users_own(t5: Path, naive: Naive) -> None:
 
 class TestContract(BackendContract):
     @pytest.fixture
-    def reranker(self, t5: Path) -> Any:
+    def reranker(self, t5: Path, naive: Naive) -> Any:
+        true, false = naive.tokenizer.convert_tokens_to_ids(["▁true", "▁false"])
+        logits = [naive.logits(f"Query: {QUERY} Document: {text} Relevant:")[0] for text in DOCUMENTS]
+        self.better = best_and_worst(QUERY, DOCUMENTS, [float(row[true] - row[false]) for row in logits])
         with Reranker(t5, backend="t5") as reranker:
             yield reranker

@@ -27,6 +27,8 @@ def nano():
 
 
 class TestContract(BackendContract):
+    better = (QUERY, DOCUMENTS[0], DOCUMENTS[1])
+
     @pytest.fixture
     def reranker(self, nano):
         return nano

@@ -173,7 +173,7 @@ def test_a_name_without_an_archive_is_a_typed_error(hub, tmp_path):
 
 
 def test_offline_without_the_archive_says_what_to_do(hub, tmp_path):
-    with pytest.raises(ModelLoadError, match="not in the cache"):
+    with pytest.raises(ModelLoadError, match=f"which {NAME!r} stands for, is not in the cache"):
         Reranker(NAME, cache_dir=tmp_path / "cache", local_files_only=True)
     assert not hub.seen
 

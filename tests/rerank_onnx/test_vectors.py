@@ -53,12 +53,16 @@ def rows(monkeypatch):
 
 
 class TestContract(BackendContract):
+    better = (QUERY, QUERY, DOCUMENTS[1])
+
     @pytest.fixture
     def reranker(self, keeping):
         return keeping
 
 
 class TestContractOfInt8(BackendContract):
+    better = (QUERY, QUERY, DOCUMENTS[1])
+
     @pytest.fixture
     def reranker(self, encoder, tmp_path):
         return Reranker(encoder.folder, vectors=tmp_path / "kept", vectors_dtype="int8")

@@ -109,6 +109,27 @@ def hook_says(folder: Path, **context: str) -> str:
         ({"name": "rerank-cohere"}, "the backend 'cohere' is taken by this project: choose another"),
         ({"name": "class"}, "the module 'class' cannot be imported"),
         ({"name": "json"}, "the module 'json' would hide another"),
+        ({"name": "numpy"}, "the name 'numpy' is that of another package"),
+        ({"name": "torch"}, "the name 'torch' is that of another package"),
+        ({"name": "pip"}, "the name 'pip' is that of another package"),
+        ({"name": "sentence-transformers"}, "the name 'sentence-transformers' is that of another package"),
+        ({"name": "json"}, "the name 'json' is that of another package"),
+        ({"name": "test"}, "the name 'test' is that of another package"),
+        ({"name": "numpy", "module": "mine"}, "the name 'numpy' is that of another package"),
+        ({"module": "numpy"}, "the module 'numpy' would hide another"),
+        ({"module": "test"}, "the module 'test' would hide another"),
+        ({"module": "pip"}, "the module 'pip' would hide another"),
+        ({"name": "con"}, "the name 'con' is that of a device on Windows"),
+        ({"backend": "nul"}, "the backend 'nul' is that of a device on Windows"),
+        ({"module": "com1"}, "the module 'com1' is that of a device on Windows"),
+        ({"name": "__init__"}, "the name '__init__' is not made of words"),
+        ({"module": "__init__"}, "the module '__init__' cannot be imported"),
+        ({"module": "__main__"}, "the module '__main__' cannot be imported"),
+        ({"module": "import"}, "the module 'import' cannot be imported"),
+        ({"module": "match"}, "the module 'match' cannot be imported"),
+        ({"name": "rerank-" + "a" * 293}, "the name 'rerank-aaaaaaaaaaaaa'… has 300 letters: write at most 60"),
+        ({"backend": "b" * 300}, "the backend 'bbbbbbbbbbbbbbbbbbbb'… has 300 letters"),
+        ({"module": "c" * 300}, "the module 'cccccccccccccccccccc'… has 300 letters"),
         ({"module": "rerank"}, "the module 'rerank' would hide another"),
         ({"module": "rerank_onnx"}, "the module 'rerank_onnx' would hide another"),
         ({"module": "rerank-acme"}, "the module 'rerank-acme' cannot be imported"),
@@ -127,6 +148,7 @@ def test_broken_names_are_refused(tmp_path: Path, context: dict[str, str], messa
 
 def test_good_names_are_taken(tmp_path: Path) -> None:
     assert hook_says(tmp_path) == ""
+    assert hook_says(tmp_path, name="rerank-numpy", backend="torch-words") == ""
     assert hook_says(tmp_path, name="acme-2", summary="Wörter: 検索 – it's fine", backend="acme-two") == ""
 
 

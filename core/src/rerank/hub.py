@@ -23,12 +23,14 @@ class Repository:
     Args:
         name: Its name.
         source: How the hub is reached.
+        asked: The short name that the user gave instead, for errors.
         unreachable: Whether `files` found that the hub cannot be reached: then only the cache is read, since the hub's
             client would try again and again.
     """
 
     name: str
     source: ModelSource
+    asked: str | None = None
     unreachable: bool = False
 
     def files(self) -> frozenset[str]:
@@ -97,12 +99,13 @@ class Repository:
     def _as_load_errors(self, file: str | None = None) -> Iterator[None]:
         """Turn whatever the hub's client raises into a `ModelLoadError` that says what to do."""
         what = f"{file} of {self.name}" if file else f"model {self.name!r}"
+        meant = f", which {self.asked!r} stands for," if self.asked else ""
         revision = self.source.revision
         at = f" at revision {revision!r}" if revision else ""
         try:
             yield
         except Exception as error:
-            raise ModelLoadError(f"{what}{at} {_explain(error)}") from error
+            raise ModelLoadError(f"{what}{at}{meant} {_explain(error)}") from error
 
 
 def _explain(error: Exception) -> str:

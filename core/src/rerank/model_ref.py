@@ -104,6 +104,15 @@ class ModelRef(ModelSource):
             raise self._listing
         return self._listing
 
+    def check_files(self) -> None:
+        """Check that there are files to read, before heavy libraries are imported to read them.
+
+        Raises:
+            ModelLoadError: As for `files`.
+        """
+        if isinstance(self._listing, ModelLoadError):
+            raise self._listing
+
     @cached_property
     def _listing(self) -> frozenset[str] | ModelLoadError:
         """The files, or why they cannot be listed: several backends ask, but the hub is asked only once."""
@@ -133,7 +142,7 @@ class ModelRef(ModelSource):
 
     @cached_property
     def _repository(self) -> Repository:
-        return Repository(self.name, self)
+        return Repository(self.name, self, asked=self.alias)
 
     @cached_property
     def config(self) -> Mapping[str, Any]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import wraps
+from inspect import iscoroutinefunction, signature
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, ParamSpec, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -54,10 +56,11 @@ CALL_ARGUMENTS: Final = ("query", "docs", "doc_ids", "metadata", "text_fields", 
 
 _NAMES_ELSEWHERE: Final = {
     **dict.fromkeys(("model_name", "model_name_or_path", "model_id", "model_path"), "model"),
-    **dict.fromkeys(("documents", "passages", "texts", "candidates", "sentences", "corpus"), "docs"),
+    **dict.fromkeys(("documents", "passages", "texts", "candidates", "sentences", "corpus", "chunks", "nodes"), "docs"),
+    **dict.fromkeys(("document", "passage", "text", "candidate", "sentence", "chunk", "node"), "doc"),
     **dict.fromkeys(("top_n", "topn", "top", "k", "limit", "return_top_k"), "top_k"),
     **dict.fromkeys(("ids", "document_ids", "docids"), "doc_ids"),
-    **dict.fromkeys(("q", "question"), "query"),
+    **dict.fromkeys(("q", "question", "queries", "query_text", "query_str"), "query"),
     "max_seq_length": "max_length",
     "provider": "api_provider",
 }
@@ -169,6 +172,40 @@ def _describe(problem: Mapping[str, Any], kind: type[Options]) -> str:
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name of an option or argument that a wrong one most likely means; None if none is near."""
     known = list(known)
-    if _NAMES_ELSEWHERE.get(name) in known:
-        return _NAMES_ELSEWHERE[name]
-    return next(iter(difflib.get_close_matches(name, known, n=1)), None)
+    meant = _NAMES_ELSEWHERE.get(name, name)
+    return next(iter(difflib.get_close_matches(meant, known, n=1) or difflib.get_close_matches(name, known, n=1)), None)
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def name_arguments(method: Callable[P, R]) -> Callable[P, R]:
+    """Let a method say what to write where a call gives one of its required arguments under another name.
+
+    Without this, ``rank("q", passages=[…])`` is Python's own `TypeError`, which names only what is missing.
+    """
+    required = [name for name, own in signature(method).parameters.items() if own.default is own.empty]
+    required = [name for name in required if name not in ("self", "options")]
+
+    def check(arguments: tuple[Any, ...], given: Mapping[str, Any]) -> None:
+        missing = [name for name in required[len(arguments) - 1 :] if name not in given]
+        for name in given if missing else ():
+            if (near := nearest(name, missing)) is not None and name not in required:
+                raise InvalidOptionsError(f"{method.__name__} takes no {name!r}: did you mean {near!r}?")
+
+    if iscoroutinefunction(method):
+
+        @wraps(method)
+        async def awaited(*args: P.args, **kwargs: P.kwargs) -> Any:
+            check(args, kwargs)
+            return await method(*args, **kwargs)
+
+        return awaited  # type: ignore[return-value]
+
+    @wraps(method)
+    def called(*args: P.args, **kwargs: P.kwargs) -> R:
+        check(args, kwargs)
+        return method(*args, **kwargs)
+
+    return called

@@ -9,12 +9,13 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, overload
 
+from rerank.backend import Backend
 from rerank.distributions import DEFAULT_MODEL
 from rerank.documents import DocumentLike, as_items
 from rerank.errors import InvalidInputError, InvalidOptionsError, ScoringError
 from rerank.model_ref import ModelRef
 from rerank.model_source import as_path
-from rerank.options import Options, override_options, parse_options
+from rerank.options import Options, name_arguments, override_options, parse_options
 from rerank.protocols import Scorer
 from rerank.registry import Registry, installed
 from rerank.requests import RankRequest, RequestMaker, group_pairs
@@ -96,6 +97,16 @@ class Reranker:
         return self._session.backend.name
 
     @property
+    def model_ref(self) -> ModelRef:
+        """The model as its backend knows it: its full name, and where to look for it."""
+        return self._session.model
+
+    @property
+    def description(self) -> Backend:
+        """The backend as its plugin describes it."""
+        return self._session.backend
+
+    @property
     def options(self) -> Options:
         """The options it was built with."""
         return self._session.options
@@ -110,6 +121,7 @@ class Reranker:
         """
         return self._session.load()
 
+    @name_arguments
     def rank(
         self,
         query: str,
@@ -157,6 +169,7 @@ class Reranker:
         maker = self._request_maker(top_k, options)
         return self._session.rank_many(maker.read_all(as_items(requests, "requests")))
 
+    @name_arguments
     def score(self, query: str, doc: DocumentLike, **options: Any) -> float:
         """The score of one document.
 
@@ -211,6 +224,7 @@ class Reranker:
             raise ScoringError(f"{self.model} gave {result.text!r:.60} no score: use rank, which needs none")
         return result.score
 
+    @name_arguments
     async def arank(
         self,
         query: str,
@@ -227,6 +241,7 @@ class Reranker:
             self._request_maker(top_k, options).make(query, docs, doc_ids, metadata, text_fields)
         )
 
+    @name_arguments
     async def ascore(self, query: str, doc: DocumentLike, **options: Any) -> float:
         """Like `score`, without blocking the event loop.
 

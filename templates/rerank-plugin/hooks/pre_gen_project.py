@@ -25,8 +25,23 @@ BACKENDS = {
 }
 """Backends of this project and their short names: a plugin that takes one does not register."""
 
-IMPORTED = {"rerank", "pydantic", "pydantic_core", "pluggy", "click", "pytest", *sys.stdlib_module_names}
-"""Modules that the plugin or its interpreter imports."""
+MODULES = {
+    *("rerank", "pydantic", "pydantic_core", "pluggy", "click", "pytest", "_pytest", "iniconfig", "packaging", "hatchling"),
+    *("importlib_metadata", "typing_extensions", "annotated_types", "typing_inspection", "zipp", "pygments", "exceptiongroup"),
+    *("pip", "setuptools", "pkg_resources", "wheel", "tests", "test", "site", "src"),
+    *("numpy", "scipy", "pandas", "polars", "torch", "transformers", "tokenizers", "safetensors", "huggingface_hub", "peft"),
+    *("accelerate", "datasets", "sentence_transformers", "sentencepiece", "tiktoken", "onnx", "onnxruntime", "tensorflow"),
+    *("jax", "flax", "vllm", "sglang", "llama_cpp", "litellm", "openai", "cohere", "anthropic", "boto3", "botocore", "httpx"),
+    *("requests", "aiohttp", "yaml", "tqdm", "rich", "langchain", "llama_index", "haystack", "rerankers", "flashrank"),
+    *sys.stdlib_module_names,
+}
+"""Modules that the plugin, its model or its interpreter may import."""
+
+DEVICES = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
+"""Names that no file or folder can have on Windows."""
+
+LONGEST = 60
+"""Letters of a name: files of it must fit into paths and the columns of listings."""
 
 WORDS = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
@@ -41,13 +56,20 @@ def problems():
             )
         elif value in taken:
             yield f"the {what} {value!r} is taken by this project: choose another"
-    if not re.fullmatch(r"[a-z_][a-z0-9_]*", MODULE) or keyword.iskeyword(MODULE):
+    if NAME.replace("-", "_") in MODULES - {"rerank"}:
+        yield f"the name {NAME!r} is that of another package: choose another, such as 'rerank-{NAME}'"
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", MODULE) or keyword.iskeyword(MODULE) or keyword.issoftkeyword(MODULE):
         yield (
             f"the module {MODULE!r} cannot be imported: write lower-case letters, digits and underscores, with a letter "
             "first, and no word of Python's own, such as 'rerank_acme'"
         )
-    elif MODULE in IMPORTED or MODULE.replace("_", "-") in DISTRIBUTIONS:
+    elif MODULE in MODULES or MODULE.replace("_", "-") in DISTRIBUTIONS:
         yield f"the module {MODULE!r} would hide another of that name: choose another"
+    for what, value in (("name", NAME), ("backend", BACKEND), ("module", MODULE)):
+        if len(value) > LONGEST:
+            yield f"the {what} {value[:20]!r}… has {len(value)} letters: write at most {LONGEST}"
+        if value in DEVICES:
+            yield f"the {what} {value!r} is that of a device on Windows, where no file can have it: choose another"
     for what, value in (("summary", SUMMARY), ("author", AUTHOR)):
         if not value.strip() or not value.isprintable() or set(value) & set('"\\'):
             yield f"the {what} {value!r} cannot be written into the files: give one line without double quotes or backslashes"

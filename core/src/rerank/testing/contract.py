@@ -19,9 +19,13 @@ import asyncio
 import contextlib
 import copy
 import json
+import os
 import pickle
+import random
+import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields, replace
 from numbers import Real
 from pathlib import Path
 from typing import Any, ClassVar, Final
@@ -29,11 +33,13 @@ from typing import Any, ClassVar, Final
 import pytest
 
 from rerank import (
+    Backend,
     Confidence,
     Document,
     InvalidInputError,
     InvalidOptionsError,
     ModelRef,
+    ModelSource,
     RankedResults,
     Request,
     Reranker,
@@ -43,6 +49,7 @@ from rerank import (
     takes_any,
 )
 from rerank.protocols import Calibrates, ScoresAsync, ScoresMany
+from rerank.testing.fake import fake_registry
 
 QUERY = "how do bees find flowers?"
 DOCUMENTS = [
@@ -64,15 +71,27 @@ def foreign_models(folder: Path) -> Sequence[tuple[str, ModelRef]]:
     Args:
         folder: Where to write the checkpoints, which have no weights inside.
     """
-    configs = {
-        "images": {"architectures": ["ViTForImageClassification"]},
-        "speech": {"architectures": ["WhisperModel"]},
-        "cross-encoder": {"architectures": ["BertForSequenceClassification"], "id2label": {"0": "LABEL_0"}},
-    }
-    for name, config in configs.items():
-        (folder / name).mkdir()
-        (folder / name / "config.json").write_text(json.dumps(config))
-        (folder / name / "model.safetensors").touch()
+    torch = "model.safetensors"
+    checkpoints: tuple[tuple[str, dict[str, Any], str], ...] = (
+        ("images", {"architectures": ["ViTForImageClassification"]}, torch),
+        ("speech", {"architectures": ["WhisperModel"]}, torch),
+        ("cross-encoder", {"architectures": ["BertForSequenceClassification"], "id2label": {"0": "LABEL_0"}}, torch),
+        ("cross-encoder", {"architectures": ["ModernBertForSequenceClassification"], "num_labels": 1}, torch),
+        ("t5", {"architectures": ["T5ForConditionalGeneration"], "model_type": "t5"}, torch),
+        ("llm-pointwise", {"architectures": ["LlamaForCausalLM"], "model_type": "llama"}, torch),
+        ("llm-pointwise", {"architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3"}, torch),
+        ("embeddings", {"architectures": ["BertModel"], "model_type": "bert"}, "modules.json"),
+        ("onnx", {"architectures": ["BertForSequenceClassification"]}, "model.onnx"),
+        ("llm-listwise", {}, "chat.gguf"),
+    )
+    found: list[tuple[str, ModelRef]] = []
+    for owner, config, file in checkpoints:
+        made = folder / "-".join([str(len(found)), *config.get("architectures", ["GGUF"])])
+        made.mkdir()
+        (made / "config.json").write_text(json.dumps(config))
+        (made / "tokenizer.json").touch()
+        (made / file).write_text("[]" if file == "modules.json" else "")
+        found.append((owner, ModelRef(str(made / file if file.endswith(".gguf") else made))))
     names = (
         ("api", "cohere"),
         ("api", "jina"),
@@ -82,12 +101,41 @@ def foreign_models(folder: Path) -> Sequence[tuple[str, ModelRef]]:
         ("cross-encoder", "BAAI/bge-reranker-base"),
         ("colbert", "colbert-ir/colbertv2.0"),
         ("llm-listwise", "castorini/duot5-base-msmarco"),
+        ("llm-pointwise", "Qwen/Qwen3-Reranker-0.6B"),
+        ("llm-layerwise", "BAAI/bge-reranker-v2-minicpm-layerwise"),
     )
     nothing_cached = str(folder / "cache")
-    return [
-        *((name, ModelRef(str(folder / name))) for name in configs),
-        *((name, ModelRef(own, cache_dir=nothing_cached, local_files_only=True)) for name, own in names),
-    ]
+    return [*found, *((owner, ModelRef(own, cache_dir=nothing_cached, local_files_only=True)) for owner, own in names)]
+
+
+def best_and_worst(query: str, documents: Sequence[str], scores: Sequence[float]) -> tuple[str, str, str]:
+    """`BackendContract.better` by the scores of another implementation.
+
+    Args:
+        query: The query.
+        documents: The documents that it scored.
+        scores: One per document.
+
+    Returns:
+        The query, the document with the highest score, and the one with the lowest.
+    """
+    ordered = sorted(zip(scores, documents))
+    return query, ordered[-1][1], ordered[0][1]
+
+
+def _state_of_the_process() -> dict[str, Any]:
+    """What a model might change for all other code: the environment, the folder, and the random numbers."""
+    state: dict[str, Any] = {
+        "the environment": dict(os.environ),
+        "the working folder": Path.cwd(),
+        "random's numbers": random.getstate(),
+    }
+    if numpy := sys.modules.get("numpy"):
+        state["numpy's random numbers"] = pickle.dumps(numpy.random.get_state())
+    if torch := sys.modules.get("torch"):
+        state["torch's random numbers"] = torch.get_rng_state().tolist()
+        state["torch's default dtype"] = torch.get_default_dtype()
+    return state
 
 
 _DEPENDS: Final = (
@@ -104,12 +152,13 @@ class BackendContract:
             models and for graphs with dynamic quantisation).
         tolerance: How far equal scores may differ, in the score's own unit.
         better: A query, the document that must win and one that must lose, such as ``("bees", "Bees dance.", "Shares rose.")``.
-            Name them for every model that is trained: nothing else sees scores with the wrong sign. None has no such test.
+            Name them: nothing else sees scores with the wrong sign. Where only another implementation knows the order, as of
+            an untrained model, let the fixture set ``self.better`` with `best_and_worst`. None has no such test.
     """
 
     batch_invariant: ClassVar[bool] = True
     tolerance: ClassVar[float] = 1e-5
-    better: ClassVar[tuple[str, str, str] | None] = None
+    better: tuple[str, str, str] | None = None
 
     @pytest.fixture
     def reranker(self) -> Reranker:
@@ -131,14 +180,26 @@ class BackendContract:
         assert ranked.has_scores == bool(scores)
 
     def test_scores_are_numbers(self, reranker: Reranker) -> None:
-        for value in reranker.scorer.score(self._request(reranker, QUERY, DOCUMENTS)).values:
+        scores = reranker.scorer.score(self._request(reranker, QUERY, DOCUMENTS))
+        for value in scores.values:
+            if value is None:
+                assert scores.scale == "ordinal", "a score is None, and no top_k was given: score every document"
+                continue
             is_number = isinstance(value, Real) and not isinstance(value, bool)
-            assert value is None or is_number, f"a score is {value!r}, of type {type(value).__name__}: return numbers"
+            assert is_number, f"a score is {value!r}, of type {type(value).__name__}: return numbers"
 
     def test_scores_tell_documents_apart(self, reranker: Reranker) -> None:
         self._needs_scores(reranker)
         scores = {r.score for r in reranker.rank(QUERY, DOCUMENTS)}
         assert len(scores) > 1, f"every document has the score {scores}: the model reads none of them"
+
+    def test_scores_depend_on_the_query(self, reranker: Reranker) -> None:
+        self._needs_scores(reranker)
+        scores = self._by_text(reranker.rank(QUERY, DOCUMENTS))
+        others = self._by_text(reranker.rank(OTHER_QUERY, DOCUMENTS))
+        assert scores != others, (
+            "another query gives the same scores: the model does not read it, or answers from a cache"
+        )
 
     def test_the_better_document_wins(self, reranker: Reranker) -> None:
         if self.better is None:
@@ -149,22 +210,32 @@ class BackendContract:
             assert first == winner, f"{first!r} came before {winner!r}: higher scores must be better"
 
     def test_claims_only_what_it_runs(self, reranker: Reranker, tmp_path: Path) -> None:
-        backend = installed().backends.get(reranker.backend)
-        if backend is None:
-            pytest.skip("the backend is not installed, so that it competes with no other")
+        backend = reranker.description
         assert not takes_any(backend), (
             "the backend claims a model that does not exist: return Confidence.NONE for what it cannot load, by the "
             "model's files or by names of its own"
         )
-        for name, model in foreign_models(tmp_path):
-            try:
-                confidence = backend.claim(model)[0]
-            except RerankError:
-                continue
-            assert confidence < Confidence.LIKELY or backend.name == name, (
-                f"the backend claims {model.name!r}, which is a model of {name!r}, as {confidence!r}: claim by its files, or "
+        for owner, model in foreign_models(tmp_path):
+            confidence = self._claimed(backend, model)
+            assert confidence < Confidence.LIKELY or backend.name == owner, (
+                f"the backend claims {model.name!r}, which is a model of {owner!r}, as {confidence!r}: claim by its files, or "
                 "return Confidence.POSSIBLE"
             )
+
+    def test_loads_what_it_claims(self, reranker: Reranker) -> None:
+        backend = reranker.description
+        model = replace(reranker.model_ref, alias=None, backend=None, model_type=None)
+        if self._claimed(backend, model) < Confidence.LIKELY:
+            pytest.skip("the backend runs this model only by a short name or with backend=")
+        options = {name: getattr(reranker.options, name) for name in reranker.options.model_fields_set}
+        source = {field.name: getattr(model, field.name) for field in fields(ModelSource)}
+        registry = fake_registry(*{**installed().backends, backend.name: backend}.values())
+        try:
+            again = Reranker(model.name, registry=registry, **source, **options)
+        except RerankError as error:
+            pytest.fail(f"the backend claims {model.name!r}, which does not load without backend=: {error}")
+        with again:
+            assert again.backend == backend.name, f"{again.backend!r} claims {model.name!r} more surely"
 
     def test_no_documents_is_an_empty_ranking(self, reranker: Reranker) -> None:
         assert len(reranker.rank(QUERY, [])) == 0
@@ -280,6 +351,8 @@ class BackendContract:
         self._assert_alike(reranker.rank(QUERY, [{"text": text} for text in DOCUMENTS]), texts)
         documents = [Document(text=text, doc_id=i) for i, text in enumerate(DOCUMENTS)]
         self._assert_alike(reranker.rank(QUERY, documents), texts)
+        named = [Document(text=text, doc_id=f"d{-i}", metadata={"n": i}) for i, text in enumerate(DOCUMENTS)]
+        self._assert_alike(reranker.rank(QUERY, named), texts)
 
     def test_results_are_plain_data(self, reranker: Reranker) -> None:
         ranked = reranker.rank(QUERY, DOCUMENTS)
@@ -310,8 +383,8 @@ class BackendContract:
             "x" * 100_000,
             "\r\n\t",
         ):
-            with contextlib.suppress(RerankError):
-                assert len(reranker.rank(QUERY, [text, DOCUMENTS[0]])) == 2
+            with contextlib.suppress(RerankError):  # the scorer is asked itself, since rank wraps what it raises
+                assert len(reranker.scorer.score(self._request(reranker, QUERY, [text, DOCUMENTS[0]])).values) == 2
 
     def test_bad_input_is_named(self, reranker: Reranker) -> None:
         for query, documents, named in (
@@ -324,6 +397,34 @@ class BackendContract:
         ):
             with pytest.raises(InvalidInputError, match=named):
                 reranker.rank(query, documents)  # type: ignore[arg-type]
+
+    def test_windows_are_read_or_refused(self, reranker: Reranker) -> None:
+        text = " ".join(DOCUMENTS[:4])
+        windows: dict[str, Any] = {"long_documents": "chunk", "window": 8, "overlap": 2}
+        if self._refuses(reranker, text, windows):
+            ignorable: tuple[dict[str, Any], ...] = ({"window": 8}, {"overlap": 2}, {"aggregate": "mean"})
+            for ignored in ignorable:
+                assert self._refuses(reranker, text, ignored), (
+                    f"the option {min(ignored)} has no effect, since long_documents='chunk' is refused: refuse it too"
+                )
+            return
+        assert "window" in reranker.rank(QUERY, [text], **windows)[0].details, (
+            "long_documents='chunk' has no effect: score windows and say in details which one won, or refuse the option, "
+            "with window, overlap and aggregate"
+        )
+
+    def test_prints_nothing(self, reranker: Reranker, capfd: pytest.CaptureFixture[str]) -> None:
+        capfd.readouterr()
+        self._claimed(reranker.description, reranker.model_ref)
+        reranker.rank(QUERY, DOCUMENTS)
+        assert capfd.readouterr().out == "", "standard output belongs to the program that ranks: use logging"
+
+    def test_leaves_the_process_as_it_was(self, reranker: Reranker) -> None:
+        reranker.rank(QUERY, DOCUMENTS)
+        before = _state_of_the_process()
+        reranker.rank(QUERY, DOCUMENTS)
+        changed = [name for name, state in _state_of_the_process().items() if state != before[name]]
+        assert not changed, f"ranking changes {', '.join(changed)}: leave what other code relies on as it is"
 
     def test_unknown_option_names_the_near_miss(self, reranker: Reranker) -> None:
         with pytest.raises(InvalidOptionsError, match="batch_size"):
@@ -341,6 +442,23 @@ class BackendContract:
         again.close()
         with pytest.raises(RerankError, match="closed"):
             again.rank(QUERY, DOCUMENTS)
+        assert len(reranker.rank(QUERY, DOCUMENTS[:1])) == 1
+
+    def _refuses(self, reranker: Reranker, text: str, options: dict[str, Any]) -> bool:
+        try:
+            reranker.rank(QUERY, [text], **options)
+        except InvalidOptionsError:
+            return True
+        return False
+
+    def _claimed(self, backend: Backend, model: ModelRef) -> Confidence:
+        try:
+            claim = backend.claim(model)
+        except RerankError:
+            return Confidence.NONE
+        well_formed = isinstance(claim, tuple) and len(claim) == 2 and isinstance(claim[0], Confidence)
+        assert well_formed, f"claim returned {claim!r}: return Claim(Confidence.NONE, 'the reason'), or a higher one"
+        return claim[0]
 
     def _needs_scores(self, reranker: Reranker) -> None:
         if not reranker.rank(QUERY, DOCUMENTS[:1]).has_scores:

@@ -6,6 +6,8 @@ import re
 from functools import partial
 from typing import Any
 
+from pydantic import ValidationInfo, field_validator
+
 from rerank import (
     Backend,
     Claim,
@@ -31,6 +33,13 @@ class FakeOptions(Options):
 
     weight: float = 1.0
     scale: Reload[ScoreScale] = "logit"
+
+    @field_validator("long_documents", "window", "overlap", "aggregate")
+    @classmethod
+    def _has_no_windows(cls, given: Any, field: ValidationInfo) -> Any:
+        if given != cls.model_fields[field.field_name or ""].default:
+            raise ValueError("documents are read whole: leave it out")
+        return given
 
 
 class FakeScorer:

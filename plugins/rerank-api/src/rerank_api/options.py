@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from rerank import Reload, ScoreScale, find_named
 from rerank_api.templates import FAMILIES, Template, read_template
@@ -33,7 +33,8 @@ class ApiOptions(HttpOptions):
         score_scale: What the scores of a self-hosted or unknown model mean; None means what the provider documents.
         max_tokens_per_doc: How many tokens of a document the provider reads (cohere, azure-cohere, vllm).
         truncate: Whether the provider cuts a long document or answers with an error (voyage, nvidia, tei).
-        instruction: What relevance means, in words (contextual, deepinfra, sglang), or what a template says of it.
+        instruction: What relevance means, in words (contextual, dashscope, deepinfra, fireworks, sglang), or what a
+            template says of it.
         template: How to frame query and document for a model whose server sends them to it as they are (tei, vllm,
             vllm-score, sglang, infinity, llama.cpp, localai, generic): a family's name, such as ``qwen3-reranker``; a
             mapping of ``query`` and ``document`` to texts with ``{query}``, ``{document}`` and, where wanted,
@@ -101,11 +102,11 @@ class ApiOptions(HttpOptions):
             )
         return self
 
-    @field_validator("long_documents")
+    @field_validator("long_documents", "window", "overlap", "aggregate")
     @classmethod
-    def _has_no_windows(cls, given: str) -> str:
-        if given == "chunk":
-            raise ValueError("a service reads whole documents: cut them yourself, or leave long_documents out")
+    def _has_no_windows(cls, given: Any, field: ValidationInfo) -> Any:
+        if given != cls.model_fields[field.field_name or ""].default:
+            raise ValueError("a service reads whole documents: cut them yourself, or leave it out")
         return given
 
     @field_validator("max_batch_tokens")

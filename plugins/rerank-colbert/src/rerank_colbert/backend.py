@@ -56,6 +56,7 @@ def load(model: ModelRef, options: ColbertOptions) -> Scorer:
         InvalidOptionsError: A device is not available, a length is beyond the model's positions, or the folder for document
             vectors cannot be used.
     """
+    model.check_files()
     from rerank_colbert.scorer import LateInteraction
 
     return LateInteraction(model, options)

@@ -92,6 +92,7 @@ def load(model: ModelRef, options: CrossEncoderOptions) -> Scorer:
         ModelLoadError: The checkpoint cannot be found, read or trusted, or its tokenizer has no fixed pair layout.
         InvalidOptionsError: A device is not available, or ``max_length`` is beyond the model's positions.
     """
+    model.check_files()
     from rerank_crossencoder.scorer import CrossEncoder
 
     return CrossEncoder(model, options)

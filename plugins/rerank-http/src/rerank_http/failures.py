@@ -43,13 +43,24 @@ _MESSAGES: Final = (
 )
 """Fields in which providers and gateways put their message, the likeliest first."""
 
+_CODES: Final = ("code", "type", "error_code", "errorCode", "error_type", "__type", "status", "reason")
+"""Fields in which they name the kind of failure, such as ``insufficient_quota``."""
+
 _TOO_LARGE: Final = re.compile(
-    r"(input|prompt|context|sequence|token|document|text)s?\b[^.]*\b(too (large|long)|exceeds?)|too many tokens",
+    r"(input|prompt|context|sequence|token|document|text|query|passage)s?\b[^.]*\b"
+    r"(too (big|large|long)|(larger|longer) than|exceeds?)\b|"
+    r"(context|sequence|input|prompt) (length|size|window) (is |was |has been )?exceeded|exceed context size|"
+    r"too many tokens|maximum context length|must have less than \d+ tokens|"
+    r"size of (the )?tensor (a )?\(\d+\) must match|larger than max|(body|entity|payload) too large",
     re.IGNORECASE,
 )
+_MAY_PASS: Final = re.compile(r"rate limit|per (second|minute)|queue|deadline|timed? ?out", re.IGNORECASE)
 _EXHAUSTED: Final = re.compile(
-    r"insufficient[_ ](quota|balance|funds|credits?)|balance is insufficient|exceeded your current quota|"
-    r"quota (is )?exhausted|out of credits|not in good standing|free (quota|tier) .*(used up|exhausted)",
+    r"insufficient ?(account|user)? ?(quota|balance|funds|credits?)|(balance|credits?) is (insufficient|too low)|"
+    r"exceeded (your )?current (token )?quota|quota (is |has been )?exhausted|out of (credits|call volume quota)|"
+    r"billing (hard limit|not active)|check (your|its) billing|budget (has been )?exceeded|arrearage|bill ?overdue|"
+    r"account ?overdue|not purchased|not in good standing|free (quota|tier) .*(used up|exhausted)|free ?tier ?only|"
+    r"(/|per|current) month\b|monthly (\w+ )?(credits?|limit|quota|requests)|余额不足|欠费",
     re.IGNORECASE,
 )
 _LONGEST: Final = 400
@@ -119,7 +130,7 @@ def of_reply(reply: Reply, secrets: Secrets, *, expected: str, key_hint: str) ->
             request_id=request_id,
         )
     message = message_of(reply, secrets)
-    lasting = _lasting(reply.status, message)
+    lasting = _lasting(reply.status, " ".join([message, *_codes_in(reply.body)]).replace("_", " "))
     kind, step = _kind_and_step(reply.status, key_hint)
     wait = wait_of(reply.headers, time.time())
     asked = f"; it asks to wait {wait:.3g} s" if wait is not None and reply.status == 429 else ""
@@ -134,14 +145,14 @@ def of_reply(reply: Reply, secrets: Secrets, *, expected: str, key_hint: str) ->
     )
 
 
-def _lasting(status: int, message: str) -> str | None:
+def _lasting(status: int, said: str) -> str | None:
     """What to do about a failure that another attempt meets again, whatever its status; None if it may pass."""
-    if status >= 500 and _TOO_LARGE.search(message):
-        return "send shorter documents (max_length= of the server), or raise the server's batch size"
     if status == 501:
         return "start the server with reranking enabled, or use another server"
-    if status in (402, 403, 429) and _EXHAUSTED.search(message):
+    if _EXHAUSTED.search(said):
         return "check the account's quota and credit"
+    if status not in (413, 429) and _TOO_LARGE.search(said) and not _MAY_PASS.search(said):
+        return "send shorter documents, or raise the server's limit (its batch size, its context or its max_length)"
     return None
 
 
@@ -222,6 +233,16 @@ def _message_in(body: Any) -> str:
         at = ".".join(map(str, place)) + ": " if isinstance(place, list) else ""
         return next((at + found for name in _MESSAGES if (found := _message_in(body.get(name)))), "")
     return ""
+
+
+def _codes_in(body: Any) -> list[str]:
+    """The names of the failure in a JSON body, beside its messages."""
+    if isinstance(body, list):
+        return [code for part in body[:3] for code in _codes_in(part)]
+    if not isinstance(body, Mapping):
+        return []
+    own = [value for name in _CODES if isinstance(value := body.get(name), str)]
+    return own + [code for name in _MESSAGES for code in _codes_in(body.get(name))]
 
 
 def _shortened(body: Any) -> str:

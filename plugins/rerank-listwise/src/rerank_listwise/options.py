@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from rerank import InvalidOptionsError, Options, Reload, is_data, read_data
 from rerank_listwise.recipe import AlgorithmName, Example, Recipe
@@ -44,11 +44,11 @@ class PromptOptions(Options):
     def _read_recipe(cls, value: Any) -> Any:
         return read_data(Recipe, value, "the recipe") if is_data(value) else value
 
-    @field_validator("long_documents")
+    @field_validator("long_documents", "window", "overlap", "aggregate")
     @classmethod
-    def _has_no_windows(cls, given: str) -> str:
-        if given == "chunk":
-            raise ValueError("passages are compared whole: raise max_passage_tokens, or leave long_documents out")
+    def _has_no_windows(cls, given: Any, field: ValidationInfo) -> Any:
+        if given != cls.model_fields[field.field_name or ""].default:
+            raise ValueError("passages are compared whole: raise max_passage_tokens, or leave it out")
         return given
 
 

@@ -51,6 +51,7 @@ def load(model: ModelRef, options: LlmOptions, *, default: str) -> Scorer:
         ModelLoadError: The checkpoint cannot be found, read or trusted, or lacks the recipe's verdicts.
         InvalidOptionsError: A device is not available, or there is no such recipe.
     """
+    model.check_files()
     from rerank_llm.layered import Layerwise, Lightweight
     from rerank_llm.likelihood import CausalLikelihood, T5Likelihood
     from rerank_llm.pointwise import Bidirectional, Pointwise

@@ -45,8 +45,10 @@ class Layered(PromptScorer):
                 for n, cutoff in enumerate(cutoffs)
             }
             shown = {str(cutoff): self._shown(scores, options) for cutoff, scores in layers.items()}
-            details = [{"layers": dict(zip(shown, values))} for values in zip(*shown.values())]
-            yield replace(layers[cutoffs[-1]], details=details)
+            deepest = layers[cutoffs[-1]]
+            own = deepest.details or [{}] * len(deepest.values)
+            by_layer = [dict(zip(shown, values)) for values in zip(*shown.values())]
+            yield replace(deepest, details=[{**had, "layers": scores} for had, scores in zip(own, by_layer)])
 
     def _shown(self, scores: Scores, options: LlmOptions) -> Sequence[float]:
         """One layer's scores as the call wants them, raw or in [0, 1]."""

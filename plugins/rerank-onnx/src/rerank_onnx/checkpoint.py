@@ -128,7 +128,7 @@ def _unpacked(model: ModelRef, *, repair: bool) -> Path:
     folder = root / (model.name if model.revision is None else f"{model.name}@{model.revision}")
     if not repair and _is_whole(folder):
         return folder
-    repository = replace(model, name=_FLASHRANK_REPOSITORY)
+    repository = replace(model, name=_FLASHRANK_REPOSITORY, alias=model.name)
     if f"{model.name}.zip" not in repository.files:  # which also finds out at once whether the hub can be reached
         raise ModelLoadError(f"{_FLASHRANK_REPOSITORY} has no {model.name}.zip: check the hub, or export the model")
     archive = repository.fetch(f"{model.name}.zip", repair=repair)

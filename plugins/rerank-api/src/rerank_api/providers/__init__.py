@@ -77,7 +77,8 @@ def known() -> dict[str, Provider]:
         if taken := set(offered.names) & set(providers):
             name = min(taken)
             raise PluginError(
-                f"the provider {name!r} of {distribution} is taken by {origins[name]}: rename or uninstall one of the two"
+                f"the provider {name!r} of {distribution} is taken by {origins[name]}: "
+                "rename or uninstall one of the two"
             )
         providers.update(dict.fromkeys(offered.names, offered))
         origins.update(dict.fromkeys(offered.names, distribution))

@@ -1,9 +1,9 @@
 """Amazon Bedrock: ``POST https://bedrock-agent-runtime.{region}.amazonaws.com/rerank``, signed with SigV4.
 
 At most 1,000 sources per request, each of at most 32,000 characters, beyond which the error is Bedrock's own
-(docs.aws.amazon.com/bedrock/latest/APIReference, Rerank and RerankTextDocument). botocore finds the credentials and signs (``pip install 'rerank-api[bedrock]'``); the
-signed request goes through our own pool, with the usual deadlines, retries and cancellation. Errors are
-``{"message": …}``, their type in ``x-amzn-errortype``.
+(docs.aws.amazon.com/bedrock/latest/APIReference, Rerank and RerankTextDocument). botocore finds the credentials and
+signs (``pip install 'rerank-api[bedrock]'``); the signed request goes through our own pool, with the usual deadlines,
+retries and cancellation. Errors are ``{"message": …}``, their type in ``x-amzn-errortype``.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ def region(options: ApiOptions, model: str | None) -> str:
     found = options.region or _region_of_arn(model or "") or _region_of_environment()
     if not found:
         raise InvalidOptionsError(
-            "bedrock needs an AWS region: pass region=, give the model as an ARN, or set AWS_REGION or a profile's region"
+            "bedrock needs an AWS region: pass region=, give the model as an ARN, "
+            "or set AWS_REGION or a profile's region"
         )
     if not _REGION.fullmatch(found):  # it becomes part of the host's name
         raise InvalidOptionsError(f"{found!r:.60} is not an AWS region: pass region= such as 'us-east-1'")

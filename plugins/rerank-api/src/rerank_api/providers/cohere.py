@@ -1,8 +1,8 @@
 """Cohere, through its own SDK: ``POST https://api.cohere.com/v2/rerank``.
 
 Cohere takes at most 10,000 documents per request and advises against more than 1,000
-(docs.cohere.com/docs/reranking-best-practices, docs.cohere.com/reference/rerank). Errors are ``{"message": …}`` with 400, 401, 403, 404,
-422, 429, 498, 499, 500, 501, 503 and 504. The SDK's own retries are off: ours are the only ones.
+(docs.cohere.com/docs/reranking-best-practices, docs.cohere.com/reference/rerank). Errors are ``{"message": …}`` with
+400, 401, 403, 404, 422, 429, 498, 499, 500, 501, 503 and 504. The SDK's own retries are off: ours are the only ones.
 Source: the SDK's ``v2/raw_client.py`` (5.x and 7.x).
 """
 

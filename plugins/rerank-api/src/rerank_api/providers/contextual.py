@@ -1,7 +1,7 @@
 """Contextual: ``POST https://api.contextual.ai/v1/rerank``, which takes an instruction.
 
-At most 400,000 tokens per request (docs.contextual.ai/api-reference/rerank/rerank). Query, instruction and one document have at most
-8,000 together; more is the provider's own error.
+At most 400,000 tokens per request (docs.contextual.ai/api-reference/rerank/rerank). Query, instruction and one document
+have at most 8,000 together; more is the provider's own error.
 """
 
 from __future__ import annotations

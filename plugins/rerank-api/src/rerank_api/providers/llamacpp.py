@@ -1,6 +1,8 @@
 """llama.cpp, self-hosted (``llama-server --reranking``): ``POST /v1/rerank``.
 
-Scores are the model's raw logits. Errors are ``{"error": {"code", "message", "type"}}``.
+Scores are the model's raw logits. No limit of documents is documented; query and document have together at most as many
+tokens as a physical batch (``--ubatch-size``, 512), and more is an error of the server's. Errors are
+``{"error": {"code", "message", "type"}}``.
 """
 
 from __future__ import annotations

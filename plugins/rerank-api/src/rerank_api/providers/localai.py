@@ -1,7 +1,7 @@
 """LocalAI, self-hosted: ``POST /v1/rerank``. Errors are ``{"error": {"code", "message", "type"}}``.
 
 What its scores mean depends on the model it runs, so their scale is ``similarity``: pass ``score_scale`` if
-you know more.
+you know more. No limit of documents is documented.
 """
 
 from __future__ import annotations

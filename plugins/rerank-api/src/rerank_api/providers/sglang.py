@@ -1,6 +1,6 @@
 """SGLang, self-hosted: ``POST /v1/rerank``, answered by a bare array.
 
-Errors are ``{"message", "type", "code"}``, or under ``error``.
+No limit of documents is documented. Errors are ``{"message", "type", "code"}``, or under ``error``.
 """
 
 from __future__ import annotations

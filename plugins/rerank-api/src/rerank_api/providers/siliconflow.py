@@ -1,6 +1,7 @@
 """SiliconFlow: ``POST https://api.siliconflow.cn/v1/rerank``.
 
-``max_chunks_per_doc`` and ``overlap_tokens`` go through ``extra_body``. Errors are ``{"code", "message"}``. No limit of documents is documented.
+``max_chunks_per_doc`` and ``overlap_tokens`` go through ``extra_body``. Errors are ``{"code", "message"}``. No limit of
+documents is documented.
 """
 
 from __future__ import annotations

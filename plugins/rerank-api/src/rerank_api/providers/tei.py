@@ -1,8 +1,10 @@
 """Text Embeddings Inference, self-hosted: ``POST /rerank``.
 
 It runs one model and names none, returns all documents, and takes at most ``max_client_batch_size`` of them, which
-``GET /info`` reports. Errors are ``{"error", "error_type"}``: Empty 400, Validation and Tokenizer 422, Backend 424,
-Overloaded 429, Unhealthy 503.
+``GET /info`` reports. A body has at most 2 MB unless the server was started with another ``--payload-limit``
+(huggingface.co/docs/text-embeddings-inference/cli_arguments): 1.5 MB of text are sent, since JSON escapes take room.
+Errors are ``{"error", "error_type"}``: Empty 400, Validation and Tokenizer 422, Backend 424, Overloaded 429,
+Unhealthy 503.
 """
 
 from __future__ import annotations
@@ -37,5 +39,7 @@ TEI: Final = Provider(
     scale=lambda options: "logit" if options.raw_scores else "probability",
     takes=frozenset({"truncate", "raw_scores", "template"}),
     limit_from=("/info", "max_client_batch_size"),
+    max_bytes=1_500_000,
+    bytes_each=8,
     takes_top_k=False,
 )

@@ -1,6 +1,7 @@
 """Together: ``POST https://api.together.ai/v1/rerank``.
 
-Errors are ``{"error": {"message", "type"}}``; rate limits come with ``x-ratelimit-reset``. It documents no limit of documents.
+Errors are ``{"error": {"message", "type"}}``; rate limits come with ``x-ratelimit-reset``. It documents no
+limit of documents.
 """
 
 from __future__ import annotations

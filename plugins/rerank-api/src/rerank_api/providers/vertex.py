@@ -1,8 +1,9 @@
 """Vertex AI ranking: ``POST https://discoveryengine.googleapis.com/v1/projects/{p}/…:rank``.
 
-At most 200 records per request (its REST reference, rankingConfigs.rank), with their positions as ids, which are strings. The key is an OAuth access token:
-``api_key=``, else Application Default Credentials (``pip install 'rerank-api[vertex]'``), refreshed as they expire.
-Errors are ``{"error": {"code", "message", "status"}}``.
+At most 200 records per request (its REST reference, rankingConfigs.rank), with their positions as ids, which are
+strings. The key is an OAuth access token: ``api_key=``, else Application Default Credentials
+(``pip install 'rerank-api[vertex]'``), refreshed as they expire. Errors are
+``{"error": {"code", "message", "status"}}``.
 """
 
 from __future__ import annotations

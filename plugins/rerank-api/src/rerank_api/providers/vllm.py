@@ -1,8 +1,8 @@
 """vLLM, self-hosted: ``POST /v1/rerank`` (``vllm``), and ``POST /v1/score`` (``vllm-score``).
 
 ``/v1/score`` returns every document. Both apply the model's own activation, the sigmoid for a cross-encoder; for an
-embedding model pass ``score_scale="similarity"``. Errors are ``{"error": {"message", "type", "code"}}``, or the same
-without the outer object.
+embedding model pass ``score_scale="similarity"``. No limit of documents is documented. Errors are
+``{"error": {"message", "type", "code"}}``, or the same without the outer object.
 """
 
 from __future__ import annotations

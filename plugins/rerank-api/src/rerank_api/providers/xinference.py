@@ -1,4 +1,7 @@
-"""Xinference, self-hosted: ``POST /v1/rerank``. Errors are ``{"detail": …}``."""
+"""Xinference, self-hosted: ``POST /v1/rerank``. Errors are ``{"detail": …}``.
+
+No limit of documents is documented.
+"""
 
 from __future__ import annotations
 

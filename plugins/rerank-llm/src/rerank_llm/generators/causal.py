@@ -63,13 +63,14 @@ class CausalWriter:
     """
 
     def __init__(self, model: ModelRef, options: Any) -> None:
+        _check_kind(model)
+        model.check_files()
         from rerank_llm.forwards.writing import CausalWritingForward
         from rerank_torch.loading import load_config
         from rerank_torch.rows import Padding
         from rerank_torch.runner import Runner
         from rerank_torch.tokens import load_tokens
 
-        _check_kind(model)
         loading = choose_loading(options)
         config = load_config(model, loading).get_text_config()
         tokens = load_tokens(model, loading)

@@ -76,6 +76,7 @@ class DuoT5:
     window_size: int = 20
 
     def __init__(self, model: ModelRef, options: Any) -> None:
+        model.check_files()
         from rerank_llm.forwards.t5 import T5Forward
         from rerank_torch.loading import load_config
         from rerank_torch.rows import Padding

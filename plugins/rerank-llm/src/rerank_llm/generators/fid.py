@@ -98,6 +98,7 @@ class FusionAnswerer(ABC):
     """Finds in a passage what looks like the mark of another; its number is put in parentheses instead."""
 
     def __init__(self, model: ModelRef, options: Any) -> None:
+        model.check_files()
         from rerank_torch.loading import load_config
         from rerank_torch.rows import Padding
         from rerank_torch.runner import Runner

@@ -103,7 +103,9 @@ def _unpacked(model: ModelRef) -> Path:
     target = root / (FLASHRANK if model.revision is None else f"{FLASHRANK}@{model.revision}") / _FLASHRANK_FILE
     if target.is_file():
         return target
-    archive = replace(model, name=_FLASHRANK_REPOSITORY).fetch(f"{FLASHRANK}.zip")
+    repository = replace(model, name=_FLASHRANK_REPOSITORY, alias=FLASHRANK)
+    repository.check_files()  # a hub that cannot be reached is noticed at once, not after several attempts
+    archive = repository.fetch(f"{FLASHRANK}.zip")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with zipfile.ZipFile(archive) as content, tempfile.TemporaryDirectory(dir=target.parent) as scratch:

@@ -197,6 +197,7 @@ class JinaAnswerer:
     window_size = _BLOCK_DOCUMENTS
 
     def __init__(self, model: ModelRef, options: Any) -> None:
+        model.check_files()
         from rerank_llm.forwards.jina import JinaForward
         from rerank_torch.rows import Padding
         from rerank_torch.runner import Runner

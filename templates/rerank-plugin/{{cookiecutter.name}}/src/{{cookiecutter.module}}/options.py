@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field, field_validator
+from typing import Any
+
+from pydantic import Field, ValidationInfo, field_validator
 
 from rerank import Options
 
@@ -16,9 +18,9 @@ class {{ cookiecutter.backend.title().replace('-', '') }}Options(Options):
 
     exponent: float = Field(default=0.5, gt=0)
 
-    @field_validator("long_documents")
+    @field_validator("long_documents", "window", "overlap", "aggregate")
     @classmethod
-    def _has_no_windows(cls, given: str) -> str:
-        if given == "chunk":
-            raise ValueError("documents are read whole: leave long_documents out")
+    def _has_no_windows(cls, given: Any, field: ValidationInfo) -> Any:
+        if given != cls.model_fields[field.field_name or ""].default:
+            raise ValueError("documents are read whole: leave it out")
         return given
