@@ -154,11 +154,6 @@ def _check_dtype(network: Any, asked: Any, model: ModelRef) -> None:
         )
 
 
-_NO_PART: Final = re.compile(
-    r"(^|\.)(pooler\.|(position_ids|token_type_ids|inv_freq|masked_bias|attn\.bias|attention\.bias)$)"
-)
-
-
 def _check_read(network: Any, model: ModelRef) -> None:
     """Refuse a configuration that asks for what transformers 5 passes over in silence, though it changes scores.
 
