@@ -55,6 +55,9 @@ _POSITIONS_FROM_ZERO: Final = frozenset(
 def probe_rows(tokens: Tokens, layout: PairLayout, longest: int) -> list[tuple[tuple[int, ...], int]]:
     """A short and a long row of usual text.
 
+    The short one has an odd number of tokens, so that a model that merges neighbours merges its last with the padding
+    (CANINE, Funnel).
+
     Args:
         tokens: The tokenizer.
         layout: Of pairs, or of single texts.
@@ -65,6 +68,8 @@ def probe_rows(tokens: Tokens, layout: PairLayout, longest: int) -> list[tuple[t
     """
     query, *documents = tokens([_QUERY, _SHORT, _LONG])
     room = max(0, longest - len(layout) - len(query))
+    if (len(layout) + len(query) + len(documents[0])) % 2 == 0:
+        documents[0] = documents[0][:-1]
     return [(tuple(layout.row(query, document[:room])), len(query)) for document in documents]
 
 
@@ -84,6 +89,9 @@ def may_pad(
         forward: Takes a batch and returns one value per row.
         near: Whether two values differ by no more than rounding.
         length: How many tokens a row has.
+
+    Raises:
+        ModelLoadError: A row has another value each time.
     """
     if len({length(row) for row in probe}) == 1:  # a model of so few tokens that they tell nothing
         return False
@@ -95,6 +103,11 @@ def may_pad(
     alone = [forward([row])[0] for row in probe]
     if all(near(a, b) for a, b in zip(together, alone)):
         return True
+    if not all(near(forward([row])[0], value) for row, value in zip(probe, alone)):
+        raise ModelLoadError(
+            "the model draws random numbers and gives the same text another value each time: fix its seed, as a Reformer's "
+            "config.json does with hash_seed, or give another model"
+        )
     logger.info("padding changes what this model computes: only rows of equal length share a batch")
     return False
 
