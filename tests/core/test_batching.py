@@ -231,3 +231,7 @@ def test_groups_are_lazy() -> None:
 def test_lengths_that_do_not_fit_the_items_are_named() -> None:
     with pytest.raises(ScoringError, match="2 items came with 1 lengths"):
         map_batches([1, 2], [1], lambda batch: batch, max_tokens=8)
+
+
+def test_rows_that_may_not_be_padded_share_batches_with_their_equals():
+    assert plan_batches([3, 5, 3, 5, 4], 100, pads=False) == [[1, 3], [4], [0, 2]]

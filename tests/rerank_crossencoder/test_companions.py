@@ -70,6 +70,7 @@ BY_LENGTH = {
     "GPT2": {**DECODER, "n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 160},
     "Bloom": {**DECODER, "hidden_size": 32, "n_layer": 2, "n_head": 4},
     "Bart": ENCODER_DECODER,
+    "Canine": SMALL,
 }
 
 

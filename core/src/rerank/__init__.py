@@ -47,6 +47,7 @@ from rerank.pairs import (
     plan_parts,
     plan_windows,
 )
+from rerank.probes import knows_positions, may_pad, probe_limits, probe_rows
 from rerank.prompts import saved_prompt
 from rerank.protocols import Request, Scorer, Scores
 from rerank.ranking import sigmoid
@@ -60,6 +61,7 @@ from rerank.tokens import (
     TokenLimits,
     Tokens,
     find_pad_id,
+    first_position,
     query_limit,
     read_tokenizer_config,
     reads_segments,
@@ -116,18 +118,23 @@ __all__ = [
     "encode_pairs",
     "find_named",
     "find_pad_id",
+    "first_position",
     "fit_pair",
     "group_requests",
     "hookimpl",
     "installed",
     "is_data",
+    "knows_positions",
     "map_batches",
+    "may_pad",
     "no_fork",
     "pair_rows",
     "place_window",
     "plan_batches",
     "plan_parts",
     "plan_windows",
+    "probe_limits",
+    "probe_rows",
     "query_limit",
     "read_data",
     "read_tokenizer_config",

@@ -18,13 +18,16 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def plan_batches(lengths: Sequence[int], max_tokens: int, max_items: int | None = None) -> list[list[int]]:
+def plan_batches(
+    lengths: Sequence[int], max_tokens: int, max_items: int | None = None, *, pads: bool = True
+) -> list[list[int]]:
     """Group rows so that each batch, padded to its longest row, holds at most ``max_tokens`` tokens.
 
     Args:
         lengths: Token count per row.
         max_tokens: Budget of one batch, padding included; a longer row is a batch of its own.
         max_items: At most this many rows per batch.
+        pads: Whether rows of different lengths may share a batch.
 
     Returns:
         Positions, each once, longest rows first: rows of similar length share a batch, and memory peaks at the start.
@@ -32,7 +35,7 @@ def plan_batches(lengths: Sequence[int], max_tokens: int, max_items: int | None 
     batches: list[list[int]] = []
     capacity = 0
     for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
-        if not batches or len(batches[-1]) >= capacity:
+        if not batches or len(batches[-1]) >= capacity or not (pads or lengths[batches[-1][0]] == lengths[i]):
             capacity = max(1, max_tokens // max(1, lengths[i]))
             capacity = capacity if max_items is None else min(capacity, max_items)
             batches.append([])
@@ -47,6 +50,7 @@ def map_batches(
     *,
     max_tokens: int,
     max_items: int | None = None,
+    pads: bool = True,
     out_of_memory: tuple[type[BaseException], ...] = (),
     progress: bool = False,
     streams: Streams | None = None,
@@ -61,6 +65,7 @@ def map_batches(
         forward: Takes a batch and returns one result per item.
         max_tokens: Budget of one batch, padding included.
         max_items: At most this many items per batch.
+        pads: Whether items of different lengths may share a batch.
         out_of_memory: The exceptions that mean so, such as ``torch.OutOfMemoryError``; others propagate.
         progress: Show a progress bar on standard error after one second, if that is a terminal.
         streams: Threads that run batches in parallel, longest first, each in whichever thread is free; None runs one
@@ -79,7 +84,7 @@ def map_batches(
     work, lengths = list(distinct), list(distinct.values())
     if streams is not None and streams.count > 1:  # so that each of them has work
         max_tokens = min(max_tokens, max(1, math.ceil(sum(lengths) / streams.count)))
-    plan = _Plan(lengths, max_tokens, max_items, at_once=streams is not None and streams.count > 1)
+    plan = _Plan(lengths, max_tokens, max_items, pads, at_once=streams is not None and streams.count > 1)
     results: dict[T, R] = {}
     with _progress_bar(len(work), shown=progress) as advance:
 
@@ -118,15 +123,18 @@ class _Plan:
         lengths: Token count per item.
         max_tokens: Budget of one batch, padding included.
         max_items: At most this many items per batch.
+        pads: Whether items of different lengths may share a batch.
         at_once: Whether batches run at the same time, so that one may lack the memory that others hold.
     """
 
-    def __init__(self, lengths: Sequence[int], max_tokens: int, max_items: int | None, *, at_once: bool) -> None:
+    def __init__(
+        self, lengths: Sequence[int], max_tokens: int, max_items: int | None, pads: bool, *, at_once: bool
+    ) -> None:
         self.lock = threading.Lock()
-        self._lengths = lengths
+        self._lengths, self._pads = lengths, pads
         self._at_once = at_once
         self._too_large: list[list[int]] = []
-        self._pending = plan_batches(lengths, max_tokens, max_items)[::-1]
+        self._pending = plan_batches(lengths, max_tokens, max_items, pads=pads)[::-1]
 
     def __len__(self) -> int:
         return len(self._pending)
@@ -153,7 +161,8 @@ class _Plan:
         with self.lock:
             left = [i for rows in [*self._pending, batch] for i in rows]
             half = max(self._lengths[i] for i in batch) * len(batch) // 2
-            replanned = plan_batches([self._lengths[i] for i in left], half, max(1, len(batch) // 2))
+            lengths = [self._lengths[i] for i in left]
+            replanned = plan_batches(lengths, half, max(1, len(batch) // 2), pads=self._pads)
             self._pending = [[left[i] for i in rows] for rows in reversed(replanned)]
 
     def retry_alone(self) -> bool:

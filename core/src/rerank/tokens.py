@@ -23,7 +23,7 @@ _NO_LIMIT: Final = 1_000_000  # tokenizers without a limit state a far larger nu
 _POSITIONS: Final = ("max_position_embeddings", "n_positions", "max_encoder_position_embeddings")
 """What configurations call the number of positions: most, GPT-2's kind, and LED's."""
 
-_POSITIONS_BEHIND_PADDING: Final = frozenset(
+POSITIONS_BEHIND_PADDING: Final = frozenset(
     (
         "camembert",
         "data2vec-text",
@@ -240,6 +240,11 @@ def find_pad_id(tokens: Tokens, config: Mapping[str, Any], tokenizer_config: Map
     return next((value for value in candidates if isinstance(value, int) and value >= 0), 0)
 
 
+def first_position(config: Mapping[str, Any], pad_id: int) -> int:
+    """The position of a row's first token, by its ``config.json``; RoBERTa's kind counts from behind the padding's."""
+    return pad_id + 1 if config.get("model_type") in POSITIONS_BEHIND_PADDING else 0
+
+
 @dataclass(frozen=True, slots=True)
 class TokenLimits:
     """How many tokens a model reads.
@@ -263,8 +268,8 @@ class TokenLimits:
         """
         stated = next((config[name] for name in _POSITIONS if config.get(name) is not None), None)
         rows = stated if isinstance(stated, int) and stated > 0 else None
-        if rows is not None and config.get("model_type") in _POSITIONS_BEHIND_PADDING:
-            rows -= pad_id + 1
+        if rows is not None:
+            rows -= first_position(config, pad_id)
         longest = tokenizer_config.get("model_max_length")
         limits = [int(longest)] if isinstance(longest, (int, float)) and 0 < longest < _NO_LIMIT else []
         return cls(

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rerank import InvalidOptionsError, PairLayout, TokenLimits, Tokens, place_window, plan_parts, special_token
+from rerank import (
+    InvalidOptionsError,
+    PairLayout,
+    TokenLimits,
+    Tokens,
+    place_window,
+    plan_parts,
+    probe_limits,
+    probe_rows,
+    special_token,
+)
 from rerank_colbert.options import ColbertOptions
 from rerank_colbert.recipe import Augmentation, Recipe
 from rerank_torch.rows import Row
@@ -69,7 +79,7 @@ class RowMaker:
     ) -> None:
         self.tokens, self.recipe, self.limits = tokens, recipe, limits
         self._tokenizer_config = tokenizer_config
-        layout = tokens.single_layout()
+        layout = self._layout = tokens.single_layout()
         self._query = self._prefix(recipe.query_marker, recipe.query_prompt, layout)
         self._document = self._prefix(recipe.document_marker, recipe.document_prompt, layout)
         self._skipped = np.array(sorted(_skipped_ids(recipe, tokens)), dtype=np.int64)
@@ -104,6 +114,18 @@ class RowMaker:
             )
             rows.append((text_row, len(ids) > room))
         return rows
+
+    def probe(self) -> list[tuple[int, ...]]:
+        """Token ids of a short and a long text, which show whether padding changes vectors."""
+        return [ids for ids, _ in probe_rows(self.tokens, self._layout, self.limits.default)]
+
+    def probe_limits(self, runs: Callable[[tuple[int, ...]], bool]) -> None:
+        """Lower the limits to what the model reads; ``runs`` says whether it reads a row.
+
+        Raises:
+            ModelLoadError: It reads no rows.
+        """
+        self.limits = probe_limits(self.limits, self.tokens, self._layout, lambda ids, _: runs(ids))
 
     def check_lengths(self, options: ColbertOptions) -> None:
         """Check the lengths that options set.

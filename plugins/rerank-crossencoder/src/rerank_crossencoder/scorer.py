@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
-from typing import Final
 
 from rerank import (
     GroupScorer,
@@ -17,6 +16,9 @@ from rerank import (
     TokenLimits,
     encode_pairs,
     find_pad_id,
+    knows_positions,
+    probe_limits,
+    probe_rows,
     query_limit,
     read_tokenizer_config,
     saved_prompt,
@@ -28,13 +30,6 @@ from rerank_torch.loading import load_config
 from rerank_torch.rows import Padding, Row
 from rerank_torch.runner import RowError, Runner
 from rerank_torch.tokens import load_tokens
-
-_PROBE_QUERY: Final = "how do bees find flowers?"
-_PROBE_DOCUMENTS: Final = (
-    "They dance.",
-    "A forager dances on the comb, and the others follow her in the dark, learn how far the flowers are, and fly. " * 3,
-)
-"""Texts whose rows show whether padding changes scores."""
 
 
 class CrossEncoder(GroupScorer):
@@ -57,14 +52,23 @@ class CrossEncoder(GroupScorer):
         self.limits = TokenLimits.read(config, tokenizer_config, pad_id)
         self.limits.of_row(options.max_length)
         start = partial(Encoder, model=model, options=options, types=self.layout.types, pad_id=pad_id)
-        self.runner = Runner(start, options, Padding(pad_id, probe=self._probe()))
+        probe = tuple(self._row(*row) for row in probe_rows(self.tokens, self.layout, self.limits.default))
+        self.runner = Runner(start, options, Padding(pad_id, probe=probe))
+        if not knows_positions(config) and self.runner.on_cpu:  # elsewhere an index beyond a table ends the process
+            runs = partial(self._runs, options)
+            self.limits = probe_limits(self.limits, self.tokens, self.layout, runs)
+            self.limits.of_row(options.max_length)
 
-    def _probe(self) -> tuple[Row, ...]:
-        """A short and a long row of usual text."""
-        query, *documents = self.tokens([_PROBE_QUERY, *_PROBE_DOCUMENTS])
-        room = self.limits.default - len(self.layout) - len(query)
-        rows = (self.layout.row(query, document[: max(0, room)]) for document in documents)
-        return tuple(Row(tuple(ids), self.layout.first_len(len(query))) for ids in rows)
+    def _row(self, ids: Sequence[int], query_len: int) -> Row:
+        return Row(tuple(ids), self.layout.first_len(query_len))
+
+    def _runs(self, options: CrossEncoderOptions, ids: Sequence[int], query_len: int) -> bool:
+        """Whether the model reads a row."""
+        try:
+            self.runner([self._row(ids, query_len)], options)
+        except RowError:
+            return False
+        return True
 
     def score_group(self, requests: Sequence[Request]) -> Iterator[Scores]:
         """Score requests with the same options together."""
@@ -79,7 +83,7 @@ class CrossEncoder(GroupScorer):
             max_length=max_length,
             query_max_length=query_limit(options.query_max_length, max_length),
         )
-        rows = [Row(tuple(ids), self.layout.first_len(one.query_len)) for one in pairs for ids in one.rows]
+        rows = [self._row(ids, one.query_len) for one in pairs for ids in one.rows]
         try:
             values = (float(value) for value in self.runner(rows, options))
         except RowError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Sequence
 from itertools import chain
@@ -11,11 +12,13 @@ from typing import Any, Final, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from rerank import InvalidOptionsError, ModelLoadError, Streams, available_cores, map_batches
+from rerank import InvalidOptionsError, ModelLoadError, Streams, available_cores, map_batches, may_pad
 from rerank_onnx.checkpoint import DamagedCheckpointError
 from rerank_onnx.operators import last_operator
 from rerank_onnx.options import OnnxOptions
 from rerank_onnx.runtime import onnxruntime
+
+logger = logging.getLogger(__name__)
 
 K = TypeVar("K")
 T = TypeVar("T")
@@ -61,6 +64,12 @@ _FRACTIONS: Final = ("tensor(float)", "tensor(float16)", "tensor(double)", "tens
 _PROBABILITY: Final = re.compile(r"(?<!log)(?<!log[_. -])(prob|sigmoid|softmax)", re.IGNORECASE)
 """In the name of an output of probabilities, not of their logarithms."""
 
+_EXACT: Final = 1e-4
+"""How much a value may differ with padding in float32, which sums in another order."""
+
+_ROUNDED: Final = 2e-2
+"""The same in 16 bits."""
+
 _TOKEN_VECTORS: Final = ("last_hidden_state", "token_embeddings")
 _TEXT_VECTORS: Final = ("pooler_output", "sentence_embedding")
 """Outputs of encoders besides their token vectors: one vector of a text, which is no score."""
@@ -73,6 +82,7 @@ class Graph:
         file: The ``.onnx`` file.
         options: ``threads``, ``providers`` and ``session_options``.
         pad_id: The id that fills short rows.
+        first_position: The position of a row's first token, if the graph is given positions.
 
     Attributes:
         output: What it returns that is a score per row, else a vector per token.
@@ -86,7 +96,7 @@ class Graph:
         InvalidOptionsError: An execution provider or session option does not exist.
     """
 
-    def __init__(self, file: Path, options: OnnxOptions, pad_id: int) -> None:
+    def __init__(self, file: Path, options: OnnxOptions, pad_id: int, first_position: int = 0) -> None:
         session_options = _session_options(options)
         providers = _providers(options)
         try:
@@ -114,7 +124,8 @@ class Graph:
             last_operator(file, self.output.name) in ("Sigmoid", "Softmax")
         )
         self.rows, self.length = _fixed_sizes(self.session.get_inputs())
-        self.pad_id = pad_id
+        self.pad_id, self.first_position = pad_id, first_position
+        self.pads = True
         threads = min(options.threads or available_cores(), available_cores())
         self._streams = Streams(threads) if _has_streams(options) else None
 
@@ -122,6 +133,47 @@ class Graph:
         """How many numbers an encoder returns per token; a graph that leaves that free is run once."""
         declared = self.output.shape[-1]
         return declared if isinstance(declared, int) else int(self([[self.pad_id]], [[0]]).shape[-1])
+
+    def probe(self, rows: Sequence[tuple[int, ...]], type_ids: Callable[[tuple[int, ...]], list[int]]) -> None:
+        """Find out whether rows of different lengths may share a batch.
+
+        A graph that computes other values for rows of equal length as well, such as one that quantises a whole batch with
+        one scale, gains nothing from sharing less, and goes on.
+
+        Args:
+            rows: A short and a long one.
+            type_ids: Takes a row and returns its segment ids.
+        """
+        if self.length is not None:  # every row is filled anyway
+            return
+        near = _ROUNDED if self.output.type in ("tensor(float16)", "tensor(bfloat16)") else _EXACT
+
+        def run(batch: list[tuple[int, ...]]) -> list[Array]:
+            output = self(batch, [type_ids(row) for row in batch])
+            return [values[: len(row)] if output.ndim == 3 else values for values, row in zip(output, batch)]
+
+        def are_near(a: Array, b: Array) -> bool:
+            return bool(np.allclose(a, b, rtol=near, atol=near))
+
+        self.pads = may_pad(rows, run, are_near, length=len)
+        if not self.pads:
+            short, long = rows
+            alike = [short, long[: len(short)]]
+            try:
+                self.pads = not all(are_near(a, run([row])[0]) for a, row in zip(run(alike), alike))
+            except Exception as error:  # rows alone are what it reads
+                logger.info("two rows of equal length cannot share a batch either (%s)", error)
+
+    def reads(self, row: tuple[int, ...], type_ids: list[int]) -> bool:
+        """Whether the graph runs on a row of this length."""
+        try:
+            self([row], [type_ids])
+        except MemoryError:
+            raise
+        except Exception as error:  # onnxruntime's exceptions share no narrower type
+            logger.info("the graph fails on a row of %d tokens: %s", len(row), error)
+            return False
+        return True
 
     def map(
         self,
@@ -157,6 +209,7 @@ class Graph:
             forward,
             max_tokens=max_tokens,
             max_items=max_items,
+            pads=self.pads,
             out_of_memory=(MemoryError,),
             progress=options.progress,
             streams=self._streams,
@@ -193,8 +246,8 @@ class Graph:
 
     def _run(self, rows: Sequence[Sequence[int]], type_ids: Sequence[Sequence[int]]) -> Array:
         lengths = np.array([len(row) for row in rows])
-        positions = np.arange(self.length or lengths.max())
-        mask = positions < lengths[:, None]  # (rows, tokens)
+        places = np.arange(self.length or lengths.max())
+        mask = places < lengths[:, None]  # (rows, tokens)
 
         def padded(values: Sequence[Sequence[int]], fill: int) -> Array:
             array = np.full(mask.shape, fill)
@@ -205,7 +258,7 @@ class Graph:
             "input_ids": padded(rows, self.pad_id),
             "attention_mask": mask,
             "token_type_ids": padded(type_ids, 0),
-            "position_ids": positions * mask,
+            "position_ids": np.where(mask, places + self.first_position, max(0, self.first_position - 1)),
         }
         feed = {name: given[meaning].astype(dtype) for name, (meaning, dtype) in self.inputs.items()}
         try:

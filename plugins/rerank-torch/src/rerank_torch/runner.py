@@ -15,7 +15,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from rerank import ForkSafeLock, RerankError, ScoringError, Streams, available_cores, map_batches, no_fork, plan_batches
+from rerank import (
+    ForkSafeLock,
+    RerankError,
+    ScoringError,
+    Streams,
+    available_cores,
+    map_batches,
+    may_pad,
+    no_fork,
+    plan_batches,
+)
 from rerank_torch.device import OUT_OF_MEMORY, choose_devices, memory_errors_raised
 from rerank_torch.options import TorchOptions
 from rerank_torch.pool import DevicePool
@@ -167,8 +177,7 @@ class Runner:
             OutOfMemoryError: One row alone does not fit.
             ScoringError: A device's process died, or the runner is closed.
         """
-        on_cpu = torch.device(self.devices[0]).type == "cpu"
-        budget = options.max_batch_tokens or max_tokens or (CPU_BATCH_TOKENS if on_cpu else BATCH_TOKENS)
+        budget = options.max_batch_tokens or max_tokens or (CPU_BATCH_TOKENS if self.on_cpu else BATCH_TOKENS)
         work = Work(
             rows=rows,
             max_tokens=budget,
@@ -178,6 +187,11 @@ class Runner:
             progress=options.progress,
         )
         return self._run(work)
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether the model is on a CPU."""
+        return torch.device(self.devices[0]).type == "cpu"
 
     def map(self, lengths: Sequence[int], work: Callable[[list[int]], Sequence[T]], *, max_tokens: int) -> list[T]:
         """Run work on the CPU over a call's items, in the model's streams where it has them.
@@ -239,27 +253,14 @@ class _Device:
             self._pads = self._may_pad(padding.probe)
 
     def _may_pad(self, probe: Sequence[Row]) -> bool:
-        """Whether rows of different lengths have the same values in one batch as each alone.
-
-        They do not where a model mixes all positions (FNet), convolves over the padding (ConvBERT, Nyströmformer), or
-        has no token that marks padding (GPT-2).
-        """
-        if not probe:
-            return True
-        if len({len(row.ids) for row in probe}) == 1:  # a model of so few tokens that they tell nothing
-            return False
-        try:
-            together = self._forward(list(probe))
-        except Exception as error:  # the model decides what it raises about padding
-            logger.info("rows of different lengths cannot share a batch (%s): only equal lengths do", error)
-            return False
-        alone = [self._forward([row])[0] for row in probe]
+        """Whether rows of different lengths may share a batch."""
         dtype = next((parameter.dtype for parameter in self.forward.network.parameters()), torch.float32)
         near = _EXACT if dtype in (torch.float32, torch.float64) else _ROUNDED
-        if all(torch.allclose(a.float(), b.float(), rtol=near, atol=near) for a, b in zip(together, alone)):
-            return True
-        logger.info("padding changes what this model computes: only rows of equal length share a batch")
-        return False
+
+        def are_near(a: torch.Tensor, b: torch.Tensor) -> bool:
+            return torch.allclose(a.float(), b.float(), rtol=near, atol=near)
+
+        return not probe or may_pad(probe, self._forward, are_near, length=lambda row: len(row.ids))
 
     def __call__(self, work: Work) -> Values:
         values = map_batches(
@@ -268,6 +269,7 @@ class _Device:
             partial(self._run, shared=work.shared),
             max_tokens=work.max_tokens,
             max_items=work.max_items,
+            pads=self._pads,
             out_of_memory=OUT_OF_MEMORY,
             progress=work.progress,
             streams=self.streams,
@@ -275,16 +277,6 @@ class _Device:
         return _to_host(values)
 
     def _run(self, rows: list[Row], shared: Any) -> Sequence[torch.Tensor]:
-        """The values of rows that may share a batch, if the model can pad them."""
-        if self._pads:
-            return self._run_together(rows, shared)
-        by_length: dict[int, list[Row]] = {}
-        for row in rows:
-            by_length.setdefault(len(row.ids), []).append(row)
-        values = {length: iter(self._run_together(equal, shared)) for length, equal in by_length.items()}
-        return [next(values[len(row.ids)]) for row in rows]
-
-    def _run_together(self, rows: list[Row], shared: Any) -> Sequence[torch.Tensor]:
         """The values of one batch; of one that fails, row by row, so that a row fails alone."""
         try:
             return self._forward(rows, shared)
@@ -295,7 +287,7 @@ class _Device:
         except Exception as error:
             if len(rows) == 1:
                 raise RowError(rows[0], error) from error
-            return [value for row in rows for value in self._run_together([row], shared)]
+            return [value for row in rows for value in self._run([row], shared)]
 
     @torch.inference_mode()
     def _forward(self, rows: list[Row], shared: Any = None) -> Sequence[torch.Tensor]:
