@@ -95,6 +95,11 @@ class Tokens(ABC):
         """
         layout = self._learn_pair(*_PROBES[0])
         if layout is None or not all(self._explains(layout, *probe) for probe in _PROBES):
+            if len({*self.join(*_PROBES[0])[1]}) > 2:
+                raise ModelLoadError(
+                    "the tokenizer puts a pair into more than two segments, as XLNet's does, which is not supported: "
+                    "use another model"
+                )
             raise ModelLoadError(
                 "the tokenizer does not join query and document in a fixed layout: use a backend made for this model"
             )

@@ -29,7 +29,7 @@ from rerank_colbert.rows import Query, RowMaker
 from rerank_torch.device import choose_dtype
 from rerank_torch.loading import load_config
 from rerank_torch.rows import Padding, Row
-from rerank_torch.runner import RowError, Runner
+from rerank_torch.runner import Runner
 from rerank_torch.tokens import load_tokens
 from rerank_vectors import DocumentCache, DocumentVectors, Filled, compare_in_groups
 
@@ -61,19 +61,11 @@ class LateInteraction(GroupScorer):
         probe = tuple(Row(ids) for ids in self.rows.probe())
         self.runner = Runner(start, options, Padding(pad_id, probe=probe))
         if not knows_positions(config.to_dict()) and self.runner.on_cpu:  # elsewhere such a failure ends the process
-            self.rows.probe_limits(partial(self._runs, options))
+            self.rows.probe_limits(lambda ids: self.runner.reads(Row(ids), options))
             self.rows.check_lengths(options)
         loaded_as = (choose_dtype(options, self.runner.devices[0]), options.model_kwargs, options.tokenizer_kwargs)
         origin = {"version": _VERSION, "recipe": self.recipe.model_dump(mode="json"), "loaded_as": repr(loaded_as)}
         self.cache = DocumentCache(options, model, origin, count_dimensions(model, self.recipe, config.hidden_size))
-
-    def _runs(self, options: ColbertOptions, ids: tuple[int, ...]) -> bool:
-        """Whether the model reads a row."""
-        try:
-            self.runner([Row(ids)], options)
-        except RowError:
-            return False
-        return True
 
     def score_group(self, requests: Sequence[Request]) -> Iterator[Scores]:
         """Score requests with the same options together: their queries in one go, and equal documents once per group."""

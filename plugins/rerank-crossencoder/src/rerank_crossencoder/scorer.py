@@ -55,20 +55,15 @@ class CrossEncoder(GroupScorer):
         probe = tuple(self._row(*row) for row in probe_rows(self.tokens, self.layout, self.limits.default))
         self.runner = Runner(start, options, Padding(pad_id, probe=probe))
         if not knows_positions(config) and self.runner.on_cpu:  # elsewhere an index beyond a table ends the process
-            runs = partial(self._runs, options)
-            self.limits = probe_limits(self.limits, self.tokens, self.layout, runs)
+
+            def reads(ids: tuple[int, ...], query_len: int) -> bool:
+                return self.runner.reads(self._row(ids, query_len), options)
+
+            self.limits = probe_limits(self.limits, self.tokens, self.layout, reads)
             self.limits.of_row(options.max_length)
 
     def _row(self, ids: Sequence[int], query_len: int) -> Row:
         return Row(tuple(ids), self.layout.first_len(query_len))
-
-    def _runs(self, options: CrossEncoderOptions, ids: Sequence[int], query_len: int) -> bool:
-        """Whether the model reads a row."""
-        try:
-            self.runner([self._row(ids, query_len)], options)
-        except RowError:
-            return False
-        return True
 
     def score_group(self, requests: Sequence[Request]) -> Iterator[Scores]:
         """Score requests with the same options together."""

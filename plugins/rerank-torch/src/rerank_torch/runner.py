@@ -193,6 +193,14 @@ class Runner:
         """Whether the model is on a CPU."""
         return torch.device(self.devices[0]).type == "cpu"
 
+    def reads(self, row: Row, options: TorchOptions) -> bool:
+        """Whether the model runs on a row, which may be too long for it."""
+        try:
+            self([row], options)
+        except RowError:
+            return False
+        return True
+
     def map(self, lengths: Sequence[int], work: Callable[[list[int]], Sequence[T]], *, max_tokens: int) -> list[T]:
         """Run work on the CPU over a call's items, in the model's streams where it has them.
 
