@@ -209,6 +209,25 @@ def test_a_title_that_is_left_out_is_reported(rank: Callable[..., Any]) -> None:
     assert said == "ranking text of each document, without title: --text-field title --text-field text ranks both\n"
 
 
+def test_rows_of_several_layouts_are_counted(rank: Callable[..., Any]) -> None:
+    beir, other = {"_id": "2", "title": "panda", "text": "b"}, {"id": "3", "title": "panda", "text": "c"}
+    rows = [{"_id": "1", "text": "a"}, beir, other, {"id": "4", "title": None, "text": "d"}]
+    found, said = rank("".join(json.dumps(row) + "\n" for row in rows), "a.jsonl")
+    assert {text for _, text in found} == {"a", "panda b", "c", "d"}
+    assert said == (
+        "ranking text of 3, title and text of 1 of the documents, without title of 1: "
+        "--text-field title --text-field text ranks both\n"
+    )
+
+
+@pytest.mark.parametrize("title", ["Title", "headline", "HEADLINE"])
+def test_a_title_of_another_name_is_reported(rank: Callable[..., Any], title: str) -> None:
+    _, said = rank(json.dumps({title: "panda", "text": "a"}) + "\n", "a.jsonl")
+    assert (
+        said == f"ranking text of each document, without {title}: --text-field {title} --text-field text ranks both\n"
+    )
+
+
 def test_a_trec_document_with_a_title_is_ranked_on_both(rank: Callable[..., Any]) -> None:
     found, _ = rank("<doc><docno>x</docno><title>A cat</title><text>It purrs.</text></doc>", "a.trec")
     assert found == [("x", "A cat It purrs.")]

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import click
 
 from rerank.cli.formats import FORMATS, SUFFIXES, Row, read_rows
 from rerank.documents import DocumentLike, as_document, as_fields, chosen_fields, has_id
 from rerank.errors import InvalidInputError
+
+_TITLES: Final = frozenset(("title", "headline"))
+"""What fields with a document's title are called, in lower case."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -156,15 +160,22 @@ def _kept(
 
 
 def _ranked_fields(rows: Sequence[Row], text_fields: Sequence[str]) -> str | None:
-    """What to say of the fields that are ranked, by the first row that has some; None if it is what everybody expects."""
-    row = next((row for _, row in rows if isinstance(row, Mapping)), None)
-    if row is None:
+    """What to say of the fields that are ranked; None if it is what everybody expects."""
+    fields: Counter[str] = Counter()
+    titles: Counter[str] = Counter()
+    for _, row in rows:
+        if isinstance(row, Mapping) and (read := text_fields or chosen_fields(row)):
+            fields[" and ".join(read)] += 1
+            titles.update(key for key in row if key not in read and key.casefold() in _TITLES and row[key])
+    left_out = None if text_fields else next(iter(titles), None)
+    if left_out is None and not fields.keys() - {"text"}:
         return None
-    read = text_fields or chosen_fields(row)
-    if not text_fields and "title" in row and "title" not in read:
-        return (
-            f"ranking {read[0]} of each document, without title: --text-field title --text-field {read[0]} ranks both"
-        )
-    return (
-        None if list(read) == ["text"] else f"ranking {' and '.join(read)} of each document: --text-field names others"
-    )
+    if len(fields) == 1:
+        what = f"ranking {next(iter(fields))} of each document"
+    else:
+        what = f"ranking {', '.join(f'{names} of {count}' for names, count in fields.items())} of the documents"
+    if left_out is None:
+        return f"{what}: --text-field names others"
+    of = "" if titles[left_out] == sum(fields.values()) else f" of {titles[left_out]}"
+    both = f"--text-field {left_out} --text-field {next(iter(fields)).rpartition(' ')[2]}"
+    return f"{what}, without {left_out}{of}: {both} ranks both"
