@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 import math
 import re
 from collections import UserDict
 from collections.abc import Iterator, Sequence
+from enum import Enum
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -373,3 +375,109 @@ def test_tables_of_the_real_libraries() -> None:
     ):
         assert [(document.doc_id, document.text) for document in as_documents(rows)] == [(7, "a cat"), (8, "a dog")]
     assert [document.text for document in as_documents(frame["text"])] == ["a cat", "a dog"]
+
+
+class Row(NamedTuple):
+    id: int
+    title: str
+    text: str
+
+
+class PandasSeries:
+    """What this project reads of pandas' Series: a row of a table, or a column."""
+
+    def __init__(self, values: dict[Any, Any]) -> None:
+        self.index = list(values)
+        self._values = values
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._values.values())
+
+    def __contains__(self, label: object) -> bool:
+        return label in self._values
+
+    def to_dict(self) -> dict[Any, Any]:
+        return self._values
+
+
+@pytest.mark.parametrize("row", [Row(7, "a cat", "purrs"), PandasSeries({"id": 7, "title": "a cat", "text": "purrs"})])
+def test_one_row_is_no_list(row: Any) -> None:
+    assert as_documents([row])[0].text == "purrs"
+    with pytest.raises(InvalidInputError, match=r"docs must be a list, but is one row of a table, .*: put it in \[ \]"):
+        as_documents(row)
+
+
+def test_a_column_is_a_list() -> None:
+    column = PandasSeries({"x": "a cat", "y": "a dog"})
+    assert [document.text for document in as_documents(column)] == ["a cat", "a dog"]
+
+
+class Table:
+    """What tables of pandas, polars and pyarrow have in common; one has the method that its class names."""
+
+    columns, shape, index = ("text",), (1, 1), (0,)
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"text": {0: "a cat"}}
+
+
+@pytest.mark.parametrize("method", ["to_dicts", "to_pylist", "to_dict"])
+def test_a_table_in_a_list_says_how_to_give_its_rows(method: str) -> None:
+    table = type("Table2", (Table,), {method: lambda self: {}})()
+    with pytest.raises(InvalidInputError, match=rf"document 0 is of type Table2: give its rows, .*\.{method}\("):
+        as_documents([table])
+    with pytest.raises(
+        InvalidInputError, match=rf"docs must be a list, but is a Table2: give its rows, docs\.{method}\("
+    ):
+        as_documents(table)
+
+
+class IterableNode:
+    """As pydantic's objects, LangChain's and LlamaIndex's documents iterate over their fields."""
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter([("page_content", "a cat")])
+
+    page_content = "a cat"
+
+
+def test_one_document_of_another_library_is_no_list() -> None:
+    with pytest.raises(
+        InvalidInputError, match=r"is one IterableNode: give the texts of LangChain's documents, \[d\.page_c"
+    ):
+        as_documents(IterableNode())
+
+
+class Colour(str, Enum):
+    RED = "a red cat"
+
+
+def test_a_member_of_an_enumeration_is_its_value() -> None:
+    assert as_documents([Colour.RED])[0].text == "a red cat"
+    assert as_query(Colour.RED) == "a red cat"
+    assert type(as_query(Colour.RED)) is str
+
+
+ROWS = [{"headline": "cats", "text": "cats purr"}, {"headline": "bees", "text": "bees dance"}]
+
+
+def test_fields_are_named_for_every_method() -> None:
+    reranker = Reranker("fake", registry=fake_registry())
+    fields = {"text_fields": "headline"}
+    (many,) = reranker.rank_many([("bees", ROWS)], **fields)
+    assert many[0].text == "bees"
+    (own,) = reranker.rank_many([{"query": "bees", "docs": ROWS, "text_fields": ["text"]}], **fields)
+    assert own[0].text == "bees dance"
+
+    async def rank_async() -> tuple[list[RankedResults], float]:
+        ranked = [ranked async for ranked in reranker.arank_many([("bees", ROWS)], **fields)]
+        return ranked, await reranker.ascore("bees", ROWS[1], **fields)
+
+    async_many, async_score = asyncio.run(rank_async())
+    assert async_many[0][0].text == "bees"
+    assert async_score == reranker.score("bees", "bees")
+    assert reranker.score_pairs([("bees", row) for row in ROWS], **fields) == [
+        reranker.score("bees", row, **fields) for row in ROWS
+    ]
+    with pytest.raises(InvalidInputError, match="text_fields is"):
+        reranker.score_pairs([("bees", ROWS[0])], text_fields=3)  # type: ignore[arg-type]

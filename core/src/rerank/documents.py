@@ -101,17 +101,43 @@ def as_items(values: Any, name: str) -> Iterable[Any]:
     Raises:
         InvalidInputError: It is a single item, or not iterable.
     """
-    if hasattr(values, "columns") and hasattr(values, "shape"):  # pandas and polars, whose items are column names
-        rows = "to_dicts()" if hasattr(values, "to_dicts") else "to_dict('records')"
+    if _is_table(values):
         raise InvalidInputError(
-            f"{name} must be a list, but is a {type(values).__name__}: give its rows, {name}.{rows}, or one column as a list"
+            f"{name} must be a list, but is a {type(values).__name__}: give its rows, {name}.{_rows_of(values)}, or one "
+            "column as a list"
         )
+    if _is_row(values):
+        raise InvalidInputError(
+            f"{name} must be a list, but is one row of a table, a {type(values).__name__}: put it in [ ]"
+        )
+    if isinstance(values, Iterable) and (advice := _of_another_library(values)):
+        raise InvalidInputError(f"{name} must be a list, but is one {type(values).__name__}: {advice}")
     if isinstance(values, (set, frozenset)):
         raise InvalidInputError(f"{name} is a set, which has no order: give a list")
     no_list = isinstance(values, (str, bytes, Mapping, Document)) or getattr(values, "ndim", 1) == 0
     if no_list or not isinstance(values, Iterable):
         raise InvalidInputError(f"{name} must be a list, but is {_kind(values)}: put it in [ ]")
     return values
+
+
+def _is_table(values: object) -> bool:
+    """Whether a value is a table of pandas, polars or pyarrow, whose items are names of columns, or columns."""
+    return hasattr(values, "columns") and hasattr(values, "shape")
+
+
+def _rows_of(table: object) -> str:
+    """What gives a table's rows as mappings."""
+    for method, call in (("to_dicts", "to_dicts()"), ("to_pylist", "to_pylist()")):
+        if hasattr(table, method):
+            return call
+    return "to_dict('records')"
+
+
+def _is_row(values: Any) -> bool:
+    """Whether a value is one row of a table: a named tuple, or pandas' Series whose labels are names of columns."""
+    if isinstance(values, tuple):
+        return hasattr(values, "_fields")
+    return hasattr(values, "to_dict") and hasattr(values, "index") and any(key in values for key in TEXT_KEYS)
 
 
 def _as_list(values: Any, name: str) -> list[Any]:
@@ -176,19 +202,26 @@ def _as_mapping(item: Any) -> Mapping[str, Any] | None:
     if isinstance(item, tuple) and hasattr(item, "_asdict"):
         fields: dict[str, Any] = item._asdict()
         return fields
-    if hasattr(item, "to_dict") and hasattr(item, "index"):
+    if hasattr(item, "to_dict") and hasattr(item, "index") and not _is_table(item):
         named: dict[str, Any] = item.to_dict()
         return named
     return None
 
 
 def _how_to_give(item: object) -> str:
-    """How to give the documents of other libraries."""
+    """How to give what is no document."""
+    if _is_table(item):
+        return f"give its rows, each a document: .{_rows_of(item)}"
+    return _of_another_library(item) or "give a str, a mapping with 'text', or a Document"
+
+
+def _of_another_library(item: object) -> str | None:
+    """How to give the documents of other libraries; None if it is none of those."""
     for attribute, library in (("page_content", "LangChain"), ("get_content", "LlamaIndex"), ("content", "Haystack")):
         if hasattr(item, attribute):
             read = f"{attribute}()" if callable(getattr(item, attribute)) else attribute
             return f"give the texts of {library}'s documents, [d.{read} for d in docs]"
-    return "give a str, a mapping with 'text', or a Document"
+    return None
 
 
 def chosen_fields(item: Mapping[str, Any]) -> Sequence[str]:
@@ -247,7 +280,7 @@ def _as_text(text: object, where: str) -> str:
             f"{where} contains the lone surrogate U+{ord(broken.group()):04X} at position {broken.start()}: "
             "decode its bytes with errors='replace'"
         )
-    return str(text)
+    return str.__str__(text)  # the value of a member of an enumeration, not its name
 
 
 def _as_id(doc_id: object, where: str, default: int) -> str | int:

@@ -24,10 +24,12 @@ class RequestMaker:
     Args:
         options: The options given at construction with the call's overrides, validated.
         top_k: How many of the best results to keep per request; None keeps all.
+        text_fields: The keys of mappings that make their text, where a request names none.
     """
 
     options: Options
     top_k: int | None
+    text_fields: Sequence[str] = ()
 
     def make(
         self,
@@ -44,7 +46,7 @@ class RequestMaker:
         """
         return Request(
             query=as_query(query),
-            documents=as_documents(docs, doc_ids, metadata, as_fields(text_fields)),
+            documents=as_documents(docs, doc_ids, metadata, as_fields(text_fields) or self.text_fields),
             top_k=self.top_k,
             options=self.options,
         )
@@ -82,8 +84,14 @@ class RequestMaker:
                 raise InvalidInputError(f"request {position}: {error}") from error
 
 
-def group_pairs(pairs: Iterable[tuple[str, DocumentLike]]) -> dict[str, dict[int, str]]:
+def group_pairs(
+    pairs: Iterable[tuple[str, DocumentLike]], text_fields: Sequence[str] = ()
+) -> dict[str, dict[int, str]]:
     """Group ``(query, document)`` pairs.
+
+    Args:
+        pairs: The pairs.
+        text_fields: As for `rerank.documents.as_documents`.
 
     Returns:
         The texts to score for each query, by the pair's position.
@@ -96,7 +104,8 @@ def group_pairs(pairs: Iterable[tuple[str, DocumentLike]]) -> dict[str, dict[int
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
             raise InvalidInputError(f"pair {position} is not a (query, document) pair: give two texts")
         try:
-            query, document = as_query(pair[0]), as_document(pair[1], where="the document")
+            query = as_query(pair[0])
+            document = as_document(pair[1], where="the document", text_fields=text_fields)
         except InvalidInputError as error:
             raise InvalidInputError(f"pair {position}: {error}") from error
         groups.setdefault(query, {})[position] = document.text

@@ -11,7 +11,7 @@ from typing import Any, overload
 
 from rerank.backend import Backend
 from rerank.distributions import DEFAULT_MODEL
-from rerank.documents import DocumentLike, as_items
+from rerank.documents import DocumentLike, as_fields, as_items
 from rerank.errors import InvalidInputError, InvalidOptionsError, ScoringError
 from rerank.model_ref import ModelRef
 from rerank.model_source import as_path
@@ -153,45 +153,63 @@ class Reranker:
         return self._session.rank(self._request_maker(top_k, options).make(query, docs, doc_ids, metadata, text_fields))
 
     def rank_many(
-        self, requests: Iterable[RankRequest], *, top_k: int | None = None, **options: Any
+        self,
+        requests: Iterable[RankRequest],
+        *,
+        text_fields: Sequence[str] = (),
+        top_k: int | None = None,
+        **options: Any,
     ) -> Iterator[RankedResults]:
         """Rank documents for several queries, lazily and in order; some backends batch across queries.
 
         Args:
             requests: ``(query, docs)`` pairs, or mappings with `rank`'s arguments ``query``, ``docs``, ``doc_ids``,
                 ``metadata`` and ``text_fields``.
+            text_fields: As for `rank`, of requests that name none.
             top_k: How many of the best results to keep per request; None keeps all.
             options: Overrides for this call.
 
         Raises:
             InvalidInputError, InvalidOptionsError, ScoringError: As for `rank`.
         """
-        maker = self._request_maker(top_k, options)
+        maker = self._request_maker(top_k, options, text_fields)
         return self._session.rank_many(maker.read_all(as_items(requests, "requests")))
 
     @name_arguments
-    def score(self, query: str, doc: DocumentLike, **options: Any) -> float:
-        """The score of one document.
+    def score(self, query: str, doc: DocumentLike, *, text_fields: Sequence[str] = (), **options: Any) -> float:
+        """The score of one document; the arguments are those of `rank`.
 
         Raises:
             ScoringError: The model only orders documents, so a single one has no score.
             InvalidInputError, InvalidOptionsError: As for `rank`.
         """
-        ranked = self.rank(query, [doc], **options)
+        ranked = self.rank(query, [doc], text_fields=text_fields, **options)
         return self._score_of(ranked[0], ranked.scale)
 
     @overload
     def score_pairs(
-        self, pairs: Iterable[tuple[str, DocumentLike]], *, cutoff_layers: Sequence[int], **options: Any
+        self,
+        pairs: Iterable[tuple[str, DocumentLike]],
+        *,
+        cutoff_layers: Sequence[int],
+        text_fields: Sequence[str] = (),
+        **options: Any,
     ) -> dict[int, list[float]]: ...
 
     @overload
-    def score_pairs(self, pairs: Iterable[tuple[str, DocumentLike]], **options: Any) -> list[float]: ...
+    def score_pairs(
+        self, pairs: Iterable[tuple[str, DocumentLike]], *, text_fields: Sequence[str] = (), **options: Any
+    ) -> list[float]: ...
 
     def score_pairs(
-        self, pairs: Iterable[tuple[str, DocumentLike]], **options: Any
+        self, pairs: Iterable[tuple[str, DocumentLike]], *, text_fields: Sequence[str] = (), **options: Any
     ) -> list[float] | dict[int, list[float]]:
         """The scores of ``(query, document)`` pairs, in their order; pairs with the same query are scored together.
+
+        Args:
+            pairs: The pairs.
+            text_fields: As for `rank`.
+            options: Overrides for this call.
 
         Returns:
             One score per pair; if this call has a list of ``cutoff_layers``, such lists by layer.
@@ -202,7 +220,7 @@ class Reranker:
         """
         if "top_k" in options:
             raise InvalidOptionsError("score_pairs scores every pair: leave top_k out")
-        groups = group_pairs(pairs)
+        groups = group_pairs(pairs, as_fields(text_fields))
         requests = ((query, list(texts.values())) for query, texts in groups.items())
         scored: dict[int, Result] = {}
         scale: ScoreScale = "logit"
@@ -242,17 +260,23 @@ class Reranker:
         )
 
     @name_arguments
-    async def ascore(self, query: str, doc: DocumentLike, **options: Any) -> float:
+    async def ascore(self, query: str, doc: DocumentLike, *, text_fields: Sequence[str] = (), **options: Any) -> float:
         """Like `score`, without blocking the event loop.
 
         Raises:
             InvalidInputError, InvalidOptionsError, ScoringError: As for `score`.
         """
-        ranked = await self.arank(query, [doc], **options)
+        ranked = await self.arank(query, [doc], text_fields=text_fields, **options)
         return self._score_of(ranked[0], ranked.scale)
 
     async def arank_many(
-        self, requests: Iterable[RankRequest], *, top_k: int | None = None, concurrency: int = 8, **options: Any
+        self,
+        requests: Iterable[RankRequest],
+        *,
+        text_fields: Sequence[str] = (),
+        top_k: int | None = None,
+        concurrency: int = 8,
+        **options: Any,
     ) -> AsyncIterator[RankedResults]:
         """Like `rank_many`, with up to ``concurrency`` requests at a time; results come in order.
 
@@ -264,7 +288,7 @@ class Reranker:
         """
         if isinstance(concurrency, bool) or not isinstance(concurrency, int) or concurrency < 1:
             raise InvalidOptionsError(f"concurrency must be a whole number of at least 1, not {concurrency!r}")
-        maker = self._request_maker(top_k, options)
+        maker = self._request_maker(top_k, options, text_fields)
         tasks: deque[asyncio.Task[RankedResults]] = deque()
 
         async def rank_one(request: RankRequest) -> RankedResults:
@@ -282,9 +306,11 @@ class Reranker:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _request_maker(self, top_k: int | None, overrides: Mapping[str, Any]) -> RequestMaker:
+    def _request_maker(
+        self, top_k: int | None, overrides: Mapping[str, Any], text_fields: Sequence[str] = ()
+    ) -> RequestMaker:
         options = override_options(self.options, overrides, self.backend)
-        return RequestMaker(options, None if top_k is None else check_top_k(top_k))
+        return RequestMaker(options, None if top_k is None else check_top_k(top_k), as_fields(text_fields))
 
     def close(self) -> None:
         """Release the model. May be called again; ranking afterwards is an error."""
