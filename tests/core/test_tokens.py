@@ -54,6 +54,10 @@ def test_a_query_has_three_quarters_of_a_row_by_default():
 
 def test_segments_are_read_unless_the_checkpoint_says_otherwise():
     assert reads_segments({})
+    assert reads_segments({"tokenizer_class": "AlbertTokenizer"})
+    assert not reads_segments({"tokenizer_class": "BigBirdTokenizer"})
+    assert not reads_segments({"tokenizer_class": "BigBirdTokenizerFast"})
+    assert reads_segments({"tokenizer_class": "BigBirdTokenizer", "model_input_names": ["input_ids", "token_type_ids"]})
     assert reads_segments({"model_input_names": ["input_ids", "token_type_ids", "attention_mask"]})
     assert not reads_segments({"model_input_names": ["input_ids", "attention_mask"]})
 

@@ -324,6 +324,11 @@ def add_tensor(folder, name, *shape):
         "bert.embeddings.word_type_embeddings.weight",
         "classifier.out_proj.weight",
         "ranking_head.weight",
+        "cls.dense.weight",
+        "decoder.layers.0.weight",
+        "qa_outputs.weight",
+        "bert.encoder.layer.0.pooler.weight",
+        "bert.pooler.dense2.weight",  # the network has a pooler of one layer
     ],
 )
 def test_weights_that_the_network_has_no_place_for_are_refused(copy, name):
@@ -447,7 +452,10 @@ PROMPT = "Find a passage: "
 
 
 def save_prompts(folder, **settings):
+    settings = {"model_type": "CrossEncoder", **settings}
     (folder / "config_sentence_transformers.json").write_text(json.dumps(settings))
+    whole = {"type": "sentence_transformers.base.modules.transformer.Transformer", "idx": 0, "name": "0", "path": ""}
+    (folder / "modules.json").write_text(json.dumps([whole]))
 
 
 def test_the_default_prompt_is_joined_with_the_query(checkpoint, copy):
@@ -475,6 +483,16 @@ def test_a_prompt_that_is_no_default_is_left_out(checkpoint, copy, settings):
     save_prompts(copy, **settings)
     with load(copy) as reranker, load(checkpoint("bert")) as bare:
         assert reranker.score(QUERY, DOCUMENTS[0]) == pytest.approx(bare.score(QUERY, DOCUMENTS[0]), abs=1e-6)
+
+
+def test_a_prompt_that_sentence_transformers_does_not_read_is_left_out(checkpoint, copy):
+    save_prompts(copy, prompts={"web": "find: "}, default_prompt_name="web", model_type="SentenceTransformer")
+    with load(copy) as reranker, load(checkpoint("bert")) as original:
+        assert reranker.score(QUERY, DOCUMENTS[0]) == pytest.approx(original.score(QUERY, DOCUMENTS[0]), abs=1e-6)
+    save_prompts(copy, prompts={"web": "find: "}, default_prompt_name="web")
+    (copy / "modules.json").unlink()
+    with load(copy) as reranker, load(checkpoint("bert")) as original:
+        assert reranker.score(QUERY, DOCUMENTS[0]) == pytest.approx(original.score(QUERY, DOCUMENTS[0]), abs=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,9 @@ LIMITS = {"late_interaction": {"query_tokens": 64, "document_tokens": 64}}
 
 
 def save(model, **settings):
+    settings = {"model_type": "CrossEncoder", **settings}
     (model.folder / "config_sentence_transformers.json").write_text(json.dumps(settings))
+    (model.folder / "modules.json").write_text("[]")
     return Reranker(model.folder)
 
 

@@ -14,7 +14,8 @@ def saved_prompt(model: ModelRef, role: Literal["query", "document"] | None = No
     """The text that sentence-transformers puts before a text, joined as it stands; empty if the checkpoint saved none.
 
     A cross-encoder puts the one of ``prompts`` that ``default_prompt_name`` names before every query. An encoder of
-    single texts looks for the text's role among ``prompts`` instead (sentence-transformers 5 and later).
+    single texts looks for the text's role among ``prompts`` instead (sentence-transformers 5 and later). Both do so only
+    beside a ``modules.json``, and the cross-encoder only where the settings are a cross-encoder's own.
 
     Args:
         model: Where the checkpoint is.
@@ -23,7 +24,9 @@ def saved_prompt(model: ModelRef, role: Literal["query", "document"] | None = No
     Raises:
         ModelLoadError: The file cannot be read, names a prompt that it lacks, or has one that is no text.
     """
-    settings = model.read_json(_SETTINGS_FILE) if _SETTINGS_FILE in model.files else {}
+    settings = model.read_json(_SETTINGS_FILE) if {_SETTINGS_FILE, "modules.json"} <= model.files else {}
+    if role is None and settings.get("model_type") != "CrossEncoder":
+        return ""
     name, prompts = role or settings.get("default_prompt_name"), settings.get("prompts") or {}
     if name is None:
         return ""

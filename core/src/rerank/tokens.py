@@ -23,6 +23,9 @@ _NO_LIMIT: Final = 1_000_000  # tokenizers without a limit state a far larger nu
 _POSITIONS: Final = ("max_position_embeddings", "n_positions", "max_encoder_position_embeddings")
 """What configurations call the number of positions: most, GPT-2's kind, and LED's."""
 
+_WITHOUT_SEGMENTS: Final = frozenset(("BigBirdTokenizer", "DistilBertTokenizer"))
+"""Tokenizers whose pairs have a second segment that their models are not given."""
+
 POSITIONS_BEHIND_PADDING: Final = frozenset(
     (
         "camembert",
@@ -224,8 +227,15 @@ def special_token(tokenizer_config: Mapping[str, Any], role: str) -> str | None:
 
 
 def reads_segments(tokenizer_config: Mapping[str, Any]) -> bool:
-    """Whether a checkpoint's model reads segment ids, by its ``tokenizer_config.json``."""
-    return "token_type_ids" in (tokenizer_config.get("model_input_names") or ("token_type_ids",))
+    """Whether a checkpoint's model reads segment ids, by its ``tokenizer_config.json``.
+
+    Where that names no inputs, it does unless the tokenizer's class says otherwise (transformers 4.57; 5 dropped the
+    segments of most classes, under which the models were trained).
+    """
+    stated = tokenizer_config.get("model_input_names")
+    if not stated:
+        return str(tokenizer_config.get("tokenizer_class")).removesuffix("Fast") not in _WITHOUT_SEGMENTS
+    return "token_type_ids" in stated
 
 
 def find_pad_id(tokens: Tokens, config: Mapping[str, Any], tokenizer_config: Mapping[str, Any]) -> int:

@@ -13,7 +13,9 @@ MODULE = {{ cookiecutter.module | jsonify }}
 DISTRIBUTIONS = {
     *("rerank", "rerank-api", "rerank-colbert", "rerank-core", "rerank-crossencoder", "rerank-http", "rerank-listwise"),
     *("rerank-llm", "rerank-nano", "rerank-onnx", "rerank-torch", "rerank-vectors"),
+    *("rerank-compose", "rerank-eval", "rerank-ray", "rerank-serve"),
 }
+"""This project's distributions, and the names that it keeps for later ones."""
 BACKENDS = {
     *("api", "azure-cohere", "bedrock", "bge-reranker-base", "bge-reranker-large", "bge-reranker-v2-m3", "cohere"),
     *("colbert", "contextual", "cross-encoder", "dashscope", "deepinfra", "duot5", "fireworks", "flashrank", "generic"),

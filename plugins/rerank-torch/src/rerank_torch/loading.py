@@ -42,6 +42,11 @@ def load_config(model: ModelRef, options: TorchOptions) -> Any:
     Raises:
         ModelLoadError: It cannot be found or read, or needs code that is not trusted.
     """
+    if "adapter_config.json" in model.files and "config.json" not in model.files:
+        raise ModelLoadError(
+            f"{model.name} holds only an adapter: merge it into its model and give the whole, or load its model with "
+            f"peft_path={model.name!r}"
+        )
     folder = _side_files(model, options)
     with _load_errors(model):
         return transformers.AutoConfig.from_pretrained(folder, **_code_from(model, options))
@@ -188,16 +193,20 @@ def _loses_scaling(config: Any) -> bool:
     return any(kind.get("rope_type") == "default" and kind.get("factor", 1) != 1 for kind in kinds)
 
 
-_NO_PART: Final = re.compile(r"(^|\.)(pooler\.|(position_ids|token_type_ids|inv_freq|masked_bias)$)")
-"""Poolers, which no head of ours reads that lacks them, and buffers that are computed anew."""
+_NO_PART: Final = re.compile(r"(^|\.)(position_ids|token_type_ids|inv_freq|masked_bias)$")
+"""Buffers that are computed anew."""
+
+_POOLER: Final = re.compile(r"(\w+\.)?pooler\.")
+"""A pooler beside the layers, which no head reads whose network has none."""
 
 _CAUSAL_MASK: Final = re.compile(r"(^|\.)(attn|attention)\.bias$")
 """What decoders call the buffer that hides later tokens, and other models a bias that was trained."""
 
 _PRETRAINING: Final = re.compile(
-    r"(cls|lm_head|decoder|predictions|\w+_predictions|generator_lm_head|vocab_\w+|mlm\w*|nsp\w*|sop\w*|qa_outputs|loss\w*)\."
+    r"(cls\.(predictions|seq_relationship)|decoder\.(weight|bias)$|lm_head|predictions|\w+_predictions|generator_lm_head|"
+    r"vocab_\w+|mlm\w*|nsp\w*|sop\w*|lm_loss)\b"
 )
-"""Heads of pretraining, and of its losses."""
+"""Heads of pretraining."""
 
 
 def _check_unused(network: Any, unused: Iterable[str], model: ModelRef) -> None:
@@ -215,9 +224,13 @@ def _check_unused(network: Any, unused: Iterable[str], model: ModelRef) -> None:
         shapes = _read_shapes(model, masks)
         unused -= {key for key, shape in shapes.items() if shape == (1, 1, *shape[-1:], *shape[-1:])}
 
+    has_pooler = any("pooler." in name for name, _ in network.named_parameters())
+
     def is_harmless(key: str) -> bool:
+        if _NO_PART.search(key) or (_POOLER.match(key) and not has_pooler):
+            return True
         in_network = key.partition(".")[0] in own
-        return bool(_NO_PART.search(key)) or (not in_network and (network is base or bool(_PRETRAINING.match(key))))
+        return not in_network and (network is base or bool(_PRETRAINING.match(key)))
 
     if refused := sorted(key for key in unused if not is_harmless(key)):
         raise ModelLoadError(
