@@ -97,7 +97,11 @@ def test_what_is_not_json_is_named(text: str, what: str) -> None:
             {"detail": [{"loc": ["body", "documents", 3], "msg": "String should have at most 10 characters"}]},
             "body.documents.3: String should have at most 10 characters",
         ),
-        (None, ""),
+        (None, "null"),
+        (42, "42"),
+        ([{"foo": "bar"}], '[{"foo": "bar"}]'),
+        ([], ""),
+        ({"message": "a\x1b[2Jb\x07 \u202ec"}, r"a\x1b[2Jb\x07 \u202ec"),
     ],
 )
 def test_the_services_own_message_is_found(body: Any, message: str) -> None:
@@ -114,6 +118,17 @@ def test_messages_are_bounded_in_one_line_and_without_secrets() -> None:
     assert len(failure.what) < 500
     assert failure.request_id == "***"
     assert "sk-314159" not in of_answer("its answer has sk-314159", reply, secrets).what
+
+
+@pytest.mark.parametrize("name", ["error", "a"])
+@pytest.mark.parametrize("depth", [600, 960])
+def test_a_body_nested_deep_is_shortened(name: str, depth: int) -> None:
+    body: Any = {}
+    for _ in range(depth):
+        body = {name: body}
+    assert failure_of(400, body).what.startswith(f'answered 400 ({{"{name}": {{"{name}": ')
+    assert len(failure_of(400, [body]).what) < 500
+    assert "it says" in of_answer("it is nested", Reply(status=200, headers={}, body=body), Secrets()).what
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,8 @@ import gzip
 import json
 import shutil
 import ssl
+import tracemalloc
+import zlib
 from pathlib import Path
 
 import httpx
@@ -16,6 +18,7 @@ from loopback import Hit, Loopback, Response
 
 from rerank import InvalidOptionsError, ProviderError
 from rerank_http import HttpOptions
+from rerank_http.answer_limit import unpacker
 from rerank_http.transport import Lanes, _usual_certificates, open_pool
 
 
@@ -88,12 +91,11 @@ def test_idle_connections_are_closed_while_others_are_taken(monkeypatch: pytest.
     assert len(taken) == 1
 
 
-@pytest.mark.parametrize("status", [200, 500])
 @pytest.mark.parametrize("packed", [False, True])
-def test_an_answer_is_bounded_after_decoding(server: Loopback, packed: bool, status: int) -> None:
+def test_an_answer_is_bounded_after_decoding(server: Loopback, packed: bool) -> None:
     body = b" " * (1 << 24)
     headers = {"content-encoding": "gzip"} if packed else {}
-    server.script([Response(gzip.compress(body) if packed else body, status, headers)])
+    server.script([Response(gzip.compress(body) if packed else body, 200, headers)])
     with (
         chatting(server.url, max_answer_bytes=1 << 20, max_retries=0) as chat,
         pytest.raises(ProviderError, match=r"sent an answer of more than 1,048,576 bytes: raise max_answer_bytes="),
@@ -108,6 +110,63 @@ def test_a_packed_answer_within_the_bound_is_read(server: Loopback) -> None:
     server.handler = packed
     with chatting(server.url) as chat:
         assert chat.ask("hello")[0] == ["hello"]
+
+
+def test_an_answer_is_bounded_in_proportion_to_the_request(server: Loopback) -> None:
+    server.handler = lambda hit: Response(b'{"echo": [' + b"{}," * (2 << 20) + b"{}]}")
+    with chatting(server.url) as chat, pytest.raises(ProviderError, match=r"sent an answer of more than 4,194,4\d\d"):
+        chat.ask("hello")
+    server.handler = echo
+    with chatting(server.url) as chat:
+        assert chat.ask("x" * (6 << 20))[0] == ["x" * (6 << 20)]
+
+
+@pytest.mark.parametrize("encoding", ["", "gzip", "deflate"])
+def test_the_start_of_an_error_is_read(server: Loopback, encoding: str) -> None:
+    body = b'{"message": "' + b"no " * (1 << 24) + b'"}'
+    pack = {"": bytes, "gzip": gzip.compress, "deflate": zlib.compress}[encoding]
+    server.script([Response(pack(body), 500, {"content-encoding": encoding} if encoding else {})])
+    with (
+        chatting(server.url, max_retries=0) as chat,
+        pytest.raises(ProviderError, match='answered 500 .*"message": "no') as caught,
+    ):
+        chat.ask("hello")
+    assert len(str(caught.value)) < 600
+
+
+@pytest.mark.parametrize("status", [200, 500])
+@pytest.mark.parametrize("encoding", ["gzip,gzip", "deflate, deflate", "gzip, identity, gzip", "br", "zstd", "foo"])
+def test_an_encoding_that_was_not_asked_for_is_refused(server: Loopback, encoding: str, status: int) -> None:
+    server.script([Response(b"whatever", status, {"content-encoding": encoding})])
+    with chatting(server.url) as chat, pytest.raises(ProviderError, match=f"its encoding is '{encoding}', not one of"):
+        chat.ask("hello")
+    assert [hit.headers["accept-encoding"] for hit in server.hits] == ["gzip, deflate"]
+
+
+def test_little_more_is_unpacked_than_is_read() -> None:
+    packed = gzip.compress(gzip.compress(b"0" * (1 << 28), 9), 9)
+    assert next(unpacker("gzip")(packed)) == gzip.decompress(packed)[: 1 << 16]
+    tracemalloc.start()
+    parts = unpacker("gzip")(gzip.decompress(packed))
+    assert sum(len(next(parts)) for _ in range(100)) == 100 << 16
+    assert tracemalloc.get_traced_memory()[1] < 1 << 22
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("size", [1, 65_535, 65_536, 65_537, 1_000_000])
+@pytest.mark.parametrize("step", [1, 7, 1 << 20])
+def test_every_part_is_unpacked_whole(size: int, step: int) -> None:
+    body = (b"0123456789" * (1 + size // 10))[:size]
+    bare = zlib.compressobj(wbits=-15)
+    for encoding, packed in {
+        "gzip": gzip.compress(body),
+        "deflate": zlib.compress(body),
+        "Deflate": bare.compress(body) + bare.flush(),
+        "identity": body[:1000],
+    }.items():
+        unpack = unpacker(encoding)
+        parts = [packed[start : start + step] for start in range(0, len(packed), step)]
+        assert b"".join(piece for part in parts for piece in unpack(part)) == body[: 1000 if encoding == "identity" else size]
 
 
 @pytest.mark.parametrize("body", [b"[" * 200_000, b'{"a": ' + b"9" * 5000 + b"}"], ids=["deep", "long"])

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timezone
 from email.utils import parsedate_to_datetime
+from itertools import islice
 from typing import Any, Final
 
 import httpx
@@ -64,6 +65,8 @@ _EXHAUSTED: Final = re.compile(
     re.IGNORECASE,
 )
 _LONGEST: Final = 400
+_DEEPEST: Final = 10
+"""How deep a message may be nested."""
 _DURATION: Final = re.compile(r"(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?")
 
 
@@ -169,7 +172,7 @@ def of_answer(problem: str, reply: Reply, secrets: Secrets) -> Failure:
     """An answer that cannot be used: what is wrong with it, and the provider's message if it sent one."""
     message = message_of(reply, secrets) if isinstance(reply.body, Mapping) else ""
     return Failure(
-        what=f"answered {reply.status}, but {secrets.hide(problem)[:_LONGEST]}{f'; it says: {message}' if message else ''}",
+        what=f"answered {reply.status}, but {_line(problem, secrets, _LONGEST)}{f'; it says: {message}' if message else ''}",
         step="check the model and the options, and that url= belongs to the provider",
         status=reply.status,
         request_id=_request_id(reply, secrets),
@@ -178,7 +181,7 @@ def of_answer(problem: str, reply: Reply, secrets: Secrets) -> Failure:
 
 def of_exception(error: httpx.HTTPError, url: str, secrets: Secrets) -> Failure:
     """A request to which no whole response came."""
-    detail = secrets.hide(f"{type(error).__name__}: {error}".rstrip(": "))[:_LONGEST]
+    detail = _line(f"{type(error).__name__}: {error}".rstrip(": "), secrets, _LONGEST)
     if isinstance(error, AnswerTooLargeError):
         return Failure(what=f"sent {error}", step="raise max_answer_bytes= if you trust the service, or check url=")
     if isinstance(error, httpx.ProxyError):
@@ -212,42 +215,55 @@ def of_exception(error: httpx.HTTPError, url: str, secrets: Secrets) -> Failure:
             step="check url=, the network and that the service runs, or try again later",
             transient=True,
         )
-    return Failure(what=f"sent a response that cannot be decoded ({detail})", step="report it to the provider")
+    return Failure(what=f"sent a response that cannot be decoded ({detail})", step="check url=, or report it to the provider")
 
 
 def message_of(reply: Reply, secrets: Secrets) -> str:
     """The provider's own message, in one line and without secrets; empty if there is none."""
     found = (_message_in(reply.body) or _shortened(reply.body)) if reply.text is None else _page(reply.text)
-    text = " ".join(secrets.hide(found).split())
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+    return _line(found, secrets, _LONGEST)
 
 
-def _message_in(body: Any) -> str:
+def _line(text: str, secrets: Secrets, longest: int) -> str:
+    """A server's text as messages show it: shortened to one line, without secrets, and with visible escapes."""
+    words = " ".join(secrets.hide(text)[: 16 * longest].split())
+    line = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in words[: longest + 1])
+    return line if len(line) <= longest else line[: longest - 1] + "…"
+
+
+def _message_in(body: Any, depth: int = 0) -> str:
     """The first message in a JSON body, in any of the fields that providers use; FastAPI's with the place it is about."""
     if isinstance(body, str):
         return body
+    if depth == _DEEPEST:
+        return ""
     if isinstance(body, list):
-        return "; ".join(filter(None, map(_message_in, body[:3])))
+        return "; ".join(filter(None, (_message_in(part, depth + 1) for part in body[:3])))
     if isinstance(body, Mapping):
         place = body.get("loc")
         at = ".".join(map(str, place)) + ": " if isinstance(place, list) else ""
-        return next((at + found for name in _MESSAGES if (found := _message_in(body.get(name)))), "")
+        return next((at + found for name in _MESSAGES if (found := _message_in(body.get(name), depth + 1))), "")
     return ""
 
 
-def _codes_in(body: Any) -> list[str]:
+def _codes_in(body: Any, depth: int = 0) -> list[str]:
     """The names of the failure in a JSON body, beside its messages."""
+    if depth == _DEEPEST:
+        return []
     if isinstance(body, list):
-        return [code for part in body[:3] for code in _codes_in(part)]
+        return [code for part in body[:3] for code in _codes_in(part, depth + 1)]
     if not isinstance(body, Mapping):
         return []
     own = [value for name in _CODES if isinstance(value := body.get(name), str)]
-    return own + [code for name in _MESSAGES for code in _codes_in(body.get(name))]
+    return own + [code for name in _MESSAGES for code in _codes_in(body.get(name), depth + 1)]
 
 
 def _shortened(body: Any) -> str:
-    """A JSON body without any message that is known, as it is."""
-    return json.dumps(body, ensure_ascii=False)[: 2 * _LONGEST] if isinstance(body, Mapping) and body else ""
+    """The start of a JSON body without any message that is known, as it is."""
+    if body in ({}, [], ""):
+        return ""
+    parts = json.JSONEncoder(ensure_ascii=False).iterencode(body)  # part by part: a body can be large, or nested deep
+    return "".join(islice(parts, _LONGEST))
 
 
 def _page(text: str) -> str:
@@ -260,8 +276,7 @@ def _not_json(reply: Reply, secrets: Secrets) -> str:
     if not text:
         return "nothing instead of JSON"
     kind = "HTML" if text.startswith("<") else "incomplete JSON" if text[0] in "{[" else "text"
-    page = " ".join(secrets.hide(_page(text)).split())[:80]
-    return f"{kind} instead of JSON ({page!r})"
+    return f"{kind} instead of JSON ({_line(_page(text), secrets, 80)!r})"
 
 
 def _kind_and_step(status: int, key_hint: str) -> tuple[type[ProviderError], str]:
@@ -287,7 +302,7 @@ def _request_id(reply: Reply, secrets: Secrets) -> str | None:
     found = next((reply.headers[name] for name in _REQUEST_IDS if reply.headers.get(name)), None)
     if found is None and isinstance(reply.body, Mapping):
         found = next((v for name in ("request_id", "id") if isinstance(v := reply.body.get(name), str) and v), None)
-    return None if found is None else secrets.hide(found)[:100]
+    return None if found is None else _line(found, secrets, 100)
 
 
 def _is_untrusted(error: BaseException | None) -> bool:

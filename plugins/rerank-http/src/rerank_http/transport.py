@@ -17,7 +17,7 @@ import httpx
 
 from rerank import InvalidOptionsError
 from rerank_http.address import without_user
-from rerank_http.answer_limit import BoundedBody
+from rerank_http.answer_limit import ENCODINGS, BoundedBody, most_bytes_for
 from rerank_http.options import HttpOptions
 from rerank_http.proxies import proxy_of_environment
 
@@ -33,12 +33,12 @@ class Lanes(httpx.AsyncBaseTransport):
 
     Args:
         open_lane: Creates a transport for one connection.
-        max_answer_bytes: At most this many bytes of a decoded answer.
+        max_answer_bytes: At most this many bytes of an unpacked answer; None means in proportion to the request.
         proxy: What the connections go through, for errors; None if nothing.
     """
 
     def __init__(
-        self, open_lane: Callable[[], httpx.AsyncBaseTransport], max_answer_bytes: int, proxy: str | None = None
+        self, open_lane: Callable[[], httpx.AsyncBaseTransport], max_answer_bytes: int | None, proxy: str | None = None
     ) -> None:
         self._open_lane, self._max_answer_bytes, self._proxy = open_lane, max_answer_bytes, proxy
         self._free = deque([(time.monotonic(), open_lane())])
@@ -61,12 +61,12 @@ class Lanes(httpx.AsyncBaseTransport):
                 await self._free.popleft()[1].aclose()
 
         headers = httpx.Headers(response.headers)
-        headers.pop("content-encoding", None)  # the body is passed on decoded
+        headers.pop("content-encoding", None)  # the body is passed on unpacked
         headers.pop("content-length", None)
         return httpx.Response(
             status_code=response.status_code,
             headers=headers,
-            stream=BoundedBody(response, self._max_answer_bytes, give_back),
+            stream=BoundedBody(response, self._max_answer_bytes or most_bytes_for(request), give_back),
             extensions=response.extensions,
         )
 
@@ -99,6 +99,7 @@ def open_pool(options: HttpOptions, url: str) -> httpx.AsyncClient:
 
     return httpx.AsyncClient(
         timeout=timeout,
+        headers={"Accept-Encoding": ENCODINGS},
         transport=Lanes(
             lambda: httpx.AsyncHTTPTransport(verify=certificates, proxy=proxy, limits=limits),
             options.max_answer_bytes,
