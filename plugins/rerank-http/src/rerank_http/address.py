@@ -20,7 +20,7 @@ def join(base: str, path: str) -> str:
 def sibling(url: str, path: str, other: str) -> str:
     """The address of ``other`` on the server that has ``path`` at ``url``."""
     parts = urlsplit(url)
-    return urlunsplit(parts._replace(path=parts.path.removesuffix(path) + other))
+    return urlunsplit(parts._replace(path=parts.path.rstrip("/").removesuffix(path) + other))
 
 
 def without_query(url: str) -> str:

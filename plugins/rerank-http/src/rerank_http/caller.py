@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
@@ -164,7 +165,13 @@ class Caller:
         return task
 
     async def ask(
-        self, body: Mapping[str, Any], call: Call, *, send: Sender | None = None, tokens: float = 0.0
+        self,
+        body: Mapping[str, Any],
+        call: Call,
+        *,
+        send: Sender | None = None,
+        tokens: float = 0.0,
+        in_turn: bool = True,
     ) -> Reply:
         """The reply to one request: failed attempts are repeated if another may succeed, and each waits for its turn.
 
@@ -173,6 +180,7 @@ class Caller:
             call: The call that it belongs to.
             send: How to send; None posts JSON to the service's address.
             tokens: The request's size, as `rerank_http.pace.estimate_tokens` counts it.
+            in_turn: Whether it counts among the requests that are limited; a question about the server does not.
 
         Returns:
             A reply with a status from 200 to 299 and JSON in its body.
@@ -185,7 +193,7 @@ class Caller:
 
         async def attempt() -> Reply:
             nonlocal attempts
-            async with self._turns.turn(tokens, call.ends):
+            async with self._turns.turn(tokens, call.ends) if in_turn else nullcontext():
                 attempts += 1
                 call.tally.requests += 1
                 call.tally.retries += attempts > 1
