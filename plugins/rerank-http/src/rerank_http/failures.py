@@ -16,7 +16,7 @@ from typing import Any, Final
 import httpx
 
 from rerank import AuthenticationError, ProviderError, ProviderTimeoutError, RateLimitError
-from rerank_http.address import without_query
+from rerank_http.address import shown
 from rerank_http.answer_limit import AnswerTooLargeError
 from rerank_http.secrets import Secrets
 from rerank_http.wire import Reply
@@ -162,9 +162,10 @@ def _lasting(status: int, said: str) -> str | None:
 def _where(reply: Reply, secrets: Secrets) -> str:
     """Which address answered, where that is likely what is wrong, and where a redirect leads."""
     if reply.status in (404, 405) and reply.url:
-        return f" at {secrets.hide(without_query(reply.url))}"
+        return f" at {_line(shown(reply.url), secrets, _LONGEST)}"
     if 300 <= reply.status < 400 and (target := reply.headers.get("location")):
-        return f" at {secrets.hide(without_query(reply.url))}, redirecting to {secrets.hide(without_query(target))[:_LONGEST]}"
+        address, elsewhere = (_line(shown(url), secrets, _LONGEST) for url in (reply.url, target))
+        return f" at {address}, redirecting to {elsewhere}"
     return ""
 
 
@@ -192,7 +193,7 @@ def of_exception(error: httpx.HTTPError, url: str, secrets: Secrets) -> Failure:
         )
     if isinstance(error, httpx.ConnectTimeout):
         return Failure(
-            what=f"could not be reached in time at {without_query(url)} ({detail})",
+            what=f"could not be reached in time at {shown(url)} ({detail})",
             step="check url= and the network, or raise connect_timeout",
             kind=ProviderTimeoutError,
             transient=True,
@@ -206,12 +207,12 @@ def of_exception(error: httpx.HTTPError, url: str, secrets: Secrets) -> Failure:
         )
     if _is_untrusted(error):
         return Failure(
-            what=f"has an untrusted certificate at {without_query(url)} ({detail})",
+            what=f"has an untrusted certificate at {shown(url)} ({detail})",
             step="check url=, or pass ca_file= with the certificates of your authority",
         )
     if isinstance(error, httpx.TransportError):
         return Failure(
-            what=f"could not be reached, or broke the connection, at {without_query(url)} ({detail})",
+            what=f"could not be reached, or broke the connection, at {shown(url)} ({detail})",
             step="check url=, the network and that the service runs, or try again later",
             transient=True,
         )
@@ -293,6 +294,7 @@ def _kind_and_step(status: int, key_hint: str) -> tuple[type[ProviderError], str
     steps = {
         402: "check the account's credit",
         404: "check the model's name and url=",
+        405: "check url=: give the server's route for reranking",
         413: "send fewer documents per request (batch_size=) or shorter ones",
     }
     return ProviderError, steps.get(status, "check the model, the documents and the options")

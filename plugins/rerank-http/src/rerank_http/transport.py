@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from rerank import InvalidOptionsError
-from rerank_http.address import without_user
+from rerank_http.address import shown
 from rerank_http.answer_limit import ENCODINGS, BoundedBody, most_bytes_for
 from rerank_http.options import HttpOptions
 from rerank_http.proxies import proxy_of_environment
@@ -63,11 +63,12 @@ class Lanes(httpx.AsyncBaseTransport):
         headers = httpx.Headers(response.headers)
         headers.pop("content-encoding", None)  # the body is passed on unpacked
         headers.pop("content-length", None)
+        location = headers.pop("location", None)  # httpx parses it, although redirects are not followed
         return httpx.Response(
             status_code=response.status_code,
             headers=headers,
             stream=BoundedBody(response, self._max_answer_bytes or most_bytes_for(request), give_back),
-            extensions=response.extensions,
+            extensions={**response.extensions, "location": location},
         )
 
     async def aclose(self) -> None:
@@ -86,8 +87,10 @@ def open_pool(options: HttpOptions, url: str) -> httpx.AsyncClient:
         url: The service's address, for which the environment may set a proxy.
 
     Raises:
-        InvalidOptionsError: ``ca_file`` or the environment's certificates cannot be read, or a proxy cannot be used.
+        InvalidOptionsError: The address has no host that can be looked up, ``ca_file`` or the environment's certificates
+            cannot be read, or a proxy cannot be used.
     """
+    _check_address(url)
     timeout = httpx.Timeout(options.read_timeout, connect=options.connect_timeout, pool=None)
     limits = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=_IDLE)
     certificates, proxy = _certificates(options), options.proxy or proxy_of_environment(url)
@@ -103,10 +106,26 @@ def open_pool(options: HttpOptions, url: str) -> httpx.AsyncClient:
         transport=Lanes(
             lambda: httpx.AsyncHTTPTransport(verify=certificates, proxy=proxy, limits=limits),
             options.max_answer_bytes,
-            None if proxy is None else without_user(proxy),
+            None if proxy is None else shown(proxy),
         ),
         event_hooks={"request": [keep_timeouts]},
     )
+
+
+def _check_address(url: str) -> None:
+    """Refuse an address that httpx or the look-up of its host cannot take.
+
+    Raises:
+        InvalidOptionsError: It is one.
+    """
+    try:
+        address = httpx.URL(url)
+        _ = address.host  # decoded, as httpx does at every request
+        address.raw_host.decode().encode("idna")
+    except (ValueError, httpx.InvalidURL) as error:
+        raise InvalidOptionsError(
+            f"url {shown(url)[:200]!r} cannot be asked ({error}): give an address such as http://localhost:8080"
+        ) from error
 
 
 def _certificates(options: HttpOptions) -> ssl.SSLContext:
@@ -114,7 +133,7 @@ def _certificates(options: HttpOptions) -> ssl.SSLContext:
         return _usual_certificates()
     try:
         return ssl.create_default_context(cafile=str(options.ca_file.expanduser()))
-    except (OSError, ssl.SSLError) as error:
+    except (OSError, ssl.SSLError, ValueError, RuntimeError) as error:  # a NUL, or the home of nobody
         raise InvalidOptionsError(
             f"ca_file {options.ca_file} cannot be read ({error}): give a file of PEM certificates"
         ) from error
