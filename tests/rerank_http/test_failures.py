@@ -43,6 +43,7 @@ def test_a_reply_with_json_is_no_failure() -> None:
         (307, ProviderError, "redirects are not followed"),
         (402, ProviderError, "credit"),
         (404, ProviderError, "check the model's name and url="),
+        (407, ProviderError, "a proxy asks for a user and a password"),
         (405, ProviderError, "check url=: give the server's route for reranking"),
         (413, ProviderError, "batch_size="),
         (422, ProviderError, "check the model, the documents and the options"),

@@ -6,7 +6,10 @@ import asyncio
 import gzip
 import json
 import shutil
+import socketserver
 import ssl
+import threading
+import time
 import tracemalloc
 import zlib
 from pathlib import Path
@@ -16,7 +19,7 @@ import pytest
 from chat import chatting, echo
 from loopback import Hit, Loopback, Response
 
-from rerank import InvalidOptionsError, ProviderError
+from rerank import InvalidOptionsError, ProviderError, ProviderTimeoutError
 from rerank_http import HttpOptions
 from rerank_http.answer_limit import unpacker
 from rerank_http.transport import Lanes, _usual_certificates, open_pool
@@ -181,11 +184,68 @@ def test_a_dead_proxy_is_called_one(monkeypatch: pytest.MonkeyPatch) -> None:
     with (
         chatting("http://h.example", max_retries=0) as chat,
         pytest.raises(
-            ProviderError, match=r"through the proxy .*127\.0\.0\.1:9.*: check proxy=, or HTTPS_PROXY"
+            ProviderError, match=r"through the proxy .*127\.0\.0\.1:9.*: check the proxy and HTTP_PROXY, or name"
         ) as caught,
     ):
         chat.ask("hello")
     assert "PASSWORD" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "answer"),
+    [
+        *((f"{scheme}://h.invalid", answer) for scheme in ("http", "https") for answer in (b"", b"SSH-2.0-x\r\n", None)),
+        ("https://h.invalid", b"HTTP/1.1 502 Bad\r\nContent-Length: 0\r\n\r\n"),
+        ("https://h.invalid", b"HTTP/1.1 407 Who\r\nContent-Length: 0\r\n\r\n"),
+    ],
+)
+def test_a_broken_proxy_is_not_called_the_service(
+    monkeypatch: pytest.MonkeyPatch, url: str, answer: bytes | None
+) -> None:
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), proxying(answer)) as proxy:
+        threading.Thread(target=proxy.serve_forever, daemon=True).start()
+        variable = f"{url.partition(':')[0].upper()}_PROXY"
+        monkeypatch.setenv(variable, f"http://127.0.0.1:{proxy.server_address[1]}")
+        kind = ProviderTimeoutError if answer is None else ProviderError
+        with (
+            chatting(url, max_retries=0, read_timeout=0.3) as chat,
+            pytest.raises(kind, match=f"through the proxy .*: check the proxy and {variable}, or name the host in NO_PROXY"),
+        ):
+            chat.ask("hello")
+        proxy.shutdown()
+
+
+def proxying(answer: bytes | None) -> type[socketserver.BaseRequestHandler]:
+    """A proxy that gives this answer, whatever it is asked; None hangs."""
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(65_536)
+            if answer is None:
+                time.sleep(1)
+            else:
+                self.request.sendall(answer)
+
+    return Handler
+
+
+def test_an_error_of_socksio_is_the_proxys(monkeypatch: pytest.MonkeyPatch) -> None:
+    class ProtocolError(Exception):
+        """socksio's."""
+
+    class Broken(httpx.AsyncBaseTransport):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            raise ProtocolError("Malformed reply")
+
+    monkeypatch.setattr("rerank_http.transport.find_spec", lambda name: True)
+    monkeypatch.setattr(httpx, "AsyncHTTPTransport", lambda **options: Broken())
+    monkeypatch.setenv("ALL_PROXY", "socks5://user:SECRET@127.0.0.1:9")
+    with (
+        chatting("http://h.example", max_retries=0) as chat,
+        pytest.raises(ProviderError, match=r"socks5://127\.0\.0\.1:9: ProtocolError.* the proxy and ALL_PROXY") as caught,
+    ):
+        chat.ask("hello")
+    assert "SECRET" not in str(caught.value)
 
 
 def test_a_stale_certificate_variable_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ import httpx
 from rerank import AuthenticationError, ProviderError, ProviderTimeoutError, RateLimitError
 from rerank_http.address import shown
 from rerank_http.answer_limit import AnswerTooLargeError
+from rerank_http.proxies import ProxyFailedError
 from rerank_http.secrets import Secrets
 from rerank_http.wire import Reply
 
@@ -185,10 +186,16 @@ def of_exception(error: httpx.HTTPError, url: str, secrets: Secrets) -> Failure:
     detail = _line(f"{type(error).__name__}: {error}".rstrip(": "), secrets, _LONGEST)
     if isinstance(error, AnswerTooLargeError):
         return Failure(what=f"sent {error}", step="raise max_answer_bytes= if you trust the service, or check url=")
-    if isinstance(error, httpx.ProxyError):
+    if _is_untrusted(error):
         return Failure(
-            what=f"could not be reached through the proxy ({detail})",
-            step="check proxy=, or HTTPS_PROXY, HTTP_PROXY and ALL_PROXY, or name the host in NO_PROXY",
+            what=f"has an untrusted certificate at {shown(url)} ({detail})",
+            step="check url=, or pass ca_file= with the certificates of your authority",
+        )
+    if isinstance(error, ProxyFailedError):
+        return Failure(
+            what=f"could not be reached at {shown(url)} through the proxy ({detail})",
+            step=f"check the proxy and {error.origin}, or name the host in NO_PROXY",
+            kind=ProviderTimeoutError if isinstance(error.__cause__, httpx.TimeoutException) else ProviderError,
             transient=True,
         )
     if isinstance(error, httpx.ConnectTimeout):
@@ -204,11 +211,6 @@ def of_exception(error: httpx.HTTPError, url: str, secrets: Secrets) -> Failure:
             step="try again later, send fewer documents (batch_size=), or raise read_timeout",
             kind=ProviderTimeoutError,
             transient=True,
-        )
-    if _is_untrusted(error):
-        return Failure(
-            what=f"has an untrusted certificate at {shown(url)} ({detail})",
-            step="check url=, or pass ca_file= with the certificates of your authority",
         )
     if isinstance(error, httpx.TransportError):
         return Failure(
@@ -295,6 +297,7 @@ def _kind_and_step(status: int, key_hint: str) -> tuple[type[ProviderError], str
         402: "check the account's credit",
         404: "check the model's name and url=",
         405: "check url=: give the server's route for reranking",
+        407: "a proxy asks for a user and a password: give them in its variable, as http://user:password@proxy.example:3128",
         413: "send fewer documents per request (batch_size=) or shorter ones",
     }
     return ProviderError, steps.get(status, "check the model, the documents and the options")

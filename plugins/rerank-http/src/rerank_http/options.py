@@ -93,6 +93,8 @@ class HttpOptions(Options):
             text = value.get_secret_value()
             if not name.isascii() or not name.replace("-", "").replace("_", "").isalnum():
                 raise ValueError(f"{name!r} is not a valid header name")
+            if name.lower() in ("content-length", "transfer-encoding"):
+                raise ValueError(f"{name} belongs to each request's own body: leave it out")
             if not text.isascii() or not text.isprintable() or text != text.strip():
                 raise ValueError(
                     f"the value of {name} has white space at its ends, or characters that a header cannot contain"

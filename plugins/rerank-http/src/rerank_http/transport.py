@@ -19,7 +19,7 @@ from rerank import InvalidOptionsError
 from rerank_http.address import shown
 from rerank_http.answer_limit import ENCODINGS, BoundedBody, most_bytes_for
 from rerank_http.options import HttpOptions
-from rerank_http.proxies import proxy_of_environment
+from rerank_http.proxies import Proxy, ProxyFailedError, proxy_of_environment
 
 _IDLE: Final = 30.0
 """Seconds that an idle connection is kept."""
@@ -38,7 +38,7 @@ class Lanes(httpx.AsyncBaseTransport):
     """
 
     def __init__(
-        self, open_lane: Callable[[], httpx.AsyncBaseTransport], max_answer_bytes: int | None, proxy: str | None = None
+        self, open_lane: Callable[[], httpx.AsyncBaseTransport], max_answer_bytes: int | None, proxy: Proxy | None = None
     ) -> None:
         self._open_lane, self._max_answer_bytes, self._proxy = open_lane, max_answer_bytes, proxy
         self._free = deque([(time.monotonic(), open_lane())])
@@ -50,8 +50,8 @@ class Lanes(httpx.AsyncBaseTransport):
             response = await lane.handle_async_request(request)
         except BaseException as error:
             self._free.append((time.monotonic(), lane))
-            if self._proxy is not None and isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout)):
-                raise httpx.ProxyError(f"{self._proxy}: {error}", request=request) from error
+            if self._proxy is not None and isinstance(error, Exception):  # socksio has errors of its own
+                raise ProxyFailedError(self._proxy, error) from error
             raise
 
         async def give_back() -> None:
@@ -93,9 +93,11 @@ def open_pool(options: HttpOptions, url: str) -> httpx.AsyncClient:
     _check_address(url)
     timeout = httpx.Timeout(options.read_timeout, connect=options.connect_timeout, pool=None)
     limits = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=_IDLE)
-    certificates, proxy = _certificates(options), options.proxy or proxy_of_environment(url)
+    certificates = _certificates(options)
+    proxy = Proxy(options.proxy, "proxy=") if options.proxy else proxy_of_environment(url)
     if proxy is not None:
-        _check_proxy(proxy, options)
+        _check_proxy(proxy)
+    way = None if proxy is None else proxy.address
 
     async def keep_timeouts(request: httpx.Request) -> None:
         request.extensions["timeout"] = timeout.as_dict()  # an SDK would set its own
@@ -104,9 +106,9 @@ def open_pool(options: HttpOptions, url: str) -> httpx.AsyncClient:
         timeout=timeout,
         headers={"Accept-Encoding": ENCODINGS},
         transport=Lanes(
-            lambda: httpx.AsyncHTTPTransport(verify=certificates, proxy=proxy, limits=limits),
+            lambda: httpx.AsyncHTTPTransport(verify=certificates, proxy=way, limits=limits),
             options.max_answer_bytes,
-            None if proxy is None else shown(proxy),
+            proxy,
         ),
         event_hooks={"request": [keep_timeouts]},
     )
@@ -158,20 +160,22 @@ def _usual_certificates() -> ssl.SSLContext:
         ) from error
 
 
-def _check_proxy(proxy: str, options: HttpOptions) -> None:
+def _check_proxy(proxy: Proxy) -> None:
     """Refuse a proxy that httpx cannot use.
 
     Raises:
         InvalidOptionsError: It is no address, or a SOCKS proxy without the package that speaks SOCKS.
     """
-    origin = "proxy=" if options.proxy else "the variable HTTPS_PROXY, HTTP_PROXY or ALL_PROXY"
-    if urlsplit(proxy).scheme.startswith("socks") and find_spec("socksio") is None:
-        raise InvalidOptionsError(
-            f"{origin} names a SOCKS proxy, which needs socksio: pip install 'httpx[socks]', or unset it"
-        )
     try:
-        httpx.Proxy(proxy)
-    except (ValueError, httpx.InvalidURL):
+        scheme, port = urlsplit(proxy.address).scheme, urlsplit(proxy.address).port
+        is_one = port != 0 and bool(httpx.Proxy(proxy.address).url.host)
+    except (ValueError, httpx.InvalidURL):  # its message may show a password
+        is_one = False
+    if not is_one:
         raise InvalidOptionsError(
-            f"{origin} is not the address of a proxy, such as http://proxy.example:3128: correct it, or unset it"
-        ) from None  # the address may hold a password
+            f"{proxy.origin} is not the address of a proxy, such as http://proxy.example:3128: correct it, or unset it"
+        )
+    if scheme.startswith("socks") and find_spec("socksio") is None:
+        raise InvalidOptionsError(
+            f"{proxy.origin} names a SOCKS proxy, which needs socksio: pip install 'httpx[socks]', or unset it"
+        )
