@@ -51,20 +51,26 @@ _CODES: Final = ("code", "type", "error_code", "errorCode", "error_type", "__typ
 _TOO_LARGE: Final = re.compile(
     r"(input|prompt|context|sequence|token|document|text|query|passage)s?\b[^.]*\b"
     r"(too (big|large|long)|(larger|longer) than|exceeds?)\b|"
-    r"(context|sequence|input|prompt) (length|size|window) (is |was |has been )?exceeded|exceed context size|"
+    r"(context|sequence|input|prompt) (length|size|window) (is |was |has been )?exceeded|exceeds? (the )?(available )?context size|"
+    r"batch size \d+ > maximum|too many documents|index out of range in self|"
     r"too many tokens|maximum context length|must have less than \d+ tokens|"
     r"size of (the )?tensor (a )?\(\d+\) must match|larger than max|(body|entity|payload) too large",
     re.IGNORECASE,
 )
-_MAY_PASS: Final = re.compile(r"rate limit|per (second|minute)|queue|deadline|timed? ?out", re.IGNORECASE)
-_EXHAUSTED: Final = re.compile(
-    r"insufficient ?(account|user)? ?(quota|balance|funds|credits?)|(balance|credits?) is (insufficient|too low)|"
-    r"exceeded (your )?current (token )?quota|quota (is |has been )?exhausted|out of (credits|call volume quota)|"
-    r"billing (hard limit|not active)|check (your|its) billing|budget (has been )?exceeded|arrearage|bill ?overdue|"
-    r"account ?overdue|not purchased|not in good standing|free (quota|tier) .*(used up|exhausted)|free ?tier ?only|"
-    r"(/|per|current) month\b|monthly (\w+ )?(credits?|limit|quota|requests)|余额不足|欠费",
+_MAY_PASS: Final = re.compile(
+    r"rate limit|(per|this|each|/) ?(second|minute|min)\b|queue|deadline|timed? ?out|took too long|latency|overload|"
+    r"concurrent|memory exceeds|out of memory",
     re.IGNORECASE,
 )
+_EXHAUSTED: Final = re.compile(
+    r"insufficient ?(account|user)? ?(quota|balance|funds|credits?)|(balance|credits?) is (insufficient|too low)|"
+    r"exceeded (your )?current (token )?quota|quota (is |has been )?(exhausted|used up)|no (more )?credits?\b|out of (credits|call volume quota)|"
+    r"billing (hard limit|not active)|check (your|its) billing|budget (has been )?exceeded|arrearage|bill ?overdue|"
+    r"account ?overdue|not purchased|not in good standing|free (allocated )?(quota|tier) .*(used up|exhausted|exceeded)|free ?tier ?only|"
+    r"(/|per|this|the|current) month\b|monthly (\w+ )?(credits?|limit|quota|requests|tokens)|余额不足|欠费",
+    re.IGNORECASE,
+)
+_BRIEF: Final = re.compile(r"(per|this|each|/) ?(second|minute|min)\b", re.IGNORECASE)
 _LONGEST: Final = 400
 _DEEPEST: Final = 10
 """How deep a message may be nested."""
@@ -153,10 +159,13 @@ def _lasting(status: int, said: str) -> str | None:
     """What to do about a failure that another attempt meets again, whatever its status; None if it may pass."""
     if status == 501:
         return "start the server with reranking enabled, or use another server"
-    if _EXHAUSTED.search(said):
+    if _EXHAUSTED.search(said) and not _BRIEF.search(said):
         return "check the account's quota and credit"
     if status not in (413, 429) and _TOO_LARGE.search(said) and not _MAY_PASS.search(said):
-        return "send shorter documents, or raise the server's limit (its batch size, its context or its max_length)"
+        return (
+            "send shorter documents, or fewer per request (batch_size=), or raise the server's limit (its batch size, its "
+            "context or its max_length)"
+        )
     return None
 
 
