@@ -12,8 +12,9 @@ from loopback import Hit, Loopback, Response
 from rerank import InvalidOptionsError, ProviderError, Reranker
 from rerank_api.address import endpoint
 from rerank_api.options import ApiOptions
+from rerank_api.provider import Question
 from rerank_api.providers import find
-from rerank_api.providers.bedrock import region
+from rerank_api.providers.bedrock import region, request
 
 
 @pytest.fixture
@@ -135,7 +136,7 @@ def test_a_redirect_names_any_target_without_secrets(server: Loopback, provider:
 )
 @pytest.mark.parametrize("provider", ["cohere", "jina", "tei"])
 def test_an_address_that_cannot_be_asked_is_refused_at_construction(provider: str, url: str) -> None:
-    with pytest.raises(InvalidOptionsError, match="url .* cannot be asked|an address must") as caught:
+    with pytest.raises(InvalidOptionsError, match=r"url .* cannot be asked|an address must") as caught:
         Reranker(provider, url=url, api_key=None)
     assert len(str(caught.value)) < 500
 
@@ -221,6 +222,23 @@ def test_bedrocks_region_may_come_from_a_profile(monkeypatch: pytest.MonkeyPatch
     assert region(ApiOptions(), None) == "ap-south-1"
     monkeypatch.setenv("AWS_PROFILE", "work")
     assert region(ApiOptions(), None) == "sa-east-1"
+
+
+@pytest.mark.parametrize(
+    ("region", "host", "arn"),
+    [
+        ("us-east-1", "us-east-1.amazonaws.com", "arn:aws:"),
+        ("us-gov-west-1", "us-gov-west-1.amazonaws.com", "arn:aws-us-gov:"),
+        ("cn-north-1", "cn-north-1.amazonaws.com.cn", "arn:aws-cn:"),
+        ("eusc-de-east-1", "eusc-de-east-1.amazonaws.eu", "arn:aws-eusc:"),
+    ],
+)
+def test_a_region_has_its_partitions_host_and_arns(region: str, host: str, arn: str) -> None:
+    options = ApiOptions(region=region)
+    assert endpoint(find("bedrock"), "m", options) == f"https://bedrock-agent-runtime.{host}/rerank"
+    body = request(Question(query="q", texts=["a"], model="m", top_k=None, options=options))
+    model = body["rerankingConfiguration"]["bedrockRerankingConfiguration"]["modelConfiguration"]["modelArn"]
+    assert model == f"{arn}bedrock:{region}::foundation-model/m"
 
 
 @pytest.mark.usefixtures("no_aws")

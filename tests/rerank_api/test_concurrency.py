@@ -16,7 +16,7 @@ import pytest
 from api_ranking import rerank, score
 from loopback import Hit, Loopback, Response
 
-from rerank import Document, ProviderError, ProviderTimeoutError, Request, Reranker, RerankError
+from rerank import Document, ProviderError, Request, Reranker, RerankError
 
 DOCUMENTS = [f"document {i}" for i in range(10)]
 both = pytest.mark.parametrize("provider", ["jina", "cohere"])

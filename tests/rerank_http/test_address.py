@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rerank_http.address import join, sibling, shown
+from rerank_http.address import join, shown, sibling
 
 
 @pytest.mark.parametrize(

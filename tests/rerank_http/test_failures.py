@@ -257,7 +257,15 @@ def test_a_server_without_reranking_is_asked_once() -> None:
     [
         (429, {"message": "You exceeded your current quota, please check your plan"}),
         (429, {"message": "insufficient_quota"}),
-        (429, {"error": {"code": "RESOURCE_EXHAUSTED", "message": "You've reached the max requests for the month (500)."}}),
+        (
+            429,
+            {
+                "error": {
+                    "code": "RESOURCE_EXHAUSTED",
+                    "message": "You've reached the max requests for the month (500).",
+                }
+            },
+        ),
         (429, {"code": "Throttling.AllocationQuota", "message": "Free allocated quota exceeded."}),
         (429, {"detail": "Insufficient account balance, please recharge."}),
         (429, {"message": "Monthly quota exceeded"}),

@@ -131,7 +131,7 @@ def test_the_start_of_an_error_is_read(server: Loopback, encoding: str) -> None:
     server.script([Response(pack(body), 500, {"content-encoding": encoding} if encoding else {})])
     with (
         chatting(server.url, max_retries=0) as chat,
-        pytest.raises(ProviderError, match='answered 500 .*"message": "no') as caught,
+        pytest.raises(ProviderError, match=r'answered 500 .*"message": "no') as caught,
     ):
         chat.ask("hello")
     assert len(str(caught.value)) < 600
@@ -169,7 +169,10 @@ def test_every_part_is_unpacked_whole(size: int, step: int) -> None:
     }.items():
         unpack = unpacker(encoding)
         parts = [packed[start : start + step] for start in range(0, len(packed), step)]
-        assert b"".join(piece for part in parts for piece in unpack(part)) == body[: 1000 if encoding == "identity" else size]
+        assert (
+            b"".join(piece for part in parts for piece in unpack(part))
+            == body[: 1000 if encoding == "identity" else size]
+        )
 
 
 @pytest.mark.parametrize("body", [b"[" * 200_000, b'{"a": ' + b"9" * 5000 + b"}"], ids=["deep", "long"])
@@ -194,7 +197,11 @@ def test_a_dead_proxy_is_called_one(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("url", "answer"),
     [
-        *((f"{scheme}://h.invalid", answer) for scheme in ("http", "https") for answer in (b"", b"SSH-2.0-x\r\n", None)),
+        *(
+            (f"{scheme}://h.invalid", answer)
+            for scheme in ("http", "https")
+            for answer in (b"", b"SSH-2.0-x\r\n", None)
+        ),
         ("https://h.invalid", b"HTTP/1.1 502 Bad\r\nContent-Length: 0\r\n\r\n"),
         ("https://h.invalid", b"HTTP/1.1 407 Who\r\nContent-Length: 0\r\n\r\n"),
     ],
@@ -209,7 +216,9 @@ def test_a_broken_proxy_is_not_called_the_service(
         kind = ProviderTimeoutError if answer is None else ProviderError
         with (
             chatting(url, max_retries=0, read_timeout=0.3) as chat,
-            pytest.raises(kind, match=f"through the proxy .*: check the proxy and {variable}, or name the host in NO_PROXY"),
+            pytest.raises(
+                kind, match=f"through the proxy .*: check the proxy and {variable}, or name the host in NO_PROXY"
+            ),
         ):
             chat.ask("hello")
         proxy.shutdown()
@@ -242,7 +251,9 @@ def test_an_error_of_socksio_is_the_proxys(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("ALL_PROXY", "socks5://user:SECRET@127.0.0.1:9")
     with (
         chatting("http://h.example", max_retries=0) as chat,
-        pytest.raises(ProviderError, match=r"socks5://127\.0\.0\.1:9: ProtocolError.* the proxy and ALL_PROXY") as caught,
+        pytest.raises(
+            ProviderError, match=r"socks5://127\.0\.0\.1:9: ProtocolError.* the proxy and ALL_PROXY"
+        ) as caught,
     ):
         chat.ask("hello")
     assert "SECRET" not in str(caught.value)

@@ -227,7 +227,9 @@ def of_exception(error: httpx.HTTPError, url: str, secrets: Secrets) -> Failure:
             step="check url=, the network and that the service runs, or try again later",
             transient=True,
         )
-    return Failure(what=f"sent a response that cannot be decoded ({detail})", step="check url=, or report it to the provider")
+    return Failure(
+        what=f"sent a response that cannot be decoded ({detail})", step="check url=, or report it to the provider"
+    )
 
 
 def message_of(reply: Reply, secrets: Secrets) -> str:

@@ -38,7 +38,10 @@ class Lanes(httpx.AsyncBaseTransport):
     """
 
     def __init__(
-        self, open_lane: Callable[[], httpx.AsyncBaseTransport], max_answer_bytes: int | None, proxy: Proxy | None = None
+        self,
+        open_lane: Callable[[], httpx.AsyncBaseTransport],
+        max_answer_bytes: int | None,
+        proxy: Proxy | None = None,
     ) -> None:
         self._open_lane, self._max_answer_bytes, self._proxy = open_lane, max_answer_bytes, proxy
         self._free = deque([(time.monotonic(), open_lane())])

@@ -17,7 +17,6 @@ from rerank_api.options import ApiOptions
 from rerank_api.provider import Provider, Question, RawAnswer, bytes_for
 from rerank_api.providers import jina
 
-
 _NATIVE: Final = "/api/v1/services/rerank/text-rerank/text-rerank"
 
 
