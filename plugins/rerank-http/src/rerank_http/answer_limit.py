@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing
-from typing import Final
+from typing import Final, cast
 
 import httpx
 
@@ -49,7 +49,8 @@ class BoundedBody(httpx.AsyncByteStream):
     async def __aiter__(self) -> AsyncIterator[bytes]:
         unpack = unpacker(self._response.headers.get("content-encoding", ""))
         size = 0
-        async with aclosing(self._response.aiter_raw()) as packed:
+        packed = cast(AsyncGenerator[bytes, None], self._response.aiter_raw())
+        async with aclosing(packed):
             async for data in packed:
                 for part in unpack(data):
                     size += len(part)
