@@ -187,7 +187,7 @@ def test_a_dead_proxy_is_called_one(monkeypatch: pytest.MonkeyPatch) -> None:
     with (
         chatting("http://h.example", max_retries=0) as chat,
         pytest.raises(
-            ProviderError, match=r"through the proxy .*127\.0\.0\.1:9.*: check the proxy and HTTP_PROXY, or name"
+            ProviderError, match=r"through the proxy .*127\.0\.0\.1:9.*: check the proxy that HTTP_PROXY names, or"
         ) as caught,
     ):
         chat.ask("hello")
@@ -216,12 +216,21 @@ def test_a_broken_proxy_is_not_called_the_service(
         kind = ProviderTimeoutError if answer is None else ProviderError
         with (
             chatting(url, max_retries=0, read_timeout=0.3) as chat,
-            pytest.raises(
-                kind, match=f"through the proxy .*: check the proxy and {variable}, or name the host in NO_PROXY"
-            ),
+            pytest.raises(kind, match=f"through the proxy .*: check the proxy that {variable} names, or name the host"),
         ):
             chat.ask("hello")
         proxy.shutdown()
+
+
+def test_a_proxy_that_hangs_until_the_deadline_is_named(server: Loopback) -> None:
+    server.script([Response({}, delay=30)])
+    with (
+        chatting("http://h.invalid", proxy=server.url, deadline=0.3) as chat,
+        pytest.raises(
+            ProviderTimeoutError, match="gave no answer through the proxy that proxy= names within the deadline"
+        ),
+    ):
+        chat.ask("hello")
 
 
 def proxying(answer: bytes | None) -> type[socketserver.BaseRequestHandler]:
@@ -252,7 +261,7 @@ def test_an_error_of_socksio_is_the_proxys(monkeypatch: pytest.MonkeyPatch) -> N
     with (
         chatting("http://h.example", max_retries=0) as chat,
         pytest.raises(
-            ProviderError, match=r"socks5://127\.0\.0\.1:9: ProtocolError.* the proxy and ALL_PROXY"
+            ProviderError, match=r"socks5://127\.0\.0\.1:9: ProtocolError.* the proxy that ALL_PROXY names"
         ) as caught,
     ):
         chat.ask("hello")

@@ -18,7 +18,7 @@ from rerank_http.options import HttpOptions
 from rerank_http.pace import LateTurnError, Turns
 from rerank_http.retries import RetryBudget, retrying
 from rerank_http.secrets import Secrets
-from rerank_http.transport import open_pool
+from rerank_http.transport import open_pool, proxy_for
 from rerank_http.wire import Reply, Sender, bearer, merge_headers, post_json
 
 T = TypeVar("T")
@@ -128,6 +128,7 @@ class Caller:
         self.cache = ResponseCache(options, url, named)
         self.headers = merge_headers({} if key is None else authorize(key), named)
         self.client = open_pool(options, url)
+        self._proxy = proxy_for(options, url)
         self._post = post_json(self.client, url, self.headers)
         self._turns = Turns(options)
         self._budget = RetryBudget(options.retry_budget)
@@ -247,8 +248,9 @@ class Caller:
     def _too_late(self, call: Call, why: str = "") -> ProviderTimeoutError:
         tally = call.tally
         last = f"; the last one {tally.last.what}" if tally.last is not None else ""
+        way = f" through the proxy that {self._proxy.origin} names" if self._proxy is not None else ""
         return ProviderTimeoutError(
-            f"{self.name} gave no answer within the deadline of {call.options.deadline:g} s "
+            f"{self.name} gave no answer{way} within the deadline of {call.options.deadline:g} s "
             f"({why or f'{tally.requests} requests sent{last}'}): raise deadline=, or send fewer documents",
             provider=self.name,
             status=tally.last.status if tally.last is not None else None,

@@ -202,8 +202,9 @@ def of_exception(error: httpx.HTTPError, url: str, secrets: Secrets) -> Failure:
         )
     if isinstance(error, ProxyFailedError):
         return Failure(
-            what=f"could not be reached at {shown(url)} through the proxy ({detail})",
-            step=f"check the proxy and {error.origin}, or name the host in NO_PROXY",
+            what=f"could not be reached at {shown(url)} through the proxy ({_line(str(error), secrets, _LONGEST)})",
+            step=f"check the proxy that {error.origin} names, or "
+            + ("leave it out" if error.origin == "proxy=" else "name the host in NO_PROXY"),
             kind=ProviderTimeoutError if isinstance(error.__cause__, httpx.TimeoutException) else ProviderError,
             transient=True,
         )

@@ -97,9 +97,7 @@ def open_pool(options: HttpOptions, url: str) -> httpx.AsyncClient:
     timeout = httpx.Timeout(options.read_timeout, connect=options.connect_timeout, pool=None)
     limits = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=_IDLE)
     certificates = _certificates(options)
-    proxy = Proxy(options.proxy, "proxy=") if options.proxy else proxy_of_environment(url)
-    if proxy is not None:
-        _check_proxy(proxy)
+    proxy = proxy_for(options, url)
     way = None if proxy is None else proxy.address
 
     async def keep_timeouts(request: httpx.Request) -> None:
@@ -161,6 +159,18 @@ def _usual_certificates() -> ssl.SSLContext:
         raise InvalidOptionsError(
             f"{', '.join(named) or 'the usual certificates'} cannot be read ({error}): correct SSL_CERT_FILE, or unset it"
         ) from error
+
+
+def proxy_for(options: HttpOptions, url: str) -> Proxy | None:
+    """The proxy that requests to an address go through: the user's, else the environment's.
+
+    Raises:
+        InvalidOptionsError: It cannot be used.
+    """
+    proxy = Proxy(options.proxy, "proxy=") if options.proxy else proxy_of_environment(url)
+    if proxy is not None:
+        _check_proxy(proxy)
+    return proxy
 
 
 def _check_proxy(proxy: Proxy) -> None:
