@@ -58,7 +58,7 @@ _TOO_LARGE: Final = re.compile(
     re.IGNORECASE,
 )
 _MAY_PASS: Final = re.compile(
-    r"rate limit|(per|this|each|/) ?(second|minute|min)\b|queue|deadline|timed? ?out|took too long|latency|overload|"
+    r"rate limit|queue|deadline|timed? ?out|took too long|latency|overload|"
     r"concurrent|memory exceeds|out of memory",
     re.IGNORECASE,
 )
@@ -159,7 +159,9 @@ def _lasting(status: int, said: str) -> str | None:
     """What to do about a failure that another attempt meets again, whatever its status; None if it may pass."""
     if status == 501:
         return "start the server with reranking enabled, or use another server"
-    if _EXHAUSTED.search(said) and not _BRIEF.search(said):
+    if _BRIEF.search(said):
+        return None
+    if _EXHAUSTED.search(said):
         return "check the account's quota and credit"
     if status not in (413, 429) and _TOO_LARGE.search(said) and not _MAY_PASS.search(said):
         return (
