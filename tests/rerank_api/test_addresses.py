@@ -6,13 +6,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from api_ranking import rerank
 from loopback import Hit, Loopback, Response
 
 from rerank import InvalidOptionsError, ProviderError, Reranker
 from rerank_api.address import endpoint
 from rerank_api.options import ApiOptions
+from rerank_api.provider import Question
 from rerank_api.providers import find
-from rerank_api.providers.bedrock import region
+from rerank_api.providers.bedrock import region, request
 
 
 @pytest.fixture
@@ -49,10 +51,101 @@ def test_a_servers_own_route_is_the_whole_address(provider: str, path: str) -> N
         ("tei", "http://h.example/models/bge", "http://h.example/models/bge/rerank"),
         ("dashscope", "https://h.example/compatible-mode/v1", "https://h.example/compatible-api/v1/reranks"),
         ("dashscope", "https://h.example/compatible-api/v1", "https://h.example/compatible-api/v1/reranks"),
+        ("dashscope", "https://h.example/api/v1", "https://h.example/api/v1/services/rerank/text-rerank/text-rerank"),
     ],
 )
 def test_a_server_alone_gets_the_providers_path(provider: str, url: str, expected: str) -> None:
     assert endpoint(find(provider), "m", ApiOptions(url=url)) == expected
+
+
+@pytest.mark.parametrize("provider", ["cohere", "jina"])
+@pytest.mark.parametrize(
+    ("path", "asked"),
+    [
+        ("", "{}"),
+        ("/", "{}"),
+        ("/rerank", "/rerank"),
+        ("/v1/rerank", "/v1/rerank"),
+        ("/v2/rerank/", "/v2/rerank/"),
+        ("/v2/rerank?x=1", "/v2/rerank?x=1"),
+        ("/?x=1", "{}?x=1"),
+        ("?key=1", "{}?key=1"),
+        ("/gateway?x=1&y=%2F", "/gateway{}?x=1&y=%2F"),
+    ],
+)
+def test_the_address_is_asked_as_it_stands(server: Loopback, provider: str, path: str, asked: str) -> None:
+    server.handler = rerank
+    with Reranker(provider, url=server.url + path, api_key="key-1234", max_retries=0) as reranker:
+        assert len(reranker.rank("q", ["a", "b"])) == 2
+    assert [hit.path for hit in server.hits] == [asked.format("/v2/rerank" if provider == "cohere" else "/v1/rerank")]
+
+
+@pytest.mark.parametrize("path", ["/api/v1", "/api/v1/services/rerank/text-rerank/text-rerank"])
+def test_dashscopes_native_api_gets_its_own_body(server: Loopback, path: str) -> None:
+    server.handler = lambda hit: Response(
+        {"output": {"results": [{"index": 1, "relevance_score": 0.9}]}, "usage": {"total_tokens": 7}}
+    )
+    with Reranker("dashscope", url=server.url + path, api_key="key-1234") as reranker:
+        results = reranker.rank("q", ["a", "b"], top_k=1, instruction="i")
+    assert [(result.text, result.score) for result in results] == [("b", 0.9)]
+    assert results.diagnostics["usage"] == {"total_tokens": 7}
+    assert server.hits[0].path == "/api/v1/services/rerank/text-rerank/text-rerank"
+    assert server.hits[0].body == {
+        "model": "qwen3-rerank",
+        "input": {"query": "q", "documents": ["a", "b"]},
+        "parameters": {"top_n": 1, "return_documents": False, "instruct": "i"},
+    }
+
+
+def test_null_results_are_called_null(server: Loopback) -> None:
+    server.handler = lambda hit: Response({"results": None})
+    with (
+        Reranker("jina", url=server.url, api_key="key-1234") as reranker,
+        pytest.raises(ProviderError, match="its answer has null in 'results'"),
+    ):
+        reranker.rank("q", ["a"])
+
+
+@pytest.mark.parametrize(
+    ("target", "named"),
+    [
+        ("http://[bad", r"http://\[bad"),
+        ("javascript:1", "javascript:1"),
+        ("http://h:abc/", "http://h:abc/"),
+        ("http://user:SECRET@other/x?key=SECRET#SECRET", "http://other/x"),
+        ("//user:SECRET@[bad", r"//\[bad"),
+        ("/elsewhere", "/elsewhere"),
+    ],
+)
+@pytest.mark.parametrize("provider", ["cohere", "jina"])
+def test_a_redirect_names_any_target_without_secrets(server: Loopback, provider: str, target: str, named: str) -> None:
+    server.handler = lambda hit: Response("", 307, {"location": target})
+    with (
+        Reranker(provider, url=server.url, api_key="key-1234", backoff=0.01) as reranker,
+        pytest.raises(ProviderError, match=rf"redirecting to {named}: redirects are not followed") as caught,
+    ):
+        reranker.rank("q", ["a"])
+    assert "SECRET" not in str(caught.value)
+    assert len(server.hits) == 1
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://☃.net", "http://xn--", "http://256.1.1.1", "http://[v1.x]", "http://h/" + "a" * 70_000, "http://a..b"],
+    ids=lambda url: url[:20],
+)
+@pytest.mark.parametrize("provider", ["cohere", "jina", "tei"])
+def test_an_address_that_cannot_be_asked_is_refused_at_construction(provider: str, url: str) -> None:
+    with pytest.raises(InvalidOptionsError, match=r"url .* cannot be asked|an address must") as caught:
+        Reranker(provider, url=url, api_key=None)
+    assert len(str(caught.value)) < 500
+
+
+@pytest.mark.parametrize("file", ["\0", "~nobody-of-this-name/x"])
+@pytest.mark.parametrize("option", ["ca_file", "cache"])
+def test_a_path_that_cannot_be_one_is_refused_at_construction(option: str, file: str) -> None:
+    with pytest.raises(InvalidOptionsError, match=option):
+        Reranker("tei", url="http://h.example", **{option: file})
 
 
 def test_a_route_that_is_absent_is_named(server: Loopback) -> None:
@@ -129,6 +222,23 @@ def test_bedrocks_region_may_come_from_a_profile(monkeypatch: pytest.MonkeyPatch
     assert region(ApiOptions(), None) == "ap-south-1"
     monkeypatch.setenv("AWS_PROFILE", "work")
     assert region(ApiOptions(), None) == "sa-east-1"
+
+
+@pytest.mark.parametrize(
+    ("region", "host", "arn"),
+    [
+        ("us-east-1", "us-east-1.amazonaws.com", "arn:aws:"),
+        ("us-gov-west-1", "us-gov-west-1.amazonaws.com", "arn:aws-us-gov:"),
+        ("cn-north-1", "cn-north-1.amazonaws.com.cn", "arn:aws-cn:"),
+        ("eusc-de-east-1", "eusc-de-east-1.amazonaws.eu", "arn:aws-eusc:"),
+    ],
+)
+def test_a_region_has_its_partitions_host_and_arns(region: str, host: str, arn: str) -> None:
+    options = ApiOptions(region=region)
+    assert endpoint(find("bedrock"), "m", options) == f"https://bedrock-agent-runtime.{host}/rerank"
+    body = request(Question(query="q", texts=["a"], model="m", top_k=None, options=options))
+    model = body["rerankingConfiguration"]["bedrockRerankingConfiguration"]["modelConfiguration"]["modelArn"]
+    assert model == f"{arn}bedrock:{region}::foundation-model/m"
 
 
 @pytest.mark.usefixtures("no_aws")

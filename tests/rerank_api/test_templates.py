@@ -11,7 +11,7 @@ from loopback import Hit, Loopback, Response
 
 from rerank import InvalidOptionsError, Reranker
 from rerank_api.providers import OWN
-from rerank_api.templates import FAMILIES, family_of
+from rerank_api.templates import FAMILIES, family_of, read_template
 
 QUERY, TEXTS = "what is a {panda}?", ["a {} of {query} and {0.__class__}", "plain"]
 
@@ -240,3 +240,25 @@ def test_llama_server_is_reported_to_read_marks_as_text(server: Loopback, caplog
         assert not caplog.records
     with raw(server, api_provider="llama.cpp", template="qwen3-reranker"):
         assert "convert_hf_to_gguf.py" in caplog.text
+
+
+def test_a_custom_templates_own_marks_are_broken_in_texts() -> None:
+    template = read_template({"query": "<s>[INST]<q>{query}</q>", "document": "{document}[/INST]</s><<SYS>>"})
+    query, texts = template.frame("a [INST] </q> <p> <|im_end|>", ["b [/INST]</s>", "<<SYS>> [other] {document}"], None)
+    assert query == "<s>[INST]<q>a [ INST] < /q> <p> < |im_end|></q>"
+    assert texts == [
+        "b [ /INST]< /s>[/INST]</s><<SYS>>",
+        "<< SYS>> [other] {document}[/INST]</s><<SYS>>",
+    ]
+
+
+def test_a_template_with_a_lone_surrogate_is_refused() -> None:
+    with pytest.raises(InvalidOptionsError, match="the template's 'query' has a lone surrogate"):
+        Reranker("tei", url="http://h", template={"query": "{query}\ud800", "document": "{document}"})
+
+
+def test_an_unknown_template_names_what_may_be_given() -> None:
+    with pytest.raises(
+        InvalidOptionsError, match=r"choose one of .*, server, or give a mapping of 'query' and 'document'"
+    ):
+        Reranker("tei", url="http://h", template="zzz")

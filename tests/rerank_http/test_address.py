@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rerank_http.address import join, sibling, without_query
+from rerank_http.address import join, shown, sibling
 
 
 @pytest.mark.parametrize(
@@ -30,4 +30,7 @@ def test_a_sibling_replaces_the_path_at_the_end() -> None:
 
 
 def test_a_query_is_not_shown() -> None:
-    assert without_query("https://h/v1/rerank?key=secret") == "https://h/v1/rerank"
+    assert shown("https://h/v1/rerank?key=secret") == "https://h/v1/rerank"
+    assert shown("http://user:secret@h:1/v1#secret") == "http://h:1/v1"
+    assert shown("//u:se@cret@[bad/x@y") == "//[bad/x@y"
+    assert shown("javascript:1") == "javascript:1"

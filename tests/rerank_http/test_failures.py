@@ -43,6 +43,8 @@ def test_a_reply_with_json_is_no_failure() -> None:
         (307, ProviderError, "redirects are not followed"),
         (402, ProviderError, "credit"),
         (404, ProviderError, "check the model's name and url="),
+        (407, ProviderError, "a proxy asks for a user and a password"),
+        (405, ProviderError, "check url=: give the server's route for reranking"),
         (413, ProviderError, "batch_size="),
         (422, ProviderError, "check the model, the documents and the options"),
     ],
@@ -97,7 +99,11 @@ def test_what_is_not_json_is_named(text: str, what: str) -> None:
             {"detail": [{"loc": ["body", "documents", 3], "msg": "String should have at most 10 characters"}]},
             "body.documents.3: String should have at most 10 characters",
         ),
-        (None, ""),
+        (None, "null"),
+        (42, "42"),
+        ([{"foo": "bar"}], '[{"foo": "bar"}]'),
+        ([], ""),
+        ({"message": "a\x1b[2Jb\x07 \u202ec"}, r"a\x1b[2Jb\x07 \u202ec"),
     ],
 )
 def test_the_services_own_message_is_found(body: Any, message: str) -> None:
@@ -114,6 +120,17 @@ def test_messages_are_bounded_in_one_line_and_without_secrets() -> None:
     assert len(failure.what) < 500
     assert failure.request_id == "***"
     assert "sk-314159" not in of_answer("its answer has sk-314159", reply, secrets).what
+
+
+@pytest.mark.parametrize("name", ["error", "a"])
+@pytest.mark.parametrize("depth", [600, 960])
+def test_a_body_nested_deep_is_shortened(name: str, depth: int) -> None:
+    body: Any = {}
+    for _ in range(depth):
+        body = {name: body}
+    assert failure_of(400, body).what.startswith(f'answered 400 ({{"{name}": {{"{name}": ')
+    assert len(failure_of(400, [body]).what) < 500
+    assert "it says" in of_answer("it is nested", Reply(status=200, headers={}, body=body), Secrets()).what
 
 
 @pytest.mark.parametrize(
@@ -213,6 +230,13 @@ def test_waits_are_read(headers: dict[str, str], seconds: float | None, monkeypa
         (500, "The expanded size of the tensor (1200) must match the existing size (514) at dimension 1"),
         (500, "http: request body too large"),
         (500, {"error": {"message": "bad request", "type": "exceed_context_size_error"}}),
+        (500, "the request exceeds the available context size. try increasing the context size"),
+        (500, "the input is larger than the max context size. skipping"),
+        (500, "maximum context length is 512 tokens"),
+        (500, "Sequence length 1000 is longer than the maximum 512"),
+        (500, "batch size 100 > maximum allowed batch size 32"),
+        (500, "too many documents: 100 > 32"),
+        (500, "index out of range in self"),
         (500, {"error": {"message": "bad request", "code": "context_length_exceeded"}}),
     ],
 )
@@ -233,6 +257,23 @@ def test_a_server_without_reranking_is_asked_once() -> None:
     [
         (429, {"message": "You exceeded your current quota, please check your plan"}),
         (429, {"message": "insufficient_quota"}),
+        (
+            429,
+            {
+                "error": {
+                    "code": "RESOURCE_EXHAUSTED",
+                    "message": "You've reached the max requests for the month (500).",
+                }
+            },
+        ),
+        (429, {"code": "Throttling.AllocationQuota", "message": "Free allocated quota exceeded."}),
+        (429, {"detail": "Insufficient account balance, please recharge."}),
+        (429, {"message": "Monthly quota exceeded"}),
+        (429, {"message": "Quota has been used up"}),
+        (429, {"message": "Your credit balance is too low"}),
+        (429, {"message": "billing hard limit has been reached"}),
+        (429, {"message": "No credits left"}),
+        (429, {"message": "You have used all your monthly tokens"}),
         (429, {"error": {"message": "You have no more of it", "type": "insufficient_quota", "code": None}}),
         (429, {"error": {"message": "no", "code": "insufficient_quota"}}),
         (429, {"errors": [{"message": "no", "code": "insufficient_quota"}]}),
@@ -275,6 +316,14 @@ def test_an_exhausted_quota_is_asked_once(status: int, body: Any) -> None:
         (503, {"message": "requests exceed the rate limit"}),
         (503, {"message": "Too many tokens per minute"}),
         (503, {"message": "queue too long"}),
+        (500, {"message": "context canceled: the upstream timeout exceeds 30s"}),
+        (500, {"message": "text queue too long"}),
+        (500, {"message": "the query took too long"}),
+        (500, {"message": "text service latency exceeds the limit"}),
+        (503, {"message": "too many concurrent requests for the input model: exceeds 10"}),
+        (503, {"message": "text-embedding pod memory exceeds limit"}),
+        (429, {"message": "Quota exceeded: 100 requests per minute, 10000 per month"}),
+        (429, {"message": "Rate limit reached; insufficient credits remaining this minute"}),
         (503, {"message": "the input queue is too long"}),
         (504, {"message": "it took too long"}),
         (500, {"message": "rpc error: code = DeadlineExceeded desc = context deadline exceeded"}),

@@ -22,6 +22,7 @@ from rerank_http import HttpOptions
         ({"headers": {"X": "a\nb"}}, "a header cannot contain"),
         ({"headers": {"X": " secret"}}, "white space"),
         ({"headers": {"X Y": "a"}}, "not a valid header name"),
+        ({"headers": {"Content-Length": "3"}}, "belongs to each request's own body"),
         ({"api_key": "bad\nkey"}, "a header cannot contain"),
         ({"deadline": 0}, "greater than 0"),
         ({"max_concurrency": 0}, "greater than or equal to 1"),

@@ -57,12 +57,15 @@ def test_what_no_proxy_excludes(monkeypatch: pytest.MonkeyPatch, no_proxy: str, 
     for name in ("HTTP_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://proxy.example:3128")
     monkeypatch.setenv("NO_PROXY", no_proxy)
-    assert proxy_of_environment(url) == (None if excluded else "http://proxy.example:3128")
+    variable = "HTTP_PROXY" if url.startswith("http:") else "HTTPS_PROXY"
+    assert proxy_of_environment(url) == (None if excluded else ("http://proxy.example:3128", variable))
 
 
 def test_all_proxy_and_proxies_without_a_scheme(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALL_PROXY", "proxy.example:3128")
-    assert proxy_of_environment("https://h.example") == "http://proxy.example:3128"
+    assert proxy_of_environment("https://h.example") == ("http://proxy.example:3128", "ALL_PROXY")
+    monkeypatch.setenv("https_proxy", "http://other.example")
+    assert proxy_of_environment("https://h.example") == ("http://other.example", "https_proxy")
 
 
 @pytest.mark.parametrize(
@@ -70,6 +73,11 @@ def test_all_proxy_and_proxies_without_a_scheme(monkeypatch: pytest.MonkeyPatch)
     [
         ("ALL_PROXY", "socks5://proxy.example:1080", "names a SOCKS proxy, which needs socksio: pip install 'httpx"),
         ("HTTPS_PROXY", "http://user:PASSWORD@proxy.example:port", "is not the address of a proxy"),
+        ("HTTPS_PROXY", "http://user:PASSWORD@127.0.0.1:99999", "is not the address of a proxy"),
+        ("https_proxy", "http://user:PASSWORD@[::1", "is not the address of a proxy"),
+        ("HTTPS_PROXY", "http://", "is not the address of a proxy"),
+        ("ALL_PROXY", "ftp://127.0.0.1:1", "is not the address of a proxy"),
+        ("ALL_PROXY", "http://☃:1", "is not the address of a proxy"),
     ],
 )
 def test_a_proxy_that_cannot_be_used_names_its_variable(

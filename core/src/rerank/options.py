@@ -122,13 +122,14 @@ def is_data(value: Any) -> bool:
     return isinstance(value, Mapping) or (isinstance(value, (str, Path)) and Path(value).suffix == ".json")
 
 
-def find_named(name: str, known: Mapping[str, T], what: str) -> T:
+def find_named(name: str, known: Mapping[str, T], what: str, own: str = "a file of your own") -> T:
     """What an option names.
 
     Args:
         name: The name that the user gives.
         known: What there is, by name.
         what: What it is, such as ``recipe``.
+        own: What may be given instead of a name.
 
     Raises:
         InvalidOptionsError: There is none; the message suggests the closest name.
@@ -136,7 +137,7 @@ def find_named(name: str, known: Mapping[str, T], what: str) -> T:
     if name in known:
         return known[name]
     near = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(known)}, or give a file of your own"
+    hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(known)}, or give {own}"
     raise InvalidOptionsError(f"there is no {what} {name!r}: {hint}")
 
 

@@ -50,6 +50,8 @@ def _list_at(body: Any, path: str) -> Sequence[Any]:
     what = f"in {path!r}" if path else "at its top"
     if found is not None:
         raise WrongAnswerError(f"its answer has {_kind(found)} {what}, not a list of results")
+    if isinstance(body, Mapping) and path in body:
+        raise WrongAnswerError(f"its answer has null {what}, not a list of results")
     if isinstance(body, Mapping):
         raise WrongAnswerError(f"its answer has no {path or 'list'!r}, only {', '.join(map(repr, body)) or 'nothing'}")
     raise WrongAnswerError(f"its answer is {_kind(body)}, not an object with {path!r}")

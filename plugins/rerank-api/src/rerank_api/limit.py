@@ -58,23 +58,25 @@ class DocumentLimit:
     def __init__(self, provider: Provider, model: str | None, options: ApiOptions, caller: Caller) -> None:
         self._provider, self._model, self._options, self._caller = provider, model, options, caller
         self._reading: asyncio.Task[int | None] | None = None
+        self._is_late = False
 
     async def get(self, call: Call) -> int | None:
-        """The limit; None if none is known.
+        """The limit; None if none is known, or the server does not report it in time.
 
         Args:
-            call: Its tally counts the request, if one is sent.
+            call: Its tally counts the request, if one is sent; at most half of its time is spent.
         """
         if self._provider.limit_from is None:
             return self._provider.most_documents(self._model)
         if self._reading is None or _failed(self._reading):
-            patience = {"deadline": min(self._options.deadline, _PATIENCE)}
-            reading = self._read(
-                *self._provider.limit_from, Call(self._options.model_copy(update=patience), call.tally)
-            )
-            self._reading = self._caller.start(reading)
+            options = self._options.model_copy(update={"deadline": min(self._options.deadline, _PATIENCE)})
+            self._reading = self._caller.start(self._read(*self._provider.limit_from, Call(options, call.tally)))
             self._reading.add_done_callback(_failed)  # its error is retrieved, even if no one waits any more
-        return await asyncio.shield(self._reading)
+            self._is_late = False
+        patience = 0 if self._is_late else min(_PATIENCE, call.seconds_left / 2)
+        await asyncio.wait({self._reading}, timeout=patience)
+        self._is_late = not self._reading.done()  # later calls do not wait for what hangs
+        return None if self._is_late or _failed(self._reading) else self._reading.result()
 
     async def _read(self, path: str, name: str, call: Call) -> int | None:
         url = sibling(self._caller.url, path_of(self._provider, self._model, self._options), path)
@@ -83,11 +85,11 @@ class DocumentLimit:
             return as_reply(await self._caller.client.get(url, headers=self._caller.headers))
 
         try:
-            reply = await self._caller.ask({}, call, send=get)
+            reply = await self._caller.ask({}, call, send=get, in_turn=False)
         except ProviderError as error:  # as behind a gateway that only serves the ranking
             logger.info("%s reports no limit of documents, and all are sent at once: %s", self._caller.name, error)
             if error.status is None or error.status >= 500:
-                self._reading = None  # it may have been starting: the next call asks again
+                raise  # it may have been starting: the next call asks again
             return None
         found = reply.body.get(name) if isinstance(reply.body, Mapping) else None
         return found if isinstance(found, int) and not isinstance(found, bool) and found > 0 else None

@@ -89,8 +89,8 @@ class ApiOptions(HttpOptions):
     def _is_a_template(cls, given: str | dict[str, str] | None) -> str | dict[str, str] | None:
         if isinstance(given, dict):
             read_template(given)
-        elif given is not None and given != SERVER:
-            find_named(given, FAMILIES, "template")
+        elif given is not None:
+            find_named(given, {**FAMILIES, SERVER: None}, "template", "a mapping of 'query' and 'document' to texts")
         return given
 
     @model_validator(mode="after")

@@ -16,6 +16,8 @@ from rerank import InvalidOptionsError
 _PLACES: Final = ("query", "document", "instruction")
 _PLACE: Final = re.compile(r"\{(query|document|instruction)\}")
 _BRACES: Final = re.compile(r"\{[^{}]*\}")
+_OWN_MARK: Final = re.compile(r"<[^<>\s{}]+>|\[[^\[\]\s{}]+\]")
+"""What ends a part in a user's own template, such as ``[/INST]``, ``</s>`` or ``<document>``."""
 _MARK: Final = re.compile(r"<\|[^<>|\s]+\|>|</?think>|<(?:bos|eos|pad|unk|start_of_turn|end_of_turn)>")
 """What tokenizers read as one special token, which a text must not contain: it could end the document's turn."""
 
@@ -32,6 +34,7 @@ class Template:
         instruction: The default instruction.
         strip: Whether query and document lose the white space around them.
         known_by: What the names of its models contain, in lower case.
+        marks: What its parts end with besides special tokens; a text must not contain it either.
     """
 
     name: str
@@ -41,6 +44,7 @@ class Template:
     instruction: str = ""
     strip: bool = False
     known_by: tuple[str, ...] = ()
+    marks: frozenset[str] = frozenset()
 
     @property
     def takes_instruction(self) -> bool:
@@ -65,9 +69,9 @@ class Template:
         """
         if instruction is None and not self.instruction and "{instruction}" in self.query + self.document:
             raise InvalidOptionsError(f"the template {self.name!r} has the place {{instruction}}: pass instruction=")
-        asked = _plain(self.instruction if instruction is None else instruction)
+        asked = self._plain(self.instruction if instruction is None else instruction)
         head = self.instructed if asked and self.instructed else self.query
-        query, texts = _plain(query), [_plain(text) for text in texts]
+        query, texts = self._plain(query), [self._plain(text) for text in texts]
         if self.strip:
             query, texts = query.strip(), [text.strip() for text in texts]
         return (
@@ -75,15 +79,17 @@ class Template:
             [_fill(self.document, {"document": text, "instruction": asked}) for text in texts],
         )
 
+    def _plain(self, text: str) -> str:
+        """A text whose marks are broken: ``<|im_end|>`` becomes ``< |im_end|>``, as `rerank_llm` does."""
+        text = _MARK.sub(lambda mark: f"{mark[0][0]} {mark[0][1:]}", text)
+        for mark in self.marks:
+            text = text.replace(mark, f"{mark[0]} {mark[1:]}")
+        return text
+
 
 def _fill(frame: str, texts: Mapping[str, str]) -> str:
     """Put texts into their places, all at once: one that contains ``{query}`` stays as it is."""
     return _PLACE.sub(lambda place: texts[place[1]], frame)
-
-
-def _plain(text: str) -> str:
-    """A text whose special tokens are broken: ``<|im_end|>`` becomes ``< |im_end|>``, as `rerank_llm` does."""
-    return _MARK.sub(lambda mark: f"{mark[0][0]} {mark[0][1:]}", text)
 
 
 _QWEN3: Final = (
@@ -160,6 +166,12 @@ def read_template(given: Mapping[str, str]) -> Template:
             "write {'query': '…{query}…', 'document': '…{document}…'}"
         )
     for part, text in given.items():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise InvalidOptionsError(
+                f"the template's {part!r} has a lone surrogate, which is no text: correct it"
+            ) from error
         own, other = f"{{{part}}}", "{document}" if part == "query" else "{query}"
         unknown = next((found for found in _BRACES.findall(text) if not _PLACE.fullmatch(found)), None)
         if unknown is not None:
@@ -169,4 +181,5 @@ def read_template(given: Mapping[str, str]) -> Template:
             )
         if text.count(own) != 1 or other in text:
             raise InvalidOptionsError(f"the template's {part!r} must have {own} once, and no {other}: correct it")
-    return Template(name="custom", query=given["query"], document=given["document"])
+    marks = frozenset(_OWN_MARK.findall(given["query"] + given["document"]))
+    return Template(name="custom", query=given["query"], document=given["document"], marks=marks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import urlsplit, urlunsplit
 
 
@@ -20,15 +21,9 @@ def join(base: str, path: str) -> str:
 def sibling(url: str, path: str, other: str) -> str:
     """The address of ``other`` on the server that has ``path`` at ``url``."""
     parts = urlsplit(url)
-    return urlunsplit(parts._replace(path=parts.path.removesuffix(path) + other))
+    return urlunsplit(parts._replace(path=parts.path.rstrip("/").removesuffix(path) + other))
 
 
-def without_query(url: str) -> str:
-    """An address as messages show it: without its query, which may contain a key."""
-    return urlunsplit(urlsplit(url)._replace(query=""))
-
-
-def without_user(url: str) -> str:
-    """An address as messages show it: without its user and password."""
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+def shown(url: str) -> str:
+    """An address as messages show it: without a user, a password or a query, which may be secrets; it may be none."""
+    return re.sub(r"^([^/]*//)[^/]*@", r"\1", re.split(r"[?#]", url)[0])

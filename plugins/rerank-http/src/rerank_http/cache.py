@@ -88,15 +88,16 @@ class CacheFile:
     """
 
     def __init__(self, path: Path, max_bytes: int) -> None:
-        self._path, self._max_bytes = path.expanduser(), max_bytes
+        self._path, self._max_bytes = path, max_bytes
         self._lock = threading.Lock()
         self._connection: sqlite3.Connection | None = None
         self._closed = False
         try:
+            self._path = path.expanduser()
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._path.touch(mode=0o600)
             self._connect().close()
-        except (OSError, sqlite3.Error) as error:
+        except (OSError, ValueError, RuntimeError, sqlite3.Error) as error:  # a NUL, or the home of nobody
             raise InvalidOptionsError(
                 f"cache {self._path} cannot be used ({error}): name a new file in a writable folder"
             ) from error

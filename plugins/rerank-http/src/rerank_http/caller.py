@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
@@ -17,7 +18,7 @@ from rerank_http.options import HttpOptions
 from rerank_http.pace import LateTurnError, Turns
 from rerank_http.retries import RetryBudget, retrying
 from rerank_http.secrets import Secrets
-from rerank_http.transport import open_pool
+from rerank_http.transport import open_pool, proxy_for
 from rerank_http.wire import Reply, Sender, bearer, merge_headers, post_json
 
 T = TypeVar("T")
@@ -127,6 +128,7 @@ class Caller:
         self.cache = ResponseCache(options, url, named)
         self.headers = merge_headers({} if key is None else authorize(key), named)
         self.client = open_pool(options, url)
+        self._proxy = proxy_for(options, url)
         self._post = post_json(self.client, url, self.headers)
         self._turns = Turns(options)
         self._budget = RetryBudget(options.retry_budget)
@@ -164,7 +166,13 @@ class Caller:
         return task
 
     async def ask(
-        self, body: Mapping[str, Any], call: Call, *, send: Sender | None = None, tokens: float = 0.0
+        self,
+        body: Mapping[str, Any],
+        call: Call,
+        *,
+        send: Sender | None = None,
+        tokens: float = 0.0,
+        in_turn: bool = True,
     ) -> Reply:
         """The reply to one request: failed attempts are repeated if another may succeed, and each waits for its turn.
 
@@ -173,6 +181,7 @@ class Caller:
             call: The call that it belongs to.
             send: How to send; None posts JSON to the service's address.
             tokens: The request's size, as `rerank_http.pace.estimate_tokens` counts it.
+            in_turn: Whether it counts among the requests that are limited; a question about the server does not.
 
         Returns:
             A reply with a status from 200 to 299 and JSON in its body.
@@ -185,7 +194,7 @@ class Caller:
 
         async def attempt() -> Reply:
             nonlocal attempts
-            async with self._turns.turn(tokens, call.ends):
+            async with self._turns.turn(tokens, call.ends) if in_turn else nullcontext():
                 attempts += 1
                 call.tally.requests += 1
                 call.tally.retries += attempts > 1
@@ -239,8 +248,9 @@ class Caller:
     def _too_late(self, call: Call, why: str = "") -> ProviderTimeoutError:
         tally = call.tally
         last = f"; the last one {tally.last.what}" if tally.last is not None else ""
+        way = f" through the proxy that {self._proxy.origin} names" if self._proxy is not None else ""
         return ProviderTimeoutError(
-            f"{self.name} gave no answer within the deadline of {call.options.deadline:g} s "
+            f"{self.name} gave no answer{way} within the deadline of {call.options.deadline:g} s "
             f"({why or f'{tally.requests} requests sent{last}'}): raise deadline=, or send fewer documents",
             provider=self.name,
             status=tally.last.status if tally.last is not None else None,

@@ -10,13 +10,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timezone
 from email.utils import parsedate_to_datetime
+from itertools import islice
 from typing import Any, Final
 
 import httpx
 
 from rerank import AuthenticationError, ProviderError, ProviderTimeoutError, RateLimitError
-from rerank_http.address import without_query
+from rerank_http.address import shown
 from rerank_http.answer_limit import AnswerTooLargeError
+from rerank_http.proxies import ProxyFailedError
 from rerank_http.secrets import Secrets
 from rerank_http.wire import Reply
 
@@ -49,21 +51,29 @@ _CODES: Final = ("code", "type", "error_code", "errorCode", "error_type", "__typ
 _TOO_LARGE: Final = re.compile(
     r"(input|prompt|context|sequence|token|document|text|query|passage)s?\b[^.]*\b"
     r"(too (big|large|long)|(larger|longer) than|exceeds?)\b|"
-    r"(context|sequence|input|prompt) (length|size|window) (is |was |has been )?exceeded|exceed context size|"
+    r"(context|sequence|input|prompt) (length|size|window) (is |was |has been )?exceeded|exceeds? (the )?(available )?context size|"
+    r"batch size \d+ > maximum|too many documents|index out of range in self|"
     r"too many tokens|maximum context length|must have less than \d+ tokens|"
     r"size of (the )?tensor (a )?\(\d+\) must match|larger than max|(body|entity|payload) too large",
     re.IGNORECASE,
 )
-_MAY_PASS: Final = re.compile(r"rate limit|per (second|minute)|queue|deadline|timed? ?out", re.IGNORECASE)
-_EXHAUSTED: Final = re.compile(
-    r"insufficient ?(account|user)? ?(quota|balance|funds|credits?)|(balance|credits?) is (insufficient|too low)|"
-    r"exceeded (your )?current (token )?quota|quota (is |has been )?exhausted|out of (credits|call volume quota)|"
-    r"billing (hard limit|not active)|check (your|its) billing|budget (has been )?exceeded|arrearage|bill ?overdue|"
-    r"account ?overdue|not purchased|not in good standing|free (quota|tier) .*(used up|exhausted)|free ?tier ?only|"
-    r"(/|per|current) month\b|monthly (\w+ )?(credits?|limit|quota|requests)|余额不足|欠费",
+_MAY_PASS: Final = re.compile(
+    r"rate limit|queue|deadline|timed? ?out|took too long|latency|overload|"
+    r"concurrent|memory exceeds|out of memory",
     re.IGNORECASE,
 )
+_EXHAUSTED: Final = re.compile(
+    r"insufficient ?(account|user)? ?(quota|balance|funds|credits?)|(balance|credits?) is (insufficient|too low)|"
+    r"exceeded (your )?current (token )?quota|quota (is |has been )?(exhausted|used up)|no (more )?credits?\b|out of (credits|call volume quota)|"
+    r"billing (hard limit|not active)|check (your|its) billing|budget (has been )?exceeded|arrearage|bill ?overdue|"
+    r"account ?overdue|not purchased|not in good standing|free (allocated )?(quota|tier) .*(used up|exhausted|exceeded)|free ?tier ?only|"
+    r"(/|per|this|the|current) month\b|monthly (\w+ )?(credits?|limit|quota|requests|tokens)|余额不足|欠费",
+    re.IGNORECASE,
+)
+_BRIEF: Final = re.compile(r"(per|this|each|/) ?(second|minute|min)\b", re.IGNORECASE)
 _LONGEST: Final = 400
+_DEEPEST: Final = 10
+"""How deep a message may be nested."""
 _DURATION: Final = re.compile(r"(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?")
 
 
@@ -149,19 +159,25 @@ def _lasting(status: int, said: str) -> str | None:
     """What to do about a failure that another attempt meets again, whatever its status; None if it may pass."""
     if status == 501:
         return "start the server with reranking enabled, or use another server"
+    if _BRIEF.search(said):
+        return None
     if _EXHAUSTED.search(said):
         return "check the account's quota and credit"
     if status not in (413, 429) and _TOO_LARGE.search(said) and not _MAY_PASS.search(said):
-        return "send shorter documents, or raise the server's limit (its batch size, its context or its max_length)"
+        return (
+            "send shorter documents, or fewer per request (batch_size=), or raise the server's limit (its batch size, its "
+            "context or its max_length)"
+        )
     return None
 
 
 def _where(reply: Reply, secrets: Secrets) -> str:
     """Which address answered, where that is likely what is wrong, and where a redirect leads."""
     if reply.status in (404, 405) and reply.url:
-        return f" at {secrets.hide(without_query(reply.url))}"
+        return f" at {_line(shown(reply.url), secrets, _LONGEST)}"
     if 300 <= reply.status < 400 and (target := reply.headers.get("location")):
-        return f" at {secrets.hide(without_query(reply.url))}, redirecting to {secrets.hide(without_query(target))[:_LONGEST]}"
+        address, elsewhere = (_line(shown(url), secrets, _LONGEST) for url in (reply.url, target))
+        return f" at {address}, redirecting to {elsewhere}"
     return ""
 
 
@@ -169,7 +185,7 @@ def of_answer(problem: str, reply: Reply, secrets: Secrets) -> Failure:
     """An answer that cannot be used: what is wrong with it, and the provider's message if it sent one."""
     message = message_of(reply, secrets) if isinstance(reply.body, Mapping) else ""
     return Failure(
-        what=f"answered {reply.status}, but {secrets.hide(problem)[:_LONGEST]}{f'; it says: {message}' if message else ''}",
+        what=f"answered {reply.status}, but {_line(problem, secrets, _LONGEST)}{f'; it says: {message}' if message else ''}",
         step="check the model and the options, and that url= belongs to the provider",
         status=reply.status,
         request_id=_request_id(reply, secrets),
@@ -178,18 +194,25 @@ def of_answer(problem: str, reply: Reply, secrets: Secrets) -> Failure:
 
 def of_exception(error: httpx.HTTPError, url: str, secrets: Secrets) -> Failure:
     """A request to which no whole response came."""
-    detail = secrets.hide(f"{type(error).__name__}: {error}".rstrip(": "))[:_LONGEST]
+    detail = _line(f"{type(error).__name__}: {error}".rstrip(": "), secrets, _LONGEST)
     if isinstance(error, AnswerTooLargeError):
         return Failure(what=f"sent {error}", step="raise max_answer_bytes= if you trust the service, or check url=")
-    if isinstance(error, httpx.ProxyError):
+    if _is_untrusted(error):
         return Failure(
-            what=f"could not be reached through the proxy ({detail})",
-            step="check proxy=, or HTTPS_PROXY, HTTP_PROXY and ALL_PROXY, or name the host in NO_PROXY",
+            what=f"has an untrusted certificate at {shown(url)} ({detail})",
+            step="check url=, or pass ca_file= with the certificates of your authority",
+        )
+    if isinstance(error, ProxyFailedError):
+        return Failure(
+            what=f"could not be reached at {shown(url)} through the proxy ({_line(str(error), secrets, _LONGEST)})",
+            step=f"check the proxy that {error.origin} names, or "
+            + ("leave it out" if error.origin == "proxy=" else "name the host in NO_PROXY"),
+            kind=ProviderTimeoutError if isinstance(error.__cause__, httpx.TimeoutException) else ProviderError,
             transient=True,
         )
     if isinstance(error, httpx.ConnectTimeout):
         return Failure(
-            what=f"could not be reached in time at {without_query(url)} ({detail})",
+            what=f"could not be reached in time at {shown(url)} ({detail})",
             step="check url= and the network, or raise connect_timeout",
             kind=ProviderTimeoutError,
             transient=True,
@@ -201,53 +224,63 @@ def of_exception(error: httpx.HTTPError, url: str, secrets: Secrets) -> Failure:
             kind=ProviderTimeoutError,
             transient=True,
         )
-    if _is_untrusted(error):
-        return Failure(
-            what=f"has an untrusted certificate at {without_query(url)} ({detail})",
-            step="check url=, or pass ca_file= with the certificates of your authority",
-        )
     if isinstance(error, httpx.TransportError):
         return Failure(
-            what=f"could not be reached, or broke the connection, at {without_query(url)} ({detail})",
+            what=f"could not be reached, or broke the connection, at {shown(url)} ({detail})",
             step="check url=, the network and that the service runs, or try again later",
             transient=True,
         )
-    return Failure(what=f"sent a response that cannot be decoded ({detail})", step="report it to the provider")
+    return Failure(
+        what=f"sent a response that cannot be decoded ({detail})", step="check url=, or report it to the provider"
+    )
 
 
 def message_of(reply: Reply, secrets: Secrets) -> str:
     """The provider's own message, in one line and without secrets; empty if there is none."""
     found = (_message_in(reply.body) or _shortened(reply.body)) if reply.text is None else _page(reply.text)
-    text = " ".join(secrets.hide(found).split())
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+    return _line(found, secrets, _LONGEST)
 
 
-def _message_in(body: Any) -> str:
+def _line(text: str, secrets: Secrets, longest: int) -> str:
+    """A server's text as messages show it: shortened to one line, without secrets, and with visible escapes."""
+    words = " ".join(secrets.hide(text)[: 16 * longest].split())
+    line = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in words[: longest + 1])
+    return line if len(line) <= longest else line[: longest - 1] + "…"
+
+
+def _message_in(body: Any, depth: int = 0) -> str:
     """The first message in a JSON body, in any of the fields that providers use; FastAPI's with the place it is about."""
     if isinstance(body, str):
         return body
+    if depth == _DEEPEST:
+        return ""
     if isinstance(body, list):
-        return "; ".join(filter(None, map(_message_in, body[:3])))
+        return "; ".join(filter(None, (_message_in(part, depth + 1) for part in body[:3])))
     if isinstance(body, Mapping):
         place = body.get("loc")
         at = ".".join(map(str, place)) + ": " if isinstance(place, list) else ""
-        return next((at + found for name in _MESSAGES if (found := _message_in(body.get(name)))), "")
+        return next((at + found for name in _MESSAGES if (found := _message_in(body.get(name), depth + 1))), "")
     return ""
 
 
-def _codes_in(body: Any) -> list[str]:
+def _codes_in(body: Any, depth: int = 0) -> list[str]:
     """The names of the failure in a JSON body, beside its messages."""
+    if depth == _DEEPEST:
+        return []
     if isinstance(body, list):
-        return [code for part in body[:3] for code in _codes_in(part)]
+        return [code for part in body[:3] for code in _codes_in(part, depth + 1)]
     if not isinstance(body, Mapping):
         return []
     own = [value for name in _CODES if isinstance(value := body.get(name), str)]
-    return own + [code for name in _MESSAGES for code in _codes_in(body.get(name))]
+    return own + [code for name in _MESSAGES for code in _codes_in(body.get(name), depth + 1)]
 
 
 def _shortened(body: Any) -> str:
-    """A JSON body without any message that is known, as it is."""
-    return json.dumps(body, ensure_ascii=False)[: 2 * _LONGEST] if isinstance(body, Mapping) and body else ""
+    """The start of a JSON body without any message that is known, as it is."""
+    if body in ({}, [], ""):
+        return ""
+    parts = json.JSONEncoder(ensure_ascii=False).iterencode(body)  # part by part: a body can be large, or nested deep
+    return "".join(islice(parts, _LONGEST))
 
 
 def _page(text: str) -> str:
@@ -260,8 +293,7 @@ def _not_json(reply: Reply, secrets: Secrets) -> str:
     if not text:
         return "nothing instead of JSON"
     kind = "HTML" if text.startswith("<") else "incomplete JSON" if text[0] in "{[" else "text"
-    page = " ".join(secrets.hide(_page(text)).split())[:80]
-    return f"{kind} instead of JSON ({page!r})"
+    return f"{kind} instead of JSON ({_line(_page(text), secrets, 80)!r})"
 
 
 def _kind_and_step(status: int, key_hint: str) -> tuple[type[ProviderError], str]:
@@ -278,6 +310,8 @@ def _kind_and_step(status: int, key_hint: str) -> tuple[type[ProviderError], str
     steps = {
         402: "check the account's credit",
         404: "check the model's name and url=",
+        405: "check url=: give the server's route for reranking",
+        407: "a proxy asks for a user and a password: give them in its variable, as http://user:password@proxy.example:3128",
         413: "send fewer documents per request (batch_size=) or shorter ones",
     }
     return ProviderError, steps.get(status, "check the model, the documents and the options")
@@ -287,7 +321,7 @@ def _request_id(reply: Reply, secrets: Secrets) -> str | None:
     found = next((reply.headers[name] for name in _REQUEST_IDS if reply.headers.get(name)), None)
     if found is None and isinstance(reply.body, Mapping):
         found = next((v for name in ("request_id", "id") if isinstance(v := reply.body.get(name), str) and v), None)
-    return None if found is None else secrets.hide(found)[:100]
+    return None if found is None else _line(found, secrets, 100)
 
 
 def _is_untrusted(error: BaseException | None) -> bool:

@@ -34,7 +34,8 @@ class HttpOptions(Options):
         tokens_per_minute: At most this many, estimated at four bytes per token and corrected by the reported usage.
         cache: File to store answers in, so that equal requests are sent once. It contains no requests and no keys.
         cache_max_bytes: Maximum size of that file; the oldest answers are deleted first.
-        max_answer_bytes: Maximum size of one answer, after decoding; a larger one is an error.
+        max_answer_bytes: Maximum size of one answer, unpacked; a larger one is an error. None means 4 MiB and eight
+            times the request, 64 MiB at most.
     """
 
     api_key: Reload[SecretStr | None] = None
@@ -55,7 +56,7 @@ class HttpOptions(Options):
     tokens_per_minute: Reload[float | None] = Field(default=None, gt=0)
     cache: Reload[Path | None] = None
     cache_max_bytes: Reload[int] = Field(default=100 * 2**20, ge=2**16)
-    max_answer_bytes: Reload[int] = Field(default=64 * 2**20, ge=1)
+    max_answer_bytes: Reload[int | None] = Field(default=None, ge=1)
 
     @property
     def address(self) -> str | None:
@@ -92,6 +93,8 @@ class HttpOptions(Options):
             text = value.get_secret_value()
             if not name.isascii() or not name.replace("-", "").replace("_", "").isalnum():
                 raise ValueError(f"{name!r} is not a valid header name")
+            if name.lower() in ("content-length", "transfer-encoding"):
+                raise ValueError(f"{name} belongs to each request's own body: leave it out")
             if not text.isascii() or not text.isprintable() or text != text.strip():
                 raise ValueError(
                     f"the value of {name} has white space at its ends, or characters that a header cannot contain"

@@ -3,29 +3,58 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import urllib.request
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import urlsplit
+
+import httpx
+
+from rerank_http.address import shown
 
 _PORTS: Final = {"http": 80, "https": 443}
 
 
-def proxy_of_environment(url: str) -> str | None:
+class Proxy(NamedTuple):
+    """A proxy, and what names it: ``proxy=``, or a variable such as ``HTTPS_PROXY``."""
+
+    address: str
+    origin: str
+
+
+class ProxyFailedError(httpx.ProxyError):
+    """A request that did not get through a proxy, whether the proxy or the service behind it broke off.
+
+    Args:
+        proxy: The proxy.
+        error: What happened.
+    """
+
+    def __init__(self, proxy: Proxy, error: Exception) -> None:
+        super().__init__(f"{shown(proxy.address)}: {type(error).__name__}: {error}".rstrip(": "))
+        self.origin = proxy.origin
+
+
+def proxy_of_environment(url: str) -> Proxy | None:
     """The proxy that ``HTTPS_PROXY``, ``HTTP_PROXY``, ``ALL_PROXY`` and ``NO_PROXY`` set for an address.
 
     Args:
         url: The address.
 
     Returns:
-        The proxy's address; None if there is none, or `is_excluded`.
+        The proxy; None if there is none, or `is_excluded`.
     """
     parts = urlsplit(url)
     proxies = urllib.request.getproxies()
     host = parts.hostname or ""
     if is_excluded(url, proxies.get("no", "")) or urllib.request.proxy_bypass(host):
         return None
-    found = proxies.get(parts.scheme) or proxies.get("all")
-    return f"http://{found}" if found and "://" not in found else found
+    name = next((name for name in (parts.scheme, "all") if proxies.get(name)), None)
+    if name is None:
+        return None
+    variables = [variable for variable in sorted(os.environ, reverse=True) if variable.lower() == f"{name}_proxy"]
+    found = proxies[name]
+    return Proxy(found if "://" in found else f"http://{found}", variables[0] if variables else "the system's settings")
 
 
 def is_excluded(url: str, no_proxy: str) -> bool:

@@ -16,10 +16,10 @@ from urllib.parse import urlsplit
 import httpx
 
 from rerank import InvalidOptionsError
-from rerank_http.address import without_user
-from rerank_http.answer_limit import BoundedBody
+from rerank_http.address import shown
+from rerank_http.answer_limit import ENCODINGS, BoundedBody, most_bytes_for
 from rerank_http.options import HttpOptions
-from rerank_http.proxies import proxy_of_environment
+from rerank_http.proxies import Proxy, ProxyFailedError, proxy_of_environment
 
 _IDLE: Final = 30.0
 """Seconds that an idle connection is kept."""
@@ -33,12 +33,15 @@ class Lanes(httpx.AsyncBaseTransport):
 
     Args:
         open_lane: Creates a transport for one connection.
-        max_answer_bytes: At most this many bytes of a decoded answer.
+        max_answer_bytes: At most this many bytes of an unpacked answer; None means in proportion to the request.
         proxy: What the connections go through, for errors; None if nothing.
     """
 
     def __init__(
-        self, open_lane: Callable[[], httpx.AsyncBaseTransport], max_answer_bytes: int, proxy: str | None = None
+        self,
+        open_lane: Callable[[], httpx.AsyncBaseTransport],
+        max_answer_bytes: int | None,
+        proxy: Proxy | None = None,
     ) -> None:
         self._open_lane, self._max_answer_bytes, self._proxy = open_lane, max_answer_bytes, proxy
         self._free = deque([(time.monotonic(), open_lane())])
@@ -50,8 +53,8 @@ class Lanes(httpx.AsyncBaseTransport):
             response = await lane.handle_async_request(request)
         except BaseException as error:
             self._free.append((time.monotonic(), lane))
-            if self._proxy is not None and isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout)):
-                raise httpx.ProxyError(f"{self._proxy}: {error}", request=request) from error
+            if self._proxy is not None and isinstance(error, Exception):  # socksio has errors of its own
+                raise ProxyFailedError(self._proxy, error) from error
             raise
 
         async def give_back() -> None:
@@ -61,13 +64,14 @@ class Lanes(httpx.AsyncBaseTransport):
                 await self._free.popleft()[1].aclose()
 
         headers = httpx.Headers(response.headers)
-        headers.pop("content-encoding", None)  # the body is passed on decoded
+        headers.pop("content-encoding", None)  # the body is passed on unpacked
         headers.pop("content-length", None)
+        location = headers.pop("location", None)  # httpx parses it, although redirects are not followed
         return httpx.Response(
             status_code=response.status_code,
             headers=headers,
-            stream=BoundedBody(response, self._max_answer_bytes, give_back),
-            extensions=response.extensions,
+            stream=BoundedBody(response, self._max_answer_bytes or most_bytes_for(request), give_back),
+            extensions={**response.extensions, "location": location},
         )
 
     async def aclose(self) -> None:
@@ -86,26 +90,45 @@ def open_pool(options: HttpOptions, url: str) -> httpx.AsyncClient:
         url: The service's address, for which the environment may set a proxy.
 
     Raises:
-        InvalidOptionsError: ``ca_file`` or the environment's certificates cannot be read, or a proxy cannot be used.
+        InvalidOptionsError: The address has no host that can be looked up, ``ca_file`` or the environment's certificates
+            cannot be read, or a proxy cannot be used.
     """
+    _check_address(url)
     timeout = httpx.Timeout(options.read_timeout, connect=options.connect_timeout, pool=None)
     limits = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=_IDLE)
-    certificates, proxy = _certificates(options), options.proxy or proxy_of_environment(url)
-    if proxy is not None:
-        _check_proxy(proxy, options)
+    certificates = _certificates(options)
+    proxy = proxy_for(options, url)
+    way = None if proxy is None else proxy.address
 
     async def keep_timeouts(request: httpx.Request) -> None:
         request.extensions["timeout"] = timeout.as_dict()  # an SDK would set its own
 
     return httpx.AsyncClient(
         timeout=timeout,
+        headers={"Accept-Encoding": ENCODINGS},
         transport=Lanes(
-            lambda: httpx.AsyncHTTPTransport(verify=certificates, proxy=proxy, limits=limits),
+            lambda: httpx.AsyncHTTPTransport(verify=certificates, proxy=way, limits=limits),
             options.max_answer_bytes,
-            None if proxy is None else without_user(proxy),
+            proxy,
         ),
         event_hooks={"request": [keep_timeouts]},
     )
+
+
+def _check_address(url: str) -> None:
+    """Refuse an address that httpx or the look-up of its host cannot take.
+
+    Raises:
+        InvalidOptionsError: It is one.
+    """
+    try:
+        address = httpx.URL(url)
+        _ = address.host  # decoded, as httpx does at every request
+        address.raw_host.decode().encode("idna")
+    except (ValueError, httpx.InvalidURL) as error:
+        raise InvalidOptionsError(
+            f"url {shown(url)[:200]!r} cannot be asked ({error}): give an address such as http://localhost:8080"
+        ) from error
 
 
 def _certificates(options: HttpOptions) -> ssl.SSLContext:
@@ -113,7 +136,7 @@ def _certificates(options: HttpOptions) -> ssl.SSLContext:
         return _usual_certificates()
     try:
         return ssl.create_default_context(cafile=str(options.ca_file.expanduser()))
-    except (OSError, ssl.SSLError) as error:
+    except (OSError, ssl.SSLError, ValueError, RuntimeError) as error:  # a NUL, or the home of nobody
         raise InvalidOptionsError(
             f"ca_file {options.ca_file} cannot be read ({error}): give a file of PEM certificates"
         ) from error
@@ -138,20 +161,34 @@ def _usual_certificates() -> ssl.SSLContext:
         ) from error
 
 
-def _check_proxy(proxy: str, options: HttpOptions) -> None:
+def proxy_for(options: HttpOptions, url: str) -> Proxy | None:
+    """The proxy that requests to an address go through: the user's, else the environment's.
+
+    Raises:
+        InvalidOptionsError: It cannot be used.
+    """
+    proxy = Proxy(options.proxy, "proxy=") if options.proxy else proxy_of_environment(url)
+    if proxy is not None:
+        _check_proxy(proxy)
+    return proxy
+
+
+def _check_proxy(proxy: Proxy) -> None:
     """Refuse a proxy that httpx cannot use.
 
     Raises:
         InvalidOptionsError: It is no address, or a SOCKS proxy without the package that speaks SOCKS.
     """
-    origin = "proxy=" if options.proxy else "the variable HTTPS_PROXY, HTTP_PROXY or ALL_PROXY"
-    if urlsplit(proxy).scheme.startswith("socks") and find_spec("socksio") is None:
-        raise InvalidOptionsError(
-            f"{origin} names a SOCKS proxy, which needs socksio: pip install 'httpx[socks]', or unset it"
-        )
     try:
-        httpx.Proxy(proxy)
-    except (ValueError, httpx.InvalidURL):
+        scheme, port = urlsplit(proxy.address).scheme, urlsplit(proxy.address).port
+        is_one = port != 0 and bool(httpx.Proxy(proxy.address).url.host)
+    except (ValueError, httpx.InvalidURL):  # its message may show a password
+        is_one = False
+    if not is_one:
         raise InvalidOptionsError(
-            f"{origin} is not the address of a proxy, such as http://proxy.example:3128: correct it, or unset it"
-        ) from None  # the address may hold a password
+            f"{proxy.origin} is not the address of a proxy, such as http://proxy.example:3128: correct it, or unset it"
+        )
+    if scheme.startswith("socks") and find_spec("socksio") is None:
+        raise InvalidOptionsError(
+            f"{proxy.origin} names a SOCKS proxy, which needs socksio: pip install 'httpx[socks]', or unset it"
+        )

@@ -71,6 +71,8 @@ def encode(body: Mapping[str, Any]) -> bytes:
 def as_reply(response: httpx.Response) -> Reply:
     """A response with its JSON parsed, or its text if it is not JSON."""
     headers, url = dict(response.headers), str(response.url)
+    if location := response.extensions.get("location"):
+        headers["location"] = location
     try:
         body = json.loads(response.content)
     except (ValueError, RecursionError):

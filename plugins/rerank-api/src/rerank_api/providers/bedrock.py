@@ -24,7 +24,13 @@ from rerank_api.options import ApiOptions
 from rerank_api.provider import Connection, Provider, Question
 from rerank_http.wire import Reply, Sender, as_reply, encode, merge_headers
 
-_REGION: Final = re.compile(r"[a-z]{2}(-[a-z]+)+-\d{1,2}")
+_REGION: Final = re.compile(r"[a-z]{2,4}(-[a-z]+)+-\d{1,2}")
+_PARTITIONS: Final = {
+    "cn-": ("aws-cn", "amazonaws.com.cn"),
+    "us-gov-": ("aws-us-gov", "amazonaws.com"),
+    "eusc-": ("aws-eusc", "amazonaws.eu"),
+}
+"""By a region's start: how its ARNs begin, and its domain (botocore's data/partitions.json)."""
 
 
 def region(options: ApiOptions, model: str | None) -> str:
@@ -42,6 +48,17 @@ def region(options: ApiOptions, model: str | None) -> str:
     if not _REGION.fullmatch(found):  # it becomes part of the host's name
         raise InvalidOptionsError(f"{found!r:.60} is not an AWS region: pass region= such as 'us-east-1'")
     return found
+
+
+def partition(region: str) -> tuple[str, str]:
+    """How the ARNs of a region begin, and its domain."""
+    return next((own for start, own in _PARTITIONS.items() if region.startswith(start)), ("aws", "amazonaws.com"))
+
+
+def url(model: str | None, options: ApiOptions) -> str:
+    """The address of a region's service."""
+    own = region(options, model)
+    return f"https://bedrock-agent-runtime.{own}.{partition(own)[1]}"
 
 
 def _region_of_arn(model: str) -> str:
@@ -77,12 +94,10 @@ def _region_of_profile(profile: str | None, config_file: str | None) -> str | No
 
 def request(question: Question) -> Mapping[str, Any]:
     """The body of a Bedrock request."""
-    model = question.model or ""
-    arn = (
-        model
-        if model.startswith("arn:")
-        else f"arn:aws:bedrock:{region(question.options, model)}::foundation-model/{model}"
-    )
+    arn = question.model or ""
+    if not arn.startswith("arn:"):
+        own = region(question.options, arn)
+        arn = f"arn:{partition(own)[0]}:bedrock:{own}::foundation-model/{arn}"
     return {
         "queries": [{"type": "TEXT", "textQuery": {"text": question.query}}],
         "sources": [
@@ -163,7 +178,7 @@ def _holds_no_token(record: logging.LogRecord) -> bool:
 BEDROCK: Final = Provider(
     name="bedrock",
     summary="Amazon Bedrock",
-    url=lambda model, options: f"https://bedrock-agent-runtime.{region(options, model)}.amazonaws.com",
+    url=url,
     path="/rerank",
     key_required=False,
     models={"en": "cohere.rerank-v3-5:0", "other": "cohere.rerank-v3-5:0"},

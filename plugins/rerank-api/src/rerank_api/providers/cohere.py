@@ -41,7 +41,7 @@ def connect(connection: Connection) -> Sender:
 
     client = cohere.AsyncClientV2(
         api_key=connection.key or "",
-        base_url=connection.url.removesuffix(_PATH),
+        base_url=connection.url,
         httpx_client=connection.client,
         client_name="rerank-api",
         log_warning_experimental_features=False,
@@ -51,12 +51,15 @@ def connect(connection: Connection) -> Sender:
     async def remember(response: httpx.Response) -> None:
         responses.get().append(response)
 
-    async def with_our_headers(request: httpx.Request) -> None:
+    url = httpx.URL(connection.url)
+
+    async def as_we_ask(request: httpx.Request) -> None:
+        request.url = url  # the SDK appends its own path
         request.headers.pop("Authorization", None)  # the SDK always sends one, even without a key
         request.headers.update(connection.headers)  # the SDK would send one in another case besides its own
 
     hooks = connection.client.event_hooks
-    connection.client.event_hooks = {"request": [*hooks["request"], with_our_headers], "response": [remember]}
+    connection.client.event_hooks = {"request": [*hooks["request"], as_we_ask], "response": [remember]}
 
     async def send(body: Mapping[str, Any]) -> Reply:
         own: dict[str, Any] = {name: value for name, value in body.items() if name in _OWN}
