@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from fake_plugins import Site
 
-from rerank.cli import formats
+from rerank.cli import kinds
 
 
 def packed(content: bytes) -> bytes:
@@ -114,7 +114,7 @@ REFUSED = {
     "an image": b"\x89PNG\r\n",
     "compressed with xz": b"\xfd7zXZ\0\0",
     "UTF-16": "a cat\nç\n".encode("utf-16"),
-    "UTF-16 or no text": "a cat\na dog\n".encode("utf-16-le"),
+    "UTF-16 without a mark": "a cat\na dog\n".encode("utf-16-le"),
     "UTF-32": "a cat\n".encode("utf-32"),
     "gzip that breaks off": packed(b"a cat\n" * 100)[:-12],
     "damaged gzip": b"\x1f\x8b\x08\0\0\0\0\0\0\x03" + b"\xff" * 20,
@@ -159,7 +159,7 @@ def test_plain_text_may_look_like_anything_if_the_user_says_so(rank: Callable[..
 
 
 def test_gzip_is_unpacked_only_so_far(rank: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(formats, "MAX_UNPACKED_BYTES", 1 << 20)
+    monkeypatch.setattr(kinds, "MAX_UNPACKED_BYTES", 1 << 20)
     bomb = packed(b" " * (1 << 24))
     assert "unpacks to more than 1 MB: unpack it, and give it in parts" in rank(bomb, "a.gz", code=2)
     many = packed(b" " * (1 << 19)) * 3
