@@ -91,10 +91,9 @@ def read_documents(
     text_fields = as_fields(tuple(text_fields))
 
     def parse(content: bytes, suffix: str, where: str) -> list[DocumentLike]:
-        read = read_rows(
-            content, given_format, suffix, where, skips_lines=on_bad_line is not None, text_fields=text_fields
-        )
+        skips_lines = on_bad_line is not None
         try:
+            read = read_rows(content, given_format, suffix, where, skips_lines=skips_lines, text_fields=text_fields)
             rows = list(read)
             documents = _kept(rows, where, text_fields, on_bad_line)
         except MemoryError as error:

@@ -45,6 +45,7 @@ _BYTES: Final = (
     ),
     (rb"\x89PNG|\xff\xd8\xff|GIF8[79]a", "an image: give text"),
     (rb"RIFF(?s:.{4})(WAVE|WEBP|AVI )|ID3[\x02-\x04]|OggS\0", "an image, sound or film: give text"),
+    (rb"\x1f\x8b", "gzip inside gzip: unpack it first"),
     (rb"BZh[1-9]1AY", "compressed with bzip2: unpack it first"),
     (rb"\xfd7zXZ", "compressed with xz: unpack it first"),
     (rb"\x28\xb5\x2f\xfd", "compressed with zstd: unpack it first"),
@@ -127,10 +128,13 @@ def _is_tabbed(sample: bytes) -> bool:
 
 
 def _is_utf_16(sample: bytes) -> bool:
-    """Whether bytes read as UTF-16 are text."""
+    """Whether bytes read as UTF-16 are text: of words, or of one alphabet, whose letters share a byte."""
     for encoding in ("utf-16-le", "utf-16-be"):
         text = sample[: len(sample) // 2 * 2].decode(encoding, errors="replace").rstrip("\ufffd")
-        if text and all(letter.isprintable() or letter.isspace() for letter in text):
+        blocks = [ord(letter) >> 8 for letter in text]
+        is_text = all(letter.isprintable() or letter.isspace() for letter in text)
+        is_one = any(blocks.count(block) * 2 > len(blocks) for block in set(blocks))
+        if is_text and (is_one or re.search(r"\s", text)):
             return True
     return False
 
@@ -147,10 +151,10 @@ def check_kind(text: str, where: str) -> None:
 
 
 def beginning(text: str) -> list[str]:
-    """The first lines that are not blank, without white space around them."""
+    """The first lines that are not blank, without blanks around them; a tab may stand for an empty cell."""
     lines = text[:SAMPLE].split("\n")
     whole = lines[:-1] if len(text) > SAMPLE and len(lines) > 1 else lines
-    return [line.strip() for line in whole if line.strip()]
+    return [line.strip(" \r\f") for line in whole if line.strip()]
 
 
 def most(marks: Sequence[bool]) -> bool:
@@ -275,6 +279,13 @@ def _is_yaml(text: str) -> bool:
 _RANKING: Final = re.compile(r"\s*rank +score  id +text\n *1 +(-|\S*\d) ")
 
 
+_MARKDOWN: Final = re.compile(r"\s*\|.*\|[ \r]*\n\|[ :|-]*-[ :|-]*\|")
+
+
+def _is_markdown(text: str) -> bool:
+    return _MARKDOWN.match(text) is not None
+
+
 def _is_ranking(text: str) -> bool:
     return _RANKING.match(text) is not None
 
@@ -286,6 +297,7 @@ _TEXTS: Final[tuple[tuple[Callable[[str], bool], str], ...]] = (
     (_is_made_of(_is_run_line), f"a TREC run, {_NO_TEXTS}"),
     (_is_made_of(_is_qrels_line), f"qrels, or a run of three columns, {_NO_TEXTS}"),
     (_is_yaml, "YAML: give its items as JSON lines, or read plain lines with --input-format text"),
+    (_is_markdown, "a Markdown table: save it as CSV, or read plain lines with --input-format text"),
     (_is_ranking, "a table that this command wrote, whose texts are cut: write it with --format jsonl, and give that"),
 )
 """What texts may be that hold no documents, or hold them in a way that is not read."""

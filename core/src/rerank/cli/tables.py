@@ -38,7 +38,7 @@ _IDS: Final = frozenset(
 _OTHERS: Final = frozenset(
     ["title", "query", "score", "rank", "url", "label", "meta", "metadata", "document", "passage_text", "abstract"]
 )
-_NAME: Final = re.compile(r"[^\W\d][\w .-]{0,40}")
+_NAME: Final = re.compile("(?![\\d .,])[\\w .,()/\udc80-\udcff-]{0,40}")
 _SEPARATORS: Final = ("\t", ";", ",", "|")
 _SEPARATOR_LINE: Final = re.compile(r"sep=(.)", re.IGNORECASE)
 """What Excel writes before a header."""
@@ -154,7 +154,7 @@ def _find_header(text: str, separators: Sequence[str] | None, text_fields: Seque
     place, count = 0, 0
     for line in text[:SAMPLE].split("\n"):
         place, count = place + len(line) + 1, count + 1
-        stripped = line.strip().strip("\ufeff")
+        stripped = line.strip(" \r\ufeff")
         if excel := _SEPARATOR_LINE.fullmatch(stripped):
             separators = [excel[1]]
         elif stripped.strip(' ,;|\t"'):
@@ -169,7 +169,9 @@ def _as_header(line: str, separators: Sequence[str], end: int, lines: int, text_
         bare = line.lstrip("#").strip(" ") if separator in line else line
         cells = [cell.strip() for cell in _cells(bare, separator)]
         named = [cell for cell in cells if cell]  # pandas leaves the name of an index out
-        if len(cells) > 1 and named and all(map(_NAME.fullmatch, named)):
+        lowered = {cell.lower() for cell in cells}
+        is_clear = bool(lowered & _IDS and lowered & set(TEXT_KEYS))
+        if len(cells) > 1 and named and (is_clear or all(map(_NAME.fullmatch, named))):
             known = {*_IDS, *_OTHERS, *TEXT_KEYS, *(field.lower() for field in text_fields)}
             names = tuple(cell.lower() if cell.lower() in known and cell not in text_fields else cell for cell in cells)
             return Header(names, separator, end, lines, is_spaced=f"{separator} " in line)
@@ -180,9 +182,11 @@ def _checked(header: Header, where: str, kind: str, text_fields: Sequence[str]) 
     """The header, whose names differ and of which one is a text's.
 
     Raises:
-        InvalidInputError: They do not, or none is.
+        InvalidInputError: They do not, none is, or they are no UTF-8.
     """
     names = ", ".join(map(repr, header.names))
+    if UNDECODED.search("".join(header.names)):
+        raise InvalidInputError(f"{where} is {kind} whose header is not UTF-8: convert it first")
     if twice := [name for name in header.names if name and header.names.count(name) > 1]:
         raise InvalidInputError(f"{where} is {kind} with several columns {twice[0]!r}: give each a name of its own")
     if header.text_name(_text_names(text_fields)) is None:
