@@ -317,6 +317,7 @@ def test_bytes_that_are_no_text_are_refused_in_every_format(rank: Callable[..., 
     for content in ("熊猫\n巴黎\n".encode("utf-16-le"), b"a cat\0\n"):
         for more in ((), ("--skip-bad-lines",)):
             assert "convert it to UTF-8 text first" in rank(content, name, *more, code=2)
+    assert "binary, or UTF-16 or UTF-32 (line 2 has a NUL)" in rank(b"a dog\na cat\0 and\n" * 3, name, code=2)
     assert "is a git-lfs pointer" in rank(LFS, name, code=2)
 
 
@@ -386,6 +387,7 @@ def test_the_user_names_the_column_of_the_text(rank: Callable[..., Any]) -> None
     ("content", "message"),
     [
         ("D1\thttp://x\tCats\ta cat\nD2\thttp://y\tDogs\ta dog\n", "line 1: 4 columns instead of one or two"),
+        ("".join(f"D{n}\tu\tcats\t{'a cat ' * 2000}\n" for n in range(3)), "line 1: 4 columns instead of one or two"),
         ("1\ta cat\n2\ta dog\n3", "line 3: 1 columns instead of 2"),
         ("text\na cat\na dog\n", "begins with a line 'text': say --input-format csv if it is a header"),
         ("id,text,text\n1,a,b\n", "is CSV with several columns 'text': give each a name of its own"),

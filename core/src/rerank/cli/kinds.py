@@ -104,7 +104,9 @@ def decode(content: bytes, where: str, *, by_line: bool) -> str:
             raise InvalidInputError(f"{where} is {kind}")
     sample = content[:SAMPLE]
     if b"\0" in content or _is_tabbed(sample) or len(_CONTROLS.findall(sample)) * 100 > len(sample):
-        kind = "UTF-16 without a mark" if _is_utf_16(sample) else "binary, or UTF-16 or UTF-32"
+        nul = content.find(b"\0")
+        place = f" (line {content.count(10, 0, nul) + 1} has a NUL)" if nul >= 0 else ""
+        kind = "UTF-16 without a mark" if _is_utf_16(sample) else f"binary, or UTF-16 or UTF-32{place}"
         raise InvalidInputError(f"{where} is {kind}: convert it to UTF-8 text first")
     try:
         text = content.decode("utf-8-sig")
@@ -152,9 +154,17 @@ def check_kind(text: str, where: str) -> None:
 
 def beginning(text: str) -> list[str]:
     """The first lines that are not blank, without blanks around them; a tab may stand for an empty cell."""
-    lines = text[:SAMPLE].split("\n")
-    whole = lines[:-1] if len(text) > SAMPLE and len(lines) > 1 else lines
-    return [line.strip(" \r\f") for line in whole if line.strip()]
+    lines: list[str] = []
+    start = 0
+    while start < len(text) and len(lines) < _LINES:
+        end = text.find("\n", start) % (len(text) + 1)  # -1, the last line's, is the length
+        line = text[start:end].strip(" \r\f")
+        lines += [line] if line.strip() else []
+        start = end + 1
+    return lines
+
+
+_LINES: Final = 100
 
 
 def most(marks: Sequence[bool]) -> bool:
@@ -271,9 +281,10 @@ _YAML_TEXT: Final = re.compile(r"(^|\n)(- +|\s+)(text|contents|content|page_cont
 
 def _is_yaml(text: str) -> bool:
     """Whether a text is a list of mappings of which one has a text."""
-    lines = [line.rstrip() for line in text[:SAMPLE].split("\n") if line.strip()]
+    start = text[:SAMPLE].rpartition("\n")[0] if len(text) > SAMPLE else text
+    lines = [line.rstrip() for line in start.split("\n") if line.strip()]
     lists = any(line.lstrip().startswith("- ") for line in lines)
-    return lists and _YAML_TEXT.search(text[:SAMPLE]) is not None and all(map(_YAML.fullmatch, lines))
+    return lists and _YAML_TEXT.search(start) is not None and all(map(_YAML.fullmatch, lines))
 
 
 _RANKING: Final = re.compile(r"\s*rank +score  id +text\n *1 +(-|\S*\d) ")

@@ -39,6 +39,7 @@ _OTHERS: Final = frozenset(
     ["title", "query", "score", "rank", "url", "label", "meta", "metadata", "document", "passage_text", "abstract"]
 )
 _NAME: Final = re.compile("(?![\\d .,])[\\w .,()/\udc80-\udcff-]{0,40}")
+_ID: Final = re.compile(r"[^\s\d]*\d\S*")
 _SEPARATORS: Final = ("\t", ";", ",", "|")
 _SEPARATOR_LINE: Final = re.compile(r"sep=(.)", re.IGNORECASE)
 """What Excel writes before a header."""
@@ -109,7 +110,7 @@ def find_table(text: str, text_fields: Sequence[str]) -> str | None:
     if lines and lines[0] in ("text", '"text"') and any(line.startswith('"') for line in lines[1:]):
         return "csv"
     rows_of_ids = [line.split("\t") for line in lines]
-    ids = [row[0] for row in rows_of_ids if len(row) > 1 and re.fullmatch(r"\S*\d\S*", row[0])]
+    ids = [row[0] for row in rows_of_ids if len(row) > 1 and _ID.fullmatch(row[0])]
     whole = len(lines) - 1 if len(lines) > 2 else len(lines)  # the last line may be broken off
     return "tsv" if len(ids) > 1 and len(set(ids)) == len(ids) >= whole else None
 
@@ -165,17 +166,19 @@ def _find_header(text: str, separators: Sequence[str] | None, text_fields: Seque
 
 
 def _as_header(line: str, separators: Sequence[str], end: int, lines: int, text_fields: Sequence[str]) -> Header | None:
+    """A line as a header, between the separators by which it names a text, or the first that make it one of names."""
+    known = {*_IDS, *_OTHERS, *TEXT_KEYS, *map(str.lower, text_fields)}
+    headers = []
     for separator in separators:
         bare = line.lstrip("#").strip(" ") if separator in line else line
         cells = [cell.strip() for cell in _cells(bare, separator)]
-        named = [cell for cell in cells if cell]  # pandas leaves the name of an index out
         lowered = {cell.lower() for cell in cells}
-        is_clear = bool(lowered & _IDS and lowered & set(TEXT_KEYS))
-        if len(cells) > 1 and named and (is_clear or all(map(_NAME.fullmatch, named))):
-            known = {*_IDS, *_OTHERS, *TEXT_KEYS, *(field.lower() for field in text_fields)}
-            names = tuple(cell.lower() if cell.lower() in known and cell not in text_fields else cell for cell in cells)
-            return Header(names, separator, end, lines, is_spaced=f"{separator} " in line)
-    return None
+        has_both = bool(lowered & _IDS and lowered & set(TEXT_KEYS))
+        named = [cell for cell in cells if cell]  # pandas leaves the name of an index out
+        if len(cells) > 1 and named and (has_both or all(map(_NAME.fullmatch, named))):
+            names = (cell.lower() if cell.lower() in known and cell not in text_fields else cell for cell in cells)
+            headers.append(Header(tuple(names), separator, end, lines, is_spaced=f"{separator} " in line))
+    return next((header for header in headers if header.text_name(_text_names(text_fields))), next(iter(headers), None))
 
 
 def _checked(header: Header, where: str, kind: str, text_fields: Sequence[str]) -> Header:
