@@ -389,6 +389,7 @@ def test_the_user_names_the_column_of_the_text(rank: Callable[..., Any]) -> None
         ("D1\thttp://x\tCats\ta cat\nD2\thttp://y\tDogs\ta dog\n", "line 1: 4 columns instead of one or two"),
         ("".join(f"D{n}\tu\tcats\t{'a cat ' * 2000}\n" for n in range(3)), "line 1: 4 columns instead of one or two"),
         ("1\ta cat\n2\ta dog\n3", "line 3: 1 columns instead of 2"),
+        ("text,label\nA cat, and more,1\nA dog, or less,0\n", "line 2: 3 columns instead of 2"),
         ("text\na cat\na dog\n", "begins with a line 'text': say --input-format csv if it is a header"),
         ("id,text,text\n1,a,b\n", "is CSV with several columns 'text': give each a name of its own"),
         ("id,id,text\n1,2,b\n", "is CSV with several columns 'id'"),

@@ -198,6 +198,8 @@ def test_several_files_are_not_taken_for_texts(tmp_path: Path, rank: Callable[..
 @pytest.mark.parametrize("kind", ["fifos", "folders", "stdin", "missing", "missing gzip", "stdin and a text"])
 def test_several_arguments_that_are_no_texts(tmp_path: Path, rank: Callable[..., Any], kind: str) -> None:
     paths = [str(tmp_path / "one"), str(tmp_path / "two")]
+    if kind == "fifos" and not hasattr(os, "mkfifo"):
+        pytest.skip("this system has no named pipes")
     if kind == "fifos":
         for path in paths:
             os.mkfifo(path)
@@ -212,7 +214,7 @@ def test_several_arguments_that_are_no_texts(tmp_path: Path, rank: Callable[...,
             "stdin and a text": ["a cat", "-"],
         }[kind]
     said = rank(*paths, code=2)
-    assert "is a file among 2 arguments, or the name of one: give one file, or pipe them all, as in cat FILES |" in said
+    assert "is a file among 2 arguments, or the name of one: give one file, or pipe them all from cat" in said
 
 
 def test_a_text_may_speak_of_files(rank: Callable[..., Any]) -> None:

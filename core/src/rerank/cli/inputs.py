@@ -111,8 +111,8 @@ def read_documents(
     if len(sources) > 1:
         if files := [source for source in sources if _is_input(source)]:
             raise InvalidInputError(
-                f"{files[0]} is a file among {len(sources)} arguments, or the name of one: give one file, or pipe them all, "
-                "as in cat FILES | rerank rank QUERY"
+                f"{files[0]} is a file among {len(sources)} arguments, or the name of one: give one file, or pipe them all "
+                "from cat"
             )
         return list(sources)
     path = Path(sources[0])

@@ -241,7 +241,7 @@ def _is_id(word: str) -> bool:
 
 def _is_run_line(line: str) -> bool:
     """``qid Q0 docid rank score tag``, or MS MARCO's ``qid pid rank score``."""
-    words = line.split()
+    words = line.split("," if ",Q0," in line else None)
     if len(words) == _QRELS_COLUMNS:
         return _is_id(words[0]) and _is_id(words[1]) and words[2].isdigit() and "." in words[3] and _is_number(words[3])
     return (
@@ -276,7 +276,7 @@ def _is_made_of(is_line: Callable[[str], bool]) -> Callable[[str], bool]:
 
 
 _YAML: Final = re.compile(r"(---|\w+:|- +\w+:( .*)?|\s+\S.*)")
-_YAML_TEXT: Final = re.compile(r"(^|\n)(- +|\s+)(text|contents|content|page_content|body|passage): ")
+_YAML_TEXT: Final = re.compile(r"(^|\n)(\s*- +|\s+)(text|contents|content|page_content|body|passage): ")
 
 
 def _is_yaml(text: str) -> bool:

@@ -89,9 +89,9 @@ class Header:
 def find_table(text: str, text_fields: Sequence[str]) -> str | None:
     """The format of a text that is surely a table, though nothing says so; None if it may be prose.
 
-    A header of names with one of a text makes it one if most lines have as many cells. Prose has blanks behind its commas,
-    so names with a blank before them must all be known, and one of them an id's. Rows of TSV that all begin with ids of
-    their own need no header.
+    A header of names with one of a text or an id makes it one if most lines have as many cells, or if all its names are
+    known. Prose has blanks behind its commas, so names with a blank before them must all be known, and one of them an id's.
+    Rows of TSV that all begin with ids of their own need no header.
 
     Args:
         text: The text.
@@ -104,7 +104,8 @@ def find_table(text: str, text_fields: Sequence[str]) -> str | None:
             rows = _first_rows(text[header.end :], header.separator)
             is_even = most([len(row) == len(header.names) for row in rows])
             is_sure = header.has_id and header.is_known if header.is_spaced or not rows else is_even
-            if is_sure or (is_named and header.has_id and header.is_known):
+            is_plain = bool(rows) and not header.is_spaced
+            if is_sure or (is_named and header.is_known and (header.has_id or is_plain)):
                 return "tsv" if header.separator == "\t" else "csv"
     lines = [line for line in beginning(text) if not line.startswith("#")]
     if lines and lines[0] in ("text", '"text"') and any(line.startswith('"') for line in lines[1:]):
