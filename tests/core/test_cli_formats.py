@@ -267,6 +267,7 @@ OTHER_KINDS: list[tuple[str, str | bytes]] = [
             RUN.replace(" 1 9.5", " 1.0 9.5"),
             RUN.replace(" bm25", ""),
             RUN.replace("bm25", "bm25 k1=0.9"),
+            RUN.replace(" ", ","),
             "1\t7187158\t1\t25.1\n1\t7187155\t2\t24.0\n",
         )
     ),
@@ -297,6 +298,7 @@ OTHER_KINDS: list[tuple[str, str | bytes]] = [
     ),
     ("YAML: give its items as JSON lines", "- id: 1\n  text: a cat\n- id: 2\n  text: a dog\n"),
     ("YAML: give its items as JSON lines", "documents:\n- text: a cat\n- text: a dog\n"),
+    ("YAML: give its items as JSON lines", "---\ndocuments:\n  - text: a cat\n"),
     ("a Markdown table", "| id | text |\n|----|------|\n| 1 | a cat |\n"),
 ]
 
