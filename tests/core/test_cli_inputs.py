@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -192,3 +193,29 @@ def test_equal_ids_are_reported(rank: Callable[..., Any]) -> None:
 def test_several_files_are_not_taken_for_texts(tmp_path: Path, rank: Callable[..., Any]) -> None:
     (tmp_path / "a.md").write_text("a")
     assert "is a file among 2 arguments" in rank(str(tmp_path / "a.md"), "text", code=2)
+
+
+@pytest.mark.parametrize("kind", ["fifos", "folders", "stdin", "missing", "missing gzip", "stdin and a text"])
+def test_several_arguments_that_are_no_texts(tmp_path: Path, rank: Callable[..., Any], kind: str) -> None:
+    paths = [str(tmp_path / "one"), str(tmp_path / "two")]
+    if kind == "fifos" and not hasattr(os, "mkfifo"):
+        pytest.skip("this system has no named pipes")
+    if kind == "fifos":
+        for path in paths:
+            os.mkfifo(path)
+    elif kind == "folders":
+        for path in paths:
+            Path(path).mkdir()
+    else:
+        paths = {
+            "stdin": ["-", "-"],
+            "missing": ["corpus1.jsonl", "corpus2.jsonl"],
+            "missing gzip": ["corpus1.CSV.gz", "corpus2.CSV.gz"],
+            "stdin and a text": ["a cat", "-"],
+        }[kind]
+    said = rank(*paths, code=2)
+    assert "is a file among 2 arguments, or the name of one: give one file, or pipe them all from cat" in said
+
+
+def test_a_text_may_speak_of_files(rank: Callable[..., Any]) -> None:
+    assert len(rank("cat corpus.jsonl", "dog", "Node.js", "v1.2")) == 4

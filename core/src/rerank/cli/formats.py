@@ -1,15 +1,15 @@
-"""The bytes of an input as rows: which kind of file they are, and how each kind is read or refused."""
+"""The bytes of an input as rows: which format they are in, and how each is read."""
 
 from __future__ import annotations
 
-import csv
-import io
+import html
 import json
 import re
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
+from rerank.cli.kinds import SAMPLE, UNDECODED, check_kind, decode, unpack
+from rerank.cli.tables import Row, check_first_line, find_table, lines_of, read_csv, read_tsv
 from rerank.documents import TEXT_KEYS
 from rerank.errors import InvalidInputError
 
@@ -26,40 +26,16 @@ SUFFIXES: Final = {
     ".trec": "trec",
 }
 
-MAX_UNPACKED_BYTES: Final = 1 << 30
-"""The most that a gzip file may unpack to: a few kilobytes can hold many gigabytes."""
 
-Row: TypeAlias = tuple[int, Any]
-"""A line number from 1, and the line's content, or an `InvalidInputError` that says what is wrong with it."""
-
-_MAGIC: Final = {
-    b"PAR1": "Parquet: read it with pandas, and give the rows as JSON lines",
-    b"ARROW1": "Arrow: read it with pyarrow, and give the rows as JSON lines",
-    b"PK\x03\x04": "a zip archive, or an Office document: unpack it, or save it as CSV or text",
-    b"%PDF": "PDF: extract its text",
-    b"SQLite format 3": "an SQLite database: give its rows as CSV or JSON lines",
-    b"\x93NUMPY": "a numpy array: give its rows as JSON lines",
-    b"\x80\x02": "a pickle: give its rows as JSON lines",
-    b"\x80\x03": "a pickle: give its rows as JSON lines",
-    b"\x80\x04": "a pickle: give its rows as JSON lines",
-    b"\x80\x05": "a pickle: give its rows as JSON lines",
-    b"\x89PNG": "an image: give text",
-    b"\xff\xd8\xff": "an image: give text",
-    b"BZh": "compressed with bzip2: unpack it first",
-    b"\xfd7zXZ": "compressed with xz: unpack it first",
-    b"\x28\xb5\x2f\xfd": "compressed with zstd: unpack it first",
-    b"\xd0\xcf\x11\xe0": "an Office document: save it as CSV or text",
-    b"\xff\xfe\x00\x00": "UTF-32: convert it to UTF-8 first",
-    b"\x00\x00\xfe\xff": "UTF-32: convert it to UTF-8 first",
-    b"\xff\xfe": "UTF-16: convert it to UTF-8 first",
-    b"\xfe\xff": "UTF-16: convert it to UTF-8 first",
-}
-_GZIP: Final = b"\x1f\x8b"
-_SAMPLE: Final = 4096
-_UNDECODED: Final = re.compile("[\udc80-\udcff]")
-
-
-def read_rows(content: bytes, given_format: str | None, suffix: str, where: str, *, skips_lines: bool) -> Iterator[Row]:
+def read_rows(
+    content: bytes,
+    given_format: str | None,
+    suffix: str,
+    where: str,
+    *,
+    skips_lines: bool,
+    text_fields: Sequence[str] = (),
+) -> Iterator[Row]:
     """Read an input.
 
     Args:
@@ -68,6 +44,7 @@ def read_rows(content: bytes, given_format: str | None, suffix: str, where: str,
         suffix: Its file's suffix, without that of gzip; empty if there is none.
         where: What errors call it.
         skips_lines: Whether a line that is no UTF-8 is a bad line; otherwise the whole input is refused.
+        text_fields: The columns of a table that the user names as its text.
 
     Yields:
         Its rows.
@@ -75,65 +52,29 @@ def read_rows(content: bytes, given_format: str | None, suffix: str, where: str,
     Raises:
         InvalidInputError: It is of a kind that holds no documents, or that is not read.
     """
-    text = _decode(_unpack(content, where), where, by_line=skips_lines)
+    text = decode(unpack(content, where), where, by_line=skips_lines)
     if given_format == "text":
-        return _lines(text)  # of any kind, as the user says
+        return lines_of(text)  # of any kind, as the user says
     named = given_format or SUFFIXES.get(suffix)
-    kind = named if named not in (None, "text") else _guess(text, is_text=named is not None)
-    return _READERS[kind](text, where)
+    kind = named if named not in (None, "text") else _guess(text, text_fields)
+    return _READERS[kind](text, where, text_fields)
 
 
-def _unpack(content: bytes, where: str) -> bytes:
-    if not content.startswith(_GZIP):
-        return content
-    unpacked, rest = b"", content
-    try:
-        while rest.startswith(_GZIP):  # a file may hold several streams, one after another
-            stream = zlib.decompressobj(wbits=31)
-            unpacked += stream.decompress(rest, MAX_UNPACKED_BYTES + 1 - len(unpacked))
-            if len(unpacked) > MAX_UNPACKED_BYTES:
-                raise InvalidInputError(
-                    f"{where} unpacks to more than {MAX_UNPACKED_BYTES >> 20} MB: unpack it, and give it in parts"
-                )
-            if not stream.eof:
-                raise InvalidInputError(f"{where} is gzip that breaks off: fetch it again")
-            rest = stream.unused_data
-    except zlib.error as error:
-        raise InvalidInputError(f"{where} is damaged gzip ({error}): fetch it again") from error
-    return unpacked
-
-
-def _decode(content: bytes, where: str, *, by_line: bool) -> str:
-    for magic, kind in _MAGIC.items():
-        if content.startswith(magic):
-            raise InvalidInputError(f"{where} is {kind}")
-    sample = content[:_SAMPLE]
-    if sample.count(0) * 4 > len(sample):
-        raise InvalidInputError(f"{where} is UTF-16 or no text (every few bytes are 0): convert it to UTF-8 first")
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        if not by_line:
-            raise InvalidInputError(
-                f"{where} is not UTF-8 at byte {error.start}, in line {content.count(10, 0, error.start) + 1}: convert it "
-                "first (--skip-bad-lines skips such lines)"
-            ) from error
-        text = content.decode("utf-8-sig", errors="surrogateescape")
-    return text if "\n" in text else text.replace("\r", "\n")
-
-
-def _guess(text: str, *, is_text: bool) -> str:
-    """The format of an input by its beginning; one that calls itself text may begin with a bracket."""
-    start = text.lstrip()[:_SAMPLE]
-    if start[:1] in ("[", "{") and (not is_text or _is_json(text) or _is_json(_first_line(text))):
+def _guess(text: str, text_fields: Sequence[str]) -> str:
+    """The format of an input by its beginning; prose may begin with a bracket."""
+    start = _COMMENT_LINES.sub("", text[:SAMPLE], count=1).lstrip()
+    if start[:1] in ("[", "{") and (_BROKEN_JSON.match(start) or _is_json(text) or _is_json(_first_line(text))):
         return "json" if start[0] == "[" else "jsonl"
-    if start.startswith(("<DOC>", "<doc>")):
+    if start[:1] == '"' and _is_lines_of_json(text):
+        return "jsonl"
+    if _DOCUMENT_FIRST.match(start):
         return "trec"
-    first = _first_line(start)
-    for kind, separator in (("tsv", "\t"), ("csv", ",")):
-        if separator in first and _text_column(_cells(first, separator)) is not None:
-            return kind
-    return "text"
+    return find_table(text, text_fields) or "text"
+
+
+_COMMENT_LINES: Final = re.compile(r"(\s*(#|//)[^\n]*\n)+")
+_BROKEN_JSON: Final = re.compile(r'[\[{]\s*(["{\[\]}]|$|\n)')
+_DOCUMENT_FIRST: Final = re.compile(r"(<!--.*?-->\s*)*<DOC[\s>]", re.IGNORECASE | re.DOTALL)
 
 
 def _first_line(text: str) -> str:
@@ -142,55 +83,45 @@ def _first_line(text: str) -> str:
     return found[1] if found else ""
 
 
-def _cells(line: str, separator: str) -> list[str]:
-    return [cell.strip().strip('"') for cell in line.split(separator)]
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
-def _text_column(cells: Sequence[str]) -> str | None:
-    """The cell of a header that names the documents' text."""
-    return next((cell for cell in cells if cell in TEXT_KEYS), None)
+def _is_lines_of_json(text: str) -> bool:
+    """Whether each line is a string or an object of JSON."""
+    lines = [line for _, line in lines_of(text) if isinstance(line, str)]
+    return all(line.lstrip()[:1] in ('"', "{") and _is_json(line) for line in lines)
 
 
-_RUN: Final = re.compile(r"\S+[ \t]+Q0[ \t]+\S+[ \t]+-?\d+[ \t]+[-+.\deE]+[ \t]+\S+")
-_QRELS: Final = re.compile(r"\S+[ \t]+(0|Q0)[ \t]+\S+[ \t]+-?\d+|query-id\tcorpus-id\tscore|\S+\t\S+\t-?\d+")
-_MARKUP: Final = re.compile(r"\s*<(!doctype html|html|\?xml)", re.IGNORECASE)
+def _read_text(text: str, where: str, text_fields: Sequence[str]) -> Iterator[Row]:
+    check_kind(text, where)
+    check_first_line(text, where)
+    yield from lines_of(text)
 
 
-def _check_kind(text: str, where: str) -> None:
-    """Refuse what is read by line and holds no texts.
-
-    Raises:
-        InvalidInputError: It is a TREC run, qrels, or a page of HTML or XML.
-    """
-    if _MARKUP.match(text):
-        raise InvalidInputError(f"{where} is HTML or XML: extract its text, and give it with --input-format text")
-    start = [line.rstrip("\r") for line in text[:_SAMPLE].split("\n")]
-    lines = [line for line in (start[:-1] if len(text) > _SAMPLE else start) if line.strip()]
-    for name, pattern in (("a TREC run", _RUN), ("qrels", _QRELS)):
-        if lines and all(pattern.fullmatch(line) for line in lines):
-            raise InvalidInputError(
-                f"{where} is {name}, which holds ids and no texts: give the documents themselves, such as corpus.jsonl"
-            )
+_LISTS: Final = ("documents", "results", "docs", "passages", "data")
+"""Where an object keeps its documents; ``results`` is that of this command's own JSON."""
 
 
-def _lines(text: str) -> Iterator[tuple[int, str | InvalidInputError]]:
-    """Lines that are not blank, or what is wrong with them."""
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            bad = _UNDECODED.search(line)
-            yield number, InvalidInputError("it is not UTF-8: convert it first") if bad else line.removesuffix("\r")
+def _listed(value: Any, text_fields: Sequence[str]) -> list[Any] | None:
+    """The documents of an array, or of an object that is none itself."""
+    if isinstance(value, Mapping) and not any(key in value for key in (*TEXT_KEYS, *text_fields)):
+        value = next((value[key] for key in _LISTS if isinstance(value.get(key), list)), None)
+    return value if isinstance(value, list) else None
 
 
-def _read_text(text: str, where: str) -> Iterator[Row]:
-    _check_kind(text, where)
-    yield from _lines(text)
-
-
-def _read_jsonl(text: str, where: str) -> Iterator[Row]:
-    lines = list(_lines(text))
-    if len(lines) > 1 and isinstance(lines[0][1], str) and not _is_json(lines[0][1]) and _is_json(text):
-        yield from _read_json(text, where)  # one value over several lines
-        return
+def _read_jsonl(text: str, where: str, text_fields: Sequence[str]) -> Iterator[Row]:
+    lines = list(lines_of(text))
+    first = lines[0][1] if lines else None
+    if isinstance(first, str) and (len(lines) == 1 or not _is_json(first)) and _is_json(text):
+        listed = _listed(json.loads(text), text_fields)
+        if listed is not None or len(lines) > 1:  # one value over several lines
+            yield from _read_json(text, where, text_fields)
+            return
     for number, line in lines:
         try:
             yield number, line if isinstance(line, InvalidInputError) else json.loads(line)
@@ -203,148 +134,68 @@ def _read_jsonl(text: str, where: str) -> Iterator[Row]:
             )
 
 
-def _is_json(text: str) -> bool:
-    try:
-        json.loads(text)
-    except (ValueError, RecursionError):
-        return False
-    return True
-
-
-_LISTS: Final = ("documents", "results", "docs", "passages", "data")
-"""Where an object keeps its documents; ``results`` is that of this command's own JSON."""
-
-
-def _read_json(text: str, where: str) -> Iterator[Row]:
+def _read_json(text: str, where: str, text_fields: Sequence[str]) -> Iterator[Row]:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
+        if text.lstrip()[:1] == "{" and _is_json(_first_line(text)):
+            yield from _read_jsonl(text, where, text_fields)
+            return
         raise InvalidInputError(
             f"{where} is not JSON: {error}; for one value per line use --input-format jsonl, for plain lines text"
         ) from error
-    if isinstance(value, Mapping):
-        value = next((value[key] for key in _LISTS if isinstance(value.get(key), list)), value)
-    if not isinstance(value, list):
+    listed = _listed(value, text_fields)
+    if listed is None:
         raise InvalidInputError(f"{where} is not a JSON array: put the documents in [ ], or in an object's 'documents'")
-    yield from enumerate(value, start=1)
+    yield from enumerate(listed, start=1)
 
 
-def _read_csv(text: str, where: str) -> Iterator[Row]:
-    """Rows below a header, which may be quoted and span several lines."""
-    csv.field_size_limit(MAX_UNPACKED_BYTES)  # a long of C, which sys.maxsize does not fit everywhere
-    separator = max(",;", key=_first_line(text).count)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-    header: list[str] | None = None
-    while True:
-        number = reader.line_num + 1
-        try:
-            row = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield number, InvalidInputError(f"this is not CSV: {error}; fix the quotes")
-            return
-        if not any(cell.strip() for cell in row):
-            continue
-        if header is None:
-            header = _checked_header([cell.strip() for cell in row], where, "CSV")
-        elif len(row) == len(header):
-            yield number, dict(zip(header, row))
-        else:
-            yield number, InvalidInputError(f"{len(row)} columns instead of {len(header)}; fix the line")
+def _read_csv(text: str, where: str, text_fields: Sequence[str]) -> Iterator[Row]:
+    check_kind(text, where)
+    yield from read_csv(text, where, text_fields)
 
 
-_COLUMNS: Final = frozenset(
-    [
-        "id",
-        "_id",
-        "doc_id",
-        "docid",
-        "did",
-        "pid",
-        "qid",
-        "query_id",
-        "query-id",
-        "corpus-id",
-        "title",
-        "query",
-        "score",
-        "rank",
-        "url",
-        "label",
-        "meta",
-        "metadata",
-    ]
-)
-"""Names by which a first line without a text column is known as a header."""
+def _read_tsv(text: str, where: str, text_fields: Sequence[str]) -> Iterator[Row]:
+    check_kind(text, where)
+    yield from read_tsv(text, where, text_fields)
 
 
-def _checked_header(cells: list[str], where: str, kind: str) -> list[str]:
-    if _text_column(cells) is None:
-        raise InvalidInputError(
-            f"{where} is {kind} whose columns are {', '.join(map(repr, cells))}: name that of the documents 'text', or "
-            "read plain lines with --input-format text"
-        )
-    return cells
+_DOCUMENT: Final = re.compile(r"<DOC(\s[^<>]*)?>", re.IGNORECASE)
+_DOCUMENT_END: Final = re.compile(r"</DOC>.*", re.IGNORECASE | re.DOTALL)
+_OWN_ID: Final = re.compile(r"""\b(?:doc)?id\s*=\s*["']?([^"'\s>]+)""", re.IGNORECASE)
+_TAG: Final = re.compile(r"<!--.*?-->|</?[A-Za-z][\w:-]*(\s+[\w:-]+\s*=[^<>]*)?\s*/?>", re.DOTALL)
+"""A comment, or a tag with or without attributes; ``a <b and c> d`` is text."""
 
 
-def _read_tsv(text: str, where: str) -> Iterator[Row]:
-    """Rows of ``text``, of ``id`` and ``text``, or of the columns that a header names, also behind comments."""
-    _check_kind(text, where)
-    lines = list(_lines(text))
-    header: list[str] | None = None
-    for place, (_, line) in enumerate(lines):
-        if isinstance(line, str) and not line.startswith("#"):
-            cells = _cells(line, "\t")
-            if len(cells) > 1 and (_text_column(cells) is not None or _COLUMNS.issuperset(cells)):
-                header, lines = _checked_header(cells, where, "TSV"), lines[place + 1 :]
-            elif cells == ["text"]:
-                header, lines = cells, lines[place + 1 :]
-            break
-    width = len(header) if header is not None else None
-    for number, line in lines:
-        if isinstance(line, InvalidInputError):
-            yield number, line
-            continue
-        row = line.split("\t")
-        width = width or len(row)
-        if len(row) != width or (header is None and width > 2):
-            expected = width if width <= 2 or header is not None else "one or two"
-            yield number, InvalidInputError(f"{len(row)} columns instead of {expected}; fix the line")
-        elif header is not None:
-            yield number, dict(zip(header, row))
-        else:
-            yield number, row[0] if width == 1 else {"id": row[0], "text": row[1]}
-
-
-_DOCUMENT: Final = re.compile(r"<DOC>(.*?)</DOC>", re.IGNORECASE | re.DOTALL)
-_TAG: Final = re.compile(r"<[^>]*>")
-
-
-def _read_trec(text: str, where: str) -> Iterator[Row]:
-    """``<DOC>`` elements with ``<DOCNO>``, a title if there is one, and ``<TEXT>``."""
-    found, number, counted = None, 1, 0
-    for found in _DOCUMENT.finditer(text):
-        content = found.group(1)
-        number += text.count("\n", counted, found.start())
-        counted = found.start()
-        names = _elements(content, "DOCNO")
+def _read_trec(text: str, where: str, text_fields: Sequence[str]) -> Iterator[Row]:
+    """``<DOC>`` elements, whose end may be missing, with ``<DOCNO>``, a title if there is one, and ``<TEXT>``."""
+    starts = list(_DOCUMENT.finditer(text))
+    number, counted = 1, 0
+    for place, start in enumerate(starts):
+        number += text.count("\n", counted, start.start())
+        counted = start.start()
+        end = starts[place + 1].start() if place + 1 < len(starts) else len(text)
+        content = _DOCUMENT_END.sub("", text[start.end() : end])
+        names = _elements(content, "DOCNO") or _OWN_ID.findall(start[1] or "")
         title = " ".join(_elements(content, "TITLE") or _elements(content, "HEADLINE"))
         body = " ".join(_elements(content, "TEXT"))
-        if not names or not body:
+        if UNDECODED.search(content):
+            yield number, InvalidInputError("it is not UTF-8: convert it first")
+        elif not names or not body:
             yield number, InvalidInputError("this <DOC> has no <DOCNO> or no <TEXT>: add it")
         else:
             yield number, {"_id": names[0], "title": title, "text": body} if title else {"id": names[0], "text": body}
-    if found is None and text.strip():
+    if not starts and text.strip():
+        check_kind(text, where)
         raise InvalidInputError(f"{where} has no <DOC> elements: give TREC documents, or another --input-format")
 
 
 def _elements(content: str, name: str) -> list[str]:
-    found = re.findall(rf"<{name}>(.*?)</{name}>", content, re.IGNORECASE | re.DOTALL)
-    return [" ".join(_TAG.sub(" ", element).split()) for element in found]
+    found = re.findall(rf"<{name}(?:\s[^<>]*)?>(.*?)</{name}>", content, re.IGNORECASE | re.DOTALL)
+    return [" ".join(html.unescape(_TAG.sub(" ", element)).split()) for element in found]
 
 
-_READERS: Final[Mapping[str, Callable[[str, str], Iterator[Row]]]] = {
+_READERS: Final[Mapping[str, Callable[[str, str, Sequence[str]], Iterator[Row]]]] = {
     "text": _read_text,
     "jsonl": _read_jsonl,
     "json": _read_json,

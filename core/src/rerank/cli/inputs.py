@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -10,7 +12,8 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from rerank.cli.formats import FORMATS, SUFFIXES, Row, read_rows
+from rerank.cli.formats import FORMATS, SUFFIXES, read_rows
+from rerank.cli.tables import Row
 from rerank.documents import DocumentLike, as_document, as_fields, chosen_fields, has_id
 from rerank.errors import InvalidInputError
 
@@ -92,8 +95,13 @@ def read_documents(
     text_fields = as_fields(tuple(text_fields))
 
     def parse(content: bytes, suffix: str, where: str) -> list[DocumentLike]:
-        rows = list(read_rows(content, given_format, suffix, where, skips_lines=on_bad_line is not None))
-        documents = _kept(rows, where, text_fields, on_bad_line)
+        skips_lines = on_bad_line is not None
+        try:
+            read = read_rows(content, given_format, suffix, where, skips_lines=skips_lines, text_fields=text_fields)
+            rows = list(read)
+            documents = _kept(rows, where, text_fields, on_bad_line)
+        except MemoryError as error:
+            raise InvalidInputError(f"{where} does not fit into memory: give it in parts") from error
         if documents and (message := _ranked_fields(rows, text_fields)):
             on_fields(message)
         return documents
@@ -105,8 +113,11 @@ def read_documents(
             click.echo("reading documents from standard input, one per line; Ctrl-D ends the input", err=True)
         return parse(sys.stdin.buffer.read(), "", "standard input")
     if len(sources) > 1:
-        if files := [source for source in sources if _is_there(Path(source)) and Path(source).is_file()]:
-            raise InvalidInputError(f"{files[0]} is a file among {len(sources)} arguments: give one file, or pipe them")
+        if files := [source for source in sources if _is_input(source)]:
+            raise InvalidInputError(
+                f"{files[0]} is a file among {len(sources)} arguments, or the name of one: give one file, or pipe them all "
+                "from cat"
+            )
         return list(sources)
     path = Path(sources[0])
     if " " in sources[0] and _suffix(path) not in SUFFIXES and not _is_there(path):
@@ -119,6 +130,13 @@ def read_documents(
             f"{path} cannot be read ({reason}): name a file, '-' for standard input, or give several texts"
         ) from error
     return parse(content, _suffix(path), str(path))
+
+
+def _is_input(source: str) -> bool:
+    """Whether one of several arguments is no text: a path, ``-``, or a word that ends like the name of a data file."""
+    path = Path(source)
+    is_name = not re.search(r"\s", source) and _suffix(path) in SUFFIXES
+    return source == "-" or is_name or _is_there(path)
 
 
 def _is_there(path: Path) -> bool:
@@ -134,6 +152,9 @@ def _suffix(path: Path) -> str:
     return Path(name).suffix
 
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
 def _kept(
     rows: Iterable[Row], where: str, text_fields: Sequence[str], on_bad_line: Callable[[str], None] | None
 ) -> list[DocumentLike]:
@@ -145,6 +166,8 @@ def _kept(
             if isinstance(row, InvalidInputError):
                 raise row
             document = as_document(row, where="the document", text_fields=text_fields)
+            if _SURROGATE.search(json.dumps(document.metadata, ensure_ascii=False)):
+                raise InvalidInputError("its metadata are not UTF-8: convert them first")
             earlier = lines.setdefault(document.doc_id, number) if has_id(row) else number
             if earlier != number:
                 raise InvalidInputError(f"the id {document.doc_id!r} is also that of line {earlier}; give each its own")
