@@ -12,7 +12,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from rerank import ModelLoadError, Reranker, RerankError
+from rerank import ModelLoadError, Reranker, RerankError, ScoringError
 from rerank.testing.contract import DOCUMENTS, QUERY
 from rerank_onnx.graph import Graph
 
@@ -224,6 +224,16 @@ def test_logarithms_of_probabilities_are_none(toy: Any, name: str) -> None:
     edit(own.folder, make_logits_by("LogSoftmax", axis=-1))
     edit(own.folder, rename({"logits": name}))
     assert scores(own.folder) == pytest.approx([own.pair(QUERY, text) for text in DOCUMENTS], abs=1e-4)
+
+
+def test_what_is_called_a_probability_must_be_one(toy: Any) -> None:
+    own = toy()
+    edit(own.folder, rename({"logits": "probs"}))
+    with (
+        Reranker(own.folder) as reranker,
+        pytest.raises(ScoringError, match="'probs' is called a probability, but has"),
+    ):
+        reranker.rank(QUERY, DOCUMENTS)
 
 
 def test_a_class_is_no_score(toy: Any) -> None:

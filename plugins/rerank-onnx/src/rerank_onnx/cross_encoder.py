@@ -81,6 +81,11 @@ class OnnxCrossEncoder(GroupScorer):
             values = logits[:, self.relevant]
         else:
             values = logits[:, self.relevant] - logits[:, 1 - self.relevant]
+        if self.scale == "probability" and not np.all((values >= 0) & (values <= 1)):
+            raise ScoringError(
+                f"the graph's output {self.graph.output.name!r} is called a probability, but has {values.max():.4g}, which is "
+                "none: rename it to logits"
+            )
         return [float(value) for value in values.astype(np.float64)]
 
     def close(self) -> None:
