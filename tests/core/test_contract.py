@@ -302,6 +302,14 @@ class ByLength(FakeScorer):
         return Scores(values=[float(len(document.text)) for document in request.documents], scale="logit")
 
 
+class ByBothLengths(FakeScorer):
+    """Scores that say how long query and document are."""
+
+    def score(self, request: Request) -> Scores:
+        lengths = [float(len(request.query) + len(document.text)) for document in request.documents]
+        return Scores(values=lengths, scale="logit")
+
+
 class FirstAnswers(FakeScorer):
     """Keeps a document's score, and forgets for which query."""
 
@@ -440,6 +448,7 @@ class Percent(FakeScorer):
 
 BROKEN: list[tuple[type[FakeScorer], str]] = [
     (ByLength, "test_scores_depend_on_the_query"),
+    (ByBothLengths, "test_scores_depend_on_the_query"),
     (FirstAnswers, "test_scores_depend_on_the_query"),
     (Random, "test_scores_do_not_depend_on_order"),
     (Random, "test_threads_agree"),
@@ -576,6 +585,9 @@ def test_what_depends_on_the_batch_is_told_of_both_attributes() -> None:
         "graphs",
         "GGUF files",
         "embeddings",
+        "names of an owner of cross-encoders",
+        "pickled weights",
+        "short names of services",
     ],
 )
 def test_a_backend_that_claims_what_it_cannot_run_fails(
@@ -593,6 +605,9 @@ def test_a_backend_that_claims_what_it_cannot_run_fails(
             "graphs": lambda: model.is_local and any(file.endswith(".onnx") for file in model.files),
             "GGUF files": lambda: model.gguf_file is not None,
             "embeddings": lambda: model.is_local and "modules.json" in model.files,
+            "names of an owner of cross-encoders": lambda: model.name.startswith("mixedbread-ai/"),
+            "pickled weights": lambda: model.is_local and "pytorch_model.bin" in model.files,
+            "short names of services": lambda: model.name in ("mixedbread", "pinecone"),
             "architectures of others": lambda: model.is_local and "Bert" in str(model.config.get("architectures")),
         }
         return Claim(Confidence.CERTAIN if model.name == "fake" or fits[greedy]() else Confidence.NONE, "")

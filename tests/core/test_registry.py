@@ -363,6 +363,8 @@ GREEDY: dict[str, Callable[[ModelRef], bool]] = {
     "every folder": lambda model: model.is_local,
     "every configuration": lambda model: "config.json" in model.files,
     "every architecture": lambda model: bool(model.config.get("architectures")),
+    "every path": lambda model: Path(model.name).exists(),
+    "every file": lambda model: model.is_local and model.fetch("config.json").exists(),
     "every weight": lambda model: any(file.endswith(".safetensors") for file in model.files),
 }
 

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final, NamedTuple
 
 from rerank.backend import Alias, Backend, Confidence
@@ -175,10 +176,19 @@ def explain(registry: Registry, model: ModelRef, *, only: Backend | None = None)
 def takes_any(backend: Backend) -> bool:
     """Whether a backend claims a model that does not exist, so that its claims say nothing.
 
-    It is asked about a name of the hub, a plain name, and a folder with weights of an unknown architecture.
+    It is asked about a name of the hub, a plain name, and a folder with an architecture that does not exist.
     """
-    models = (_NoModel(name=_NOBODYS), _NoModel(name=_NOBODYS.replace("/", "-")), _NoFolder(name=_NOBODYS))
-    return any(_likely_claims(backend, model) for model in models)
+    names = (_NoModel(name=_NOBODYS), _NoModel(name=_NOBODYS.replace("/", "-")))
+    if any(_likely_claims(backend, model) for model in names):
+        return True
+    try:
+        with TemporaryDirectory(prefix="rerank-") as folder:
+            for file in ("model.safetensors", "tokenizer.json"):
+                (Path(folder) / file).touch()
+            (Path(folder) / "config.json").write_text('{"architectures": ["NobodysModel"], "model_type": "nobody"}')
+            return _likely_claims(backend, ModelRef(folder))
+    except OSError:  # nothing can be written here
+        return False
 
 
 def _likely_claims(backend: Backend, model: ModelRef) -> bool:
@@ -222,22 +232,6 @@ class _NoModel(ModelRef):
 
     def fetch(self, file: str, *, repair: bool = False) -> Path:
         raise ModelLoadError(f"{self.name} has no file {file!r}: it does not exist")
-
-
-class _NoFolder(_NoModel):
-    """A folder that does not exist, with weights of an architecture that does not either."""
-
-    @property
-    def is_local(self) -> bool:
-        return True
-
-    @property
-    def files(self) -> frozenset[str]:
-        return frozenset({"config.json", "model.safetensors", "tokenizer.json"})
-
-    @property
-    def config(self) -> Mapping[str, Any]:
-        return {"architectures": ["NobodysModel"], "model_type": "nobody"}
 
 
 class _UnreadModelRef(ModelRef):
