@@ -85,7 +85,7 @@ def test_a_hub_that_refuses(backend: str, hub: Any, status: int, run: Callable[.
 AS_NOBODY = """
 import os, sys
 from rerank import Reranker
-from rerank.cli import main
+from rerank.cli import main, rank
 model, warm, *arguments = sys.argv[1:]
 Reranker(model, cache_dir=warm, backend=arguments[arguments.index("--backend") + 1]).rank("q", ["a"])  # imports
 if os.getuid() == 0:

@@ -114,9 +114,10 @@ def read_documents(
         return parse(sys.stdin.buffer.read(), "", "standard input")
     if len(sources) > 1:
         if files := [source for source in sources if _is_input(source)]:
+            kind = "folder" if Path(files[0]).is_dir() else "file"
             raise InvalidInputError(
-                f"{files[0]} is a file among {len(sources)} arguments, or the name of one: give one file, or pipe them all "
-                "from cat"
+                f"{files[0]} is a {kind} among {len(sources)} arguments, or the name of one: give one file; several files, "
+                "or such texts, one per line, go through standard input"
             )
         return list(sources)
     path = Path(sources[0])
@@ -136,7 +137,7 @@ def _is_input(source: str) -> bool:
     """Whether one of several arguments is no text: a path, ``-``, or a word that ends like the name of a data file."""
     path = Path(source)
     is_name = not re.search(r"\s", source) and _suffix(path) in SUFFIXES
-    return source == "-" or is_name or _is_there(path)
+    return source == "-" or is_name or (bool(source) and _is_there(path))
 
 
 def _is_there(path: Path) -> bool:
