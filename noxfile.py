@@ -147,7 +147,14 @@ def interpreters(session: nox.Session) -> None:
 @nox.session(venv_backend="none", requires=["everything"])
 def tests_torch(session: nox.Session) -> None:
     """Test the torch plugins, the ONNX graphs beside torch's own forward, and hostile input on every backend."""
-    run_tests(session, EVERYTHING, *tests_of(HEAVY), "tests/rerank_onnx/test_transformers.py", "tests/hardening")
+    run_tests(
+        session,
+        EVERYTHING,
+        *tests_of(HEAVY),
+        "tests/rerank_onnx/test_transformers.py",
+        "tests/hardening",
+        "tests/security",
+    )
 
 
 @nox.session(python=BOUNDS_PYTHON, tags=["full"])
