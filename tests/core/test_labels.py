@@ -29,6 +29,10 @@ from rerank import ModelLoadError, relevant_output
         ("contradiction", "entailment", 1),
         ("other", "relevant", 1),
         ("irrelevant", "good", 1),
+        ("equivalent", "not_equivalent", 0),
+        ("no match", "match", 1),
+        ("dissimilar", "similar", 1),
+        ("REFUTES", "SUPPORTS", 1),
     ],
 )
 def test_the_names_decide(first: str, second: str, place: int) -> None:
@@ -37,7 +41,15 @@ def test_the_names_decide(first: str, second: str, place: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("first", "second"), [("cats", "dogs"), ("relevant", "yes"), ("no", "irrelevant"), ("", "x"), ("LABEL_0", "dogs")]
+    ("first", "second"),
+    [
+        ("cats", "dogs"),
+        ("relevant", "yes"),
+        ("no", "irrelevant"),
+        ("", "x"),
+        ("LABEL_0", "dogs"),
+        ("notable", "unknown"),
+    ],
 )
 def test_names_that_do_not_say_it_are_refused(first: str, second: str) -> None:
     with pytest.raises(ModelLoadError, match=f"two outputs, '{first}' and '{second}', .*name them 'irrelevant' and"):

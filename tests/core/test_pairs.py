@@ -196,14 +196,17 @@ def test_the_window_that_won_is_described() -> None:
         return {"tokens": [owner, number]}
 
     values, owners = [0.1, 0.9, 0.5, 7.0, 0.3, 0.2], [0, 0, 0, 1, 2, 2]
-    found = describe_windows(values, owners, "max", place)
+    chunked = Options(long_documents="chunk")
+    found = describe_windows(values, owners, chunked, place)
     assert found == [
         {"window": {"index": 1, "count": 3, "score": 0.9, "tokens": [0, 1]}},
         {},
         {"window": {"index": 0, "count": 2, "score": 0.3, "tokens": [2, 0]}},
     ]
-    assert describe_windows(values, owners, "mean", place) == found
-    assert describe_windows(values, owners, "first", place)[0]["window"]["score"] == 0.1
+    assert describe_windows(values, owners, chunked.model_copy(update={"aggregate": "mean"}), place) == found
+    first = describe_windows(values, owners, chunked.model_copy(update={"aggregate": "first"}), place)
+    assert first and first[0]["window"]["score"] == 0.1
+    assert describe_windows(values, owners, Options(), place) is None
 
 
 def test_a_window_stands_in_tokens_and_where_known_in_characters() -> None:

@@ -251,6 +251,50 @@ def test_a_class_is_no_score(toy: Any) -> None:
     assert scores(own.folder) == pytest.approx(expected, abs=1e-4)
 
 
+def test_a_graph_that_returns_only_a_class_is_refused(toy: Any) -> None:
+    own = toy(labels=2)
+
+    def change(graph: Any) -> None:
+        graph.node.append(helper.make_node("ArgMax", ["logits"], ["label"], axis=-1, keepdims=0))
+        del graph.output[:]
+        graph.output.append(helper.make_tensor_value_info("label", TensorProto.INT64, ["rows"]))
+
+    edit(own.folder, change)
+    with pytest.raises(ModelLoadError, match=r"returns label as tensor\(int64\): the class of a row is no score"):
+        Reranker(own.folder)
+
+
+@pytest.mark.parametrize("shape", [["rows"], ["rows", 1]])
+def test_names_of_two_labels_say_nothing_of_one_output(toy: Any, shape: list[Any]) -> None:
+    own = toy(config={"id2label": {"0": "cats", "1": "dogs"}})
+
+    def change(graph: Any) -> None:
+        target = helper.make_tensor("target", TensorProto.INT64, [len(shape)], [-1, 1][: len(shape)])
+        graph.initializer.append(target)
+        graph.node.append(helper.make_node("Reshape", ["logits", "target"], ["score"]))
+        del graph.output[:]
+        graph.output.append(helper.make_tensor_value_info("score", TensorProto.FLOAT, shape))
+
+    edit(own.folder, change)
+    assert scores(own.folder) == pytest.approx([own.pair(QUERY, text) for text in DOCUMENTS], abs=1e-4)
+
+
+def test_token_ids_of_another_rank_are_refused(toy: Any) -> None:
+    own = toy()
+
+    def change(graph: Any) -> None:
+        graph.initializer.append(helper.make_tensor("axes", TensorProto.INT64, [1], [0]))
+        graph.node.insert(0, helper.make_node("Unsqueeze", ["input_ids", "axes"], ["rows_of_ids"]))
+        for node in list(graph.node)[1:]:
+            node.input[:] = ["rows_of_ids" if name == "input_ids" else name for name in node.input]
+        ids = next(own for own in graph.input if own.name == "input_ids")
+        del ids.type.tensor_type.shape.dim[0]
+
+    edit(own.folder, change)
+    with pytest.raises(ModelLoadError, match=r"takes input_ids of shape \['tokens'\]: export the model so that"):
+        Reranker(own.folder)
+
+
 @pytest.mark.parametrize(("name", "config"), [("output", {"vocab_size": WIDTH}), ("lm_logits", None)])
 def test_a_language_model_is_known_by_its_vocabulary_too(toy: Any, name: str, config: Any) -> None:
     own = toy(kind="encoder", config=config)

@@ -12,22 +12,44 @@ _UNNAMED: Final = re.compile(r"(label[_ ]?)?[01]", re.IGNORECASE)
 _YES: Final = frozenset(
     (
         "1",
+        "answer",
+        "correct",
         "duplicate",
         "entailment",
+        "equivalent",
+        "good",
         "match",
         "paraphrase",
         "positive",
         "related",
         "relevant",
+        "similar",
         "supported",
+        "supports",
         "true",
         "yes",
     )
 )
 _NO: Final = frozenset(
-    ("0", "contradiction", "different", "false", "irrelevant", "negative", "neutral", "no", "unrelated", "unsupported")
+    (
+        "0",
+        "bad",
+        "contradiction",
+        "different",
+        "dissimilar",
+        "false",
+        "incorrect",
+        "irrelevant",
+        "negative",
+        "neutral",
+        "no",
+        "refuted",
+        "refutes",
+        "unrelated",
+        "unsupported",
+    )
 )
-_NEGATION: Final = re.compile(r"(not|non|no)[_\s-]*(?=\w)")
+_NEGATION: Final = re.compile(r"^(not|non|no)[_\s-]*(?=\w)")
 
 
 def relevant_output(config: Mapping[str, Any], model: str) -> int:
@@ -76,7 +98,7 @@ def _read_names(config: Mapping[str, Any]) -> list[list[str]]:
 def _says_relevant(name: str) -> bool | None:
     """Whether an output's name means relevant or its contrary; None if it is neither."""
     word = name.casefold().strip()
-    plain = _NEGATION.sub("", word, count=1) if word not in _YES | _NO else word
+    plain = word if word in _YES | _NO else _NEGATION.sub("", word)
     negated = plain != word
     if plain in _YES:
         return not negated

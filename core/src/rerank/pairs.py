@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -91,24 +92,26 @@ def aggregate(values: Sequence[float], owners: Sequence[int], how: Aggregate) ->
 def describe_windows(
     values: Sequence[float],
     owners: Sequence[int],
-    how: Aggregate,
+    options: Options,
     place: Callable[[int, int], Mapping[str, Any]],
-) -> list[Mapping[str, Any]]:
+) -> list[Mapping[str, Any]] | None:
     """Which window of each document won, as plain data for ``Result.details``.
 
     Args:
         values: As for `aggregate`.
         owners: As for `aggregate`.
-        how: With ``first`` it is the first window, else the one with the highest value.
+        options: With ``aggregate="first"`` it is the first window, else the one with the highest value.
         place: Takes a document's number and its window's, and returns where the window stands in the document.
 
     Returns:
         Per document with several windows ``window``: its number ``index`` from 0, how many there are (``count``), its
-        ``score`` and what ``place`` says; nothing for other documents.
+        ``score`` and what ``place`` says; nothing for other documents. None if documents are not read in windows.
     """
+    if options.long_documents != "chunk":
+        return None
     details: list[Mapping[str, Any]] = []
     for owner, own in enumerate(_by_document(values, owners)):
-        best = 0 if how == "first" else max(range(len(own)), key=own.__getitem__)
+        best = 0 if options.aggregate == "first" else max(range(len(own)), key=own.__getitem__)
         window = {"index": best, "count": len(own), "score": own[best]}
         details.append({"window": {**window, **place(owner, best)}} if len(own) > 1 else {})
     return details
@@ -182,7 +185,7 @@ class PairRows:
     Args:
         rows: Token ids of each row.
         query_len: Token count of the query in every row, after any cut.
-        owners: Which document each row belongs to.
+        owners: Which document each row belongs to, in their order.
         truncated: How many documents lost tokens.
         query_truncated: Whether the query lost tokens.
         windows: Which tokens of its document each row has, ``(start, end)``.
@@ -194,7 +197,7 @@ class PairRows:
     owners: list[int]
     truncated: int
     query_truncated: bool
-    windows: Sequence[tuple[int, int]] = ()
+    windows: Sequence[tuple[int, int]]
     spans: Callable[[int], Sequence[tuple[int, int]] | None] = field(default=lambda owner: None, compare=False)
 
     def scores(self, values: Iterator[float], options: Options, scale: ScoreScale) -> Scores:
@@ -204,23 +207,19 @@ class PairRows:
 
         Args:
             values: One per row; as many are taken as there are rows.
-            options: ``aggregate`` is read.
+            options: ``aggregate`` and ``long_documents`` are read.
             scale: What a score means.
         """
         taken = [next(values) for _ in self.rows]
         return Scores(
             values=aggregate(taken, self.owners, options.aggregate),
             scale=scale,
-            details=(
-                describe_windows(taken, self.owners, options.aggregate, self._place)
-                if options.long_documents == "chunk"
-                else None
-            ),
+            details=describe_windows(taken, self.owners, options, self._place),
             diagnostics={"truncated": self.truncated, "query_truncated": self.query_truncated},
         )
 
     def _place(self, owner: int, number: int) -> Mapping[str, Any]:
-        return place_window(self.windows[self.owners.index(owner) + number], self.spans(owner))
+        return place_window(self.windows[bisect_left(self.owners, owner) + number], self.spans(owner))
 
 
 def pair_rows(

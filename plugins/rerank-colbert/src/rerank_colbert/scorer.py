@@ -79,12 +79,10 @@ class LateInteraction(GroupScorer):
             values = [value for own in windows for value in own]
             owners = [n for n, own in enumerate(windows) for _ in own]
             scores = aggregate(values, owners, options.aggregate)
-            details: list[Mapping[str, Any]] = [{}] * len(scores)
-            if options.long_documents == "chunk":
-                place = partial(self._place, request, options)
-                details = describe_windows(values, owners, options.aggregate, place)
+            details = describe_windows(values, owners, options, partial(self._place, request, options))
             if options.matches:
-                details = [{**a, **b} for a, b in zip(details, self._explain(request, query, scores, options))]
+                matches = self._explain(request, query, scores, options)
+                details = [{**a, **b} for a, b in zip(details or [{}] * len(scores), matches)]
             yield Scores(
                 values=scores,
                 scale="similarity",

@@ -82,9 +82,7 @@ class CrossEncoder(GroupScorer):
         try:
             values = (float(value) for value in self.runner(rows, options))
         except RowError as error:
-            raise ScoringError(
-                f"{self._owner(error.row, pairs, requests)}: {error}; shorten it, or leave it out"
-            ) from error
+            raise ScoringError(f"{self._owner(error.row, pairs, requests)}: {error}") from error
         for one in pairs:
             yield one.scores(values, options, "logit")
 

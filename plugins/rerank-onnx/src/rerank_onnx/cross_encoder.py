@@ -43,7 +43,8 @@ class OnnxCrossEncoder(GroupScorer):
     def __init__(self, tokens: Tokens, limits: TokenLimits, graph: Graph, checkpoint: Checkpoint) -> None:
         self.tokens, self.limits, self.graph = tokens, limits, graph
         self.prompt = saved_prompt(checkpoint.model)
-        self.relevant = relevant_output(checkpoint.config, checkpoint.model.name)
+        gives_one = graph.output.shape[1:] in ([], [1])
+        self.relevant = 0 if gives_one else relevant_output(checkpoint.config, checkpoint.model.name)
         self.scale: ScoreScale = "probability" if graph.gives_probabilities else "logit"
         self.layout = tokens.pair_layout()
 

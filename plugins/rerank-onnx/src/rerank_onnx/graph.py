@@ -92,7 +92,8 @@ class Graph:
 
     Raises:
         DamagedCheckpointError: The file cannot be read as a graph.
-        ModelLoadError: The graph needs an input that a text does not provide.
+        ModelLoadError: The graph needs an input that a text does not provide, takes no rows of token ids, or returns only
+            whole numbers.
         InvalidOptionsError: An execution provider or session option does not exist.
     """
 
@@ -119,11 +120,11 @@ class Graph:
                 f"{file} needs the inputs {', '.join(sorted(unknown))}, but a text provides {', '.join(_INPUTS)} as numbers: "
                 "export it for sequence classification or feature extraction"
             )
-        self.output = _choose_output(self.session.get_outputs())
+        self.output = _choose_output(file, self.session.get_outputs())
         self.gives_probabilities = bool(_PROBABILITY.search(self.output.name)) or (
             last_operator(file, self.output.name) in ("Sigmoid", "Softmax")
         )
-        self.rows, self.length = _fixed_sizes(self.session.get_inputs())
+        self.rows, self.length = _fixed_sizes(file, self.session.get_inputs())
         self.pad_id, self.first_position = pad_id, first_position
         self.pads = True
         threads = min(options.threads or available_cores(), available_cores())
@@ -275,24 +276,34 @@ def _meaning(name: str) -> str | None:
     return next((meaning for meaning, names in _INPUTS.items() if name in names), None)
 
 
-def _choose_output(outputs: Sequence[Any]) -> Any:
+def _choose_output(file: Path, outputs: Sequence[Any]) -> Any:
     """The output that is a score per row if there is one, else the one with a vector per token, else the first."""
-    outputs = [output for output in outputs if output.type in _FRACTIONS] or outputs
-    logits = [output for output in outputs if output.name == "logits"]
+    fractions = [output for output in outputs if output.type in _FRACTIONS]
+    if not fractions:
+        found = ", ".join(f"{output.name} as {output.type}" for output in outputs)
+        raise ModelLoadError(
+            f"{file} returns {found}: the class of a row is no score; export the model with its logits, as floats"
+        )
+    logits = [output for output in fractions if output.name == "logits"]
     scores = [
         output
-        for output in outputs
+        for output in fractions
         if len(output.shape) in (1, 2)
         and output.name not in _TEXT_VECTORS
         and (len(output.shape) == 1 or not isinstance(output.shape[1], int) or output.shape[1] in (1, 2))
     ]
-    vectors = [output for output in outputs if output.name in _TOKEN_VECTORS]
-    return (logits or scores or vectors or list(outputs))[0]
+    vectors = [output for output in fractions if output.name in _TOKEN_VECTORS]
+    return (logits or scores or vectors or fractions)[0]
 
 
-def _fixed_sizes(inputs: Sequence[Any]) -> tuple[int | None, int | None]:
+def _fixed_sizes(file: Path, inputs: Sequence[Any]) -> tuple[int | None, int | None]:
     """How many rows and tokens a graph is exported for, where it fixes them."""
-    ids = next(own for own in inputs if _meaning(own.name) == "input_ids")
+    ids = next((own for own in inputs if _meaning(own.name) == "input_ids"), None)
+    if ids is None or len(ids.shape) != 2:
+        found = "no token ids" if ids is None else f"{ids.name} of shape {ids.shape}"
+        raise ModelLoadError(
+            f"{file} takes {found}: export the model so that it takes input_ids of shape (rows, tokens)"
+        )
     rows, length = (size if isinstance(size, int) and size > 0 else None for size in ids.shape)
     return rows, length
 

@@ -100,15 +100,10 @@ class OnnxLateInteraction(GroupScorer):
         for request, query, (windows, truncated) in zip(requests, whole_queries, score(requests, queries, options)):
             values = [value for own in windows for value in own]
             owners = [n for n, own in enumerate(windows) for _ in own]
-            place = partial(self._place, request, options)
             yield Scores(
                 values=aggregate(values, owners, options.aggregate),
                 scale="similarity",
-                details=(
-                    describe_windows(values, owners, options.aggregate, place)
-                    if options.long_documents == "chunk"
-                    else None
-                ),
+                details=describe_windows(values, owners, options, partial(self._place, request, options)),
                 diagnostics={"truncated": truncated, "query_truncated": len(query) > room},
             )
 

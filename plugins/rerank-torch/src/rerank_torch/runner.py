@@ -82,7 +82,10 @@ class RowError(ScoringError):
     """
 
     def __init__(self, row: Row, error: Exception) -> None:
-        super().__init__(f"the model failed on a row of {len(row.ids)} tokens ({type(error).__name__}: {error})")
+        super().__init__(
+            f"the model failed on a row of {len(row.ids)} tokens ({type(error).__name__}: {error}): shorten its text, or "
+            "leave it out"
+        )
         self.row, self.error = row, error
 
     def __reduce__(self) -> tuple[Any, ...]:
