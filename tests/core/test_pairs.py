@@ -205,7 +205,8 @@ def test_the_window_that_won_is_described() -> None:
     ]
     assert describe_windows(values, owners, chunked.model_copy(update={"aggregate": "mean"}), place) == found
     first = describe_windows(values, owners, chunked.model_copy(update={"aggregate": "first"}), place)
-    assert first and first[0]["window"]["score"] == 0.1
+    assert first
+    assert first[0]["window"]["score"] == 0.1
     assert describe_windows(values, owners, Options(), place) is None
 
 

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from importlib.util import find_spec
+from os.path import commonprefix
 from pathlib import Path
 from typing import Any, Final
 
@@ -138,8 +139,10 @@ def load_model(kind: str, model: ModelRef, options: TorchOptions, device: str, *
 
 def _find_prefix(unused: Collection[str], absent: Sequence[str]) -> str | None:
     """What stands before every name in a file, and keeps the network from finding its tensors there."""
-    prefixes = {key.removesuffix(name) for key in unused for name in absent if key.endswith(f".{name}")}
-    return next((prefix for prefix in prefixes if all(key.startswith(prefix) for key in unused)), None)
+    keys = set(unused)
+    shared = commonprefix([*keys])
+    prefixes = [shared[: dot.end()] for dot in re.finditer(r"\.", shared)]
+    return next((prefix for prefix in prefixes if any(prefix + name in keys for name in absent)), None)
 
 
 def _check_dtype(network: Any, asked: Any, model: ModelRef) -> None:
