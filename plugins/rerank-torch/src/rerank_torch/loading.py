@@ -9,7 +9,6 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from importlib.util import find_spec
-from os.path import commonprefix
 from pathlib import Path
 from typing import Any, Final
 
@@ -140,9 +139,12 @@ def load_model(kind: str, model: ModelRef, options: TorchOptions, device: str, *
 def _find_prefix(unused: Collection[str], absent: Sequence[str]) -> str | None:
     """What stands before every name in a file, and keeps the network from finding its tensors there."""
     keys = set(unused)
-    shared = commonprefix([*keys])
-    prefixes = [shared[: dot.end()] for dot in re.finditer(r"\.", shared)]
-    return next((prefix for prefix in prefixes if any(prefix + name in keys for name in absent)), None)
+    first = min(keys, default="")
+    for dot in re.finditer(r"\.", first):
+        prefix = first[: dot.end()]
+        if any(prefix + name in keys for name in absent) and all(key.startswith(prefix) for key in keys):
+            return prefix
+    return None
 
 
 def _check_dtype(network: Any, asked: Any, model: ModelRef) -> None:
