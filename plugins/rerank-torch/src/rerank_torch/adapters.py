@@ -20,6 +20,15 @@ ADAPTER_CONFIG: Final = "adapter_config.json"
 _ADAPTER_FILES: Final = (ADAPTER_CONFIG, "adapter_model.safetensors")
 
 
+def adapter_alone(model: ModelRef) -> ModelLoadError:
+    """The error for a folder that holds an adapter and no weights to apply it to."""
+    base = model.read_json(ADAPTER_CONFIG).get("base_model_name_or_path")
+    return ModelLoadError(
+        f"{model.name} holds only an adapter, of the model {base!r}: merge it into that model and save the whole, or load "
+        f"that model with peft_path={model.name!r}"
+    )
+
+
 @contextmanager
 def without_adapter(model: ModelRef, folder: str, *, silent: bool) -> Iterator[str]:
     """A checkpoint's folder as transformers reads it alike with peft installed and without.

@@ -18,7 +18,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from rerank import ForkSafeLock, ModelLoadError, ModelRef
-from rerank_torch.adapters import ADAPTER_CONFIG, merge_adapter, without_adapter
+from rerank_torch.adapters import ADAPTER_CONFIG, adapter_alone, merge_adapter, without_adapter
 from rerank_torch.device import choose_dtype
 from rerank_torch.options import TorchOptions
 
@@ -42,11 +42,8 @@ def load_config(model: ModelRef, options: TorchOptions) -> Any:
     Raises:
         ModelLoadError: It cannot be found or read, or needs code that is not trusted.
     """
-    if "adapter_config.json" in model.files and "config.json" not in model.files:
-        raise ModelLoadError(
-            f"{model.name} holds only an adapter: merge it into its model and give the whole, or load its model with "
-            f"peft_path={model.name!r}"
-        )
+    if ADAPTER_CONFIG in model.files and "config.json" not in model.files:
+        raise adapter_alone(model)
     folder = _side_files(model, options)
     with _load_errors(model):
         return transformers.AutoConfig.from_pretrained(folder, **_code_from(model, options))
@@ -364,11 +361,7 @@ def _fetch_weights(model: ModelRef) -> bool:
             f"{model.name} has ONNX graphs and no torch weights: run it with backend='onnx', which rerank-onnx brings"
         )
     if ADAPTER_CONFIG in model.files:
-        base = model.read_json(ADAPTER_CONFIG).get("base_model_name_or_path")
-        raise ModelLoadError(
-            f"{model.name} holds only an adapter, of the model {base!r}: merge it into that model and save the whole, or "
-            f"load that model with peft_path={model.name!r}"
-        )
+        raise adapter_alone(model)
     raise ModelLoadError(
         f"{model.name} has none of {', '.join((*SAFE_WEIGHTS, *PICKLED_WEIGHTS))}: "
         "convert its weights to safetensors (save_pretrained does) and give that folder"
