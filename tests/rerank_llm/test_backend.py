@@ -195,7 +195,7 @@ def test_a_default_prompt_is_kept_whatever_is_stripped(tmp_path: Path) -> None:
     scores = []
     for n, change in enumerate(("", " | trim")):
         folder = save_carried(tmp_path / str(n), PAIR.format(change))
-        prompts = {"prompts": {"find": "Find it."}, "default_prompt_name": "find"}
+        prompts = {"model_type": "CrossEncoder", "prompts": {"find": "Find it."}, "default_prompt_name": "find"}
         (folder / "config_sentence_transformers.json").write_text(json.dumps(prompts), encoding="utf-8")
         shown = run(str(folder)).output
         assert json.dumps(f"system: Find it.\nquery: {PANDA}\ndocument: {BEAR}\n") in shown
