@@ -107,7 +107,10 @@ def test_an_encoder_reads_the_prompts_that_it_saved(encoder: Path, tmp_path: Pat
     prompts = {"query": "query: ", "document": "text: "}
     settings = {"prompts": prompts, "default_prompt_name": "query"}
     write_json(folder / "config_sentence_transformers.json", settings)
-    write_json(folder / "modules.json", [{"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"}])
+    write_json(
+        folder / "modules.json",
+        [{"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"}],
+    )
     with Reranker(folder, backend="colbert") as reranker, Reranker(encoder, backend="colbert") as bare:
         documents = TEXTS[:4]
         expected = [bare.score(f"query: {QUERIES[0]}", f"text: {text}") for text in documents]
