@@ -156,7 +156,7 @@ def test_what_is_wrong_with_a_file(rank: Callable[..., Any], content: str, name:
 
 
 def test_plain_text_may_look_like_anything_if_the_user_says_so(rank: Callable[..., Any]) -> None:
-    for content in ("1 Q0 d1 1 12.5 bm25\n", "<html>\n", "id,text\n", "[1] a cat\n"):
+    for content in ("1 Q0 d1 1 12.5 bm25\n", "<html>\n", "id,text\n", "[1] a cat\n", "%PDF-1.7 begins a PDF\n"):
         assert rank(content, "a.txt", "--input-format", "text")[0] == [(0, content.strip())]
     assert rank("[1] a cat\n[2] a dog\n", "a.txt")[0] == [(0, "[1] a cat"), (1, "[2] a dog")]
 

@@ -152,7 +152,9 @@ BAD_LINES = [
     ("jsonl", '{"text": "a cat"}\n' + "[" * 100_000 + "\n", "line 2"),
     ("tsv", "x\ta cat\ny\tb\tc\n", "line 2: 3 columns instead of 2"),
     ("tsv", "id\ttext\nx\ta cat\ny\n", "line 3: 1 columns instead of 2"),
-    ("json", '["a cat", 3]', "line 2: the document is of type int"),
+    ("json", '["a cat",\n\n 3]', "item 2: the document is of type int"),
+    ("jsonl", '["a cat",\n\n 3]', "item 2: the document is of type int"),
+    ("json", '[{"id": 1, "text": "a cat"}, {"id": 1, "text": "b"}]', "item 2: the id 1 is also that of item 1"),
 ]
 
 

@@ -35,7 +35,7 @@ def read_rows(
     *,
     skips_lines: bool,
     text_fields: Sequence[str] = (),
-) -> Iterator[Row]:
+) -> tuple[str, Iterator[Row]]:
     """Read an input.
 
     Args:
@@ -46,18 +46,21 @@ def read_rows(
         skips_lines: Whether a line that is no UTF-8 is a bad line; otherwise the whole input is refused.
         text_fields: The columns of a table that the user names as its text.
 
-    Yields:
-        Its rows.
+    Returns:
+        What its rows are counted in, ``line`` or ``item``, and the rows.
 
     Raises:
         InvalidInputError: It is of a kind that holds no documents, or that is not read.
     """
-    text = decode(unpack(content, where), where, by_line=skips_lines)
-    if given_format == "text":
-        return lines_of(text)  # of any kind, as the user says
+    is_text = given_format == "text"
+    text = decode(unpack(content, where), where, by_line=skips_lines, of_any_kind=is_text)
+    if is_text:
+        return "line", lines_of(text)
     named = given_format or SUFFIXES.get(suffix)
     kind = named if named not in (None, "text") else _guess(text, text_fields)
-    return _READERS[kind](text, where, text_fields)
+    if kind in ("json", "jsonl"):
+        kind = _kind_of_json(kind, text, text_fields)
+    return "item" if kind == "json" else "line", _READERS[kind](text, where, text_fields)
 
 
 def _guess(text: str, text_fields: Sequence[str]) -> str:
@@ -78,9 +81,9 @@ _DOCUMENT_FIRST: Final = re.compile(r"(<!--.*?-->\s*)*<DOC[\s>]", re.IGNORECASE 
 
 
 def _first_line(text: str) -> str:
-    """The first line that is not blank; empty if there is none."""
+    """The first line that is not blank, without blanks around it; empty if there is none."""
     found = re.match(r"\s*(.*)", text)
-    return found[1] if found else ""
+    return found[1].rstrip() if found else ""
 
 
 def _is_json(text: str) -> bool:
@@ -114,15 +117,19 @@ def _listed(value: Any, text_fields: Sequence[str]) -> list[Any] | None:
     return value if isinstance(value, list) else None
 
 
+def _kind_of_json(kind: str, text: str, text_fields: Sequence[str]) -> str:
+    """``json`` for JSON lines that are one value over several lines, or one list; ``jsonl`` for JSON that is lines."""
+    first = _first_line(text)
+    is_one = len(first) == len(text.strip())
+    if kind == "json":
+        return "jsonl" if first[:1] == "{" and not is_one and _is_json(first) and not _is_json(text) else kind
+    if is_one:
+        return "json" if _is_json(text) and _listed(json.loads(text), text_fields) is not None else kind
+    return "json" if not _is_json(first) and _is_json(text) else kind
+
+
 def _read_jsonl(text: str, where: str, text_fields: Sequence[str]) -> Iterator[Row]:
-    lines = list(lines_of(text))
-    first = lines[0][1] if lines else None
-    if isinstance(first, str) and (len(lines) == 1 or not _is_json(first)) and _is_json(text):
-        listed = _listed(json.loads(text), text_fields)
-        if listed is not None or len(lines) > 1:  # one value over several lines
-            yield from _read_json(text, where, text_fields)
-            return
-    for number, line in lines:
+    for number, line in lines_of(text):
         try:
             yield number, line if isinstance(line, InvalidInputError) else json.loads(line)
         except (ValueError, RecursionError) as error:
@@ -138,9 +145,6 @@ def _read_json(text: str, where: str, text_fields: Sequence[str]) -> Iterator[Ro
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        if text.lstrip()[:1] == "{" and _is_json(_first_line(text)):
-            yield from _read_jsonl(text, where, text_fields)
-            return
         raise InvalidInputError(
             f"{where} is not JSON: {error}; for one value per line use --input-format jsonl, for plain lines text"
         ) from error

@@ -97,9 +97,11 @@ def read_documents(
     def parse(content: bytes, suffix: str, where: str) -> list[DocumentLike]:
         skips_lines = on_bad_line is not None
         try:
-            read = read_rows(content, given_format, suffix, where, skips_lines=skips_lines, text_fields=text_fields)
+            unit, read = read_rows(
+                content, given_format, suffix, where, skips_lines=skips_lines, text_fields=text_fields
+            )
             rows = list(read)
-            documents = _kept(rows, where, text_fields, on_bad_line)
+            documents = _kept(rows, where, unit, text_fields, on_bad_line)
         except MemoryError as error:
             raise InvalidInputError(f"{where} does not fit into memory: give it in parts") from error
         if documents and (message := _ranked_fields(rows, text_fields)):
@@ -157,7 +159,11 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def _kept(
-    rows: Iterable[Row], where: str, text_fields: Sequence[str], on_bad_line: Callable[[str], None] | None
+    rows: Iterable[Row],
+    where: str,
+    unit: str,
+    text_fields: Sequence[str],
+    on_bad_line: Callable[[str], None] | None,
 ) -> list[DocumentLike]:
     """The documents of rows, each with a text and, if its row has them, an id and metadata."""
     documents: list[DocumentLike] = []
@@ -171,9 +177,11 @@ def _kept(
                 raise InvalidInputError("its metadata are not UTF-8: convert them first")
             earlier = lines.setdefault(document.doc_id, number) if has_id(row) else number
             if earlier != number:
-                raise InvalidInputError(f"the id {document.doc_id!r} is also that of line {earlier}; give each its own")
+                raise InvalidInputError(
+                    f"the id {document.doc_id!r} is also that of {unit} {earlier}; give each its own"
+                )
         except InvalidInputError as error:
-            problem = f"{where}, line {number}: {error}"
+            problem = f"{where}, {unit} {number}: {error}"
             if on_bad_line is None:
                 raise InvalidInputError(f"{problem} (--skip-bad-lines skips such lines)") from error
             on_bad_line(problem)

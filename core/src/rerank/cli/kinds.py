@@ -33,9 +33,6 @@ _BYTES: Final = (
     (rb"PK\x03\x04", "a zip archive, or an Office document: unpack it, or save it as CSV or text"),
     (rb"(?s:.{257})ustar", "a tar archive: unpack it, and give one of its files"),
     (rb"7z\xbc\xaf", "a 7z archive: unpack it, and give one of its files"),
-    (rb"%PDF-", "PDF: extract its text"),
-    (rb"%!PS-", "PostScript: extract its text"),
-    (rb"\{\\rtf\d", "RTF: save it as text"),
     (rb"SQLite format 3", "an SQLite database: give its rows as CSV or JSON lines"),
     (rb"\x93NUMPY", "a numpy array: give its rows as JSON lines"),
     (rb"\x89HDF", "HDF5: give its rows as JSON lines"),
@@ -53,9 +50,16 @@ _BYTES: Final = (
     (rb"\xd0\xcf\x11\xe0", "an Office document: save it as CSV or text"),
     (rb"\xff\xfe\0\0|\0\0\xfe\xff", "UTF-32: convert it to UTF-8 first"),
     (rb"\xff\xfe|\xfe\xff", "UTF-16: convert it to UTF-8 first"),
-    (rb"version https://git-lfs", "a git-lfs pointer instead of the file: fetch that with git lfs pull"),
 )
 """How files begin that hold no text, and what they are."""
+
+_LETTERS: Final = (
+    (rb"%PDF-", "PDF: extract its text"),
+    (rb"%!PS-", "PostScript: extract its text"),
+    (rb"\{\\rtf\d", "RTF: save it as text"),
+    (rb"version https://git-lfs", "a git-lfs pointer instead of the file: fetch that with git lfs pull"),
+)
+"""The same for files whose beginning a text may have too."""
 
 
 def unpack(content: bytes, where: str) -> bytes:
@@ -88,18 +92,19 @@ def unpack(content: bytes, where: str) -> bytes:
     return unpacked
 
 
-def decode(content: bytes, where: str, *, by_line: bool) -> str:
+def decode(content: bytes, where: str, *, by_line: bool, of_any_kind: bool) -> str:
     """Decode UTF-8, and end the lines of an old Mac file with newlines.
 
     Args:
         content: The bytes.
         where: What errors call them.
         by_line: Whether a byte that is no UTF-8 is kept as one of `UNDECODED`, for the reader of its line.
+        of_any_kind: Whether a text may begin like a file of another kind.
 
     Raises:
         InvalidInputError: They are of a kind that holds no text, or no UTF-8.
     """
-    for pattern, kind in _BYTES:
+    for pattern, kind in _BYTES if of_any_kind else _BYTES + _LETTERS:
         if re.match(pattern, content):
             raise InvalidInputError(f"{where} is {kind}")
     sample = content[:SAMPLE]
