@@ -35,12 +35,13 @@ class Seen(NamedTuple):
 
 
 class Hub:
-    """A server to start with ``with``; ``endpoint`` is its address, ``seen`` what reached it."""
+    """A server to start with ``with``; ``endpoint`` is its address, ``seen`` what reached it, ``headers`` replace a file's."""
 
     def __init__(self) -> None:
         self.repositories: dict[str, HubRepository] = {}
         self.seen: list[Seen] = []
         self.status: int | None = None
+        self.headers: dict[str, str] = {}
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler_of(self))
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
@@ -179,7 +180,7 @@ def _handler_of(hub: Hub) -> type[BaseHTTPRequestHandler]:
             revision, file = rest.split("/", 1)
             repository = self._repository(name)
             files = self._files(repository, revision)
-            commit = {"X-Repo-Commit": repository.commits[revision]}
+            commit = {"X-Repo-Commit": repository.commits[revision], **hub.headers}
             if repository.gated and not (repository.token and self._sent_token() == repository.token):
                 raise Refused(
                     403 if self._sent_token() else 401,
@@ -191,13 +192,13 @@ def _handler_of(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 refused.headers.update(commit)
                 raise refused
             if not file.endswith(LFS_SUFFIXES):
-                self._send_file(name, revision, file, {**commit, "ETag": f'"{git_digest(files[file])}"'})
+                self._send_file(name, revision, file, {"ETag": f'"{git_digest(files[file])}"', **commit})
                 return
             headers = {
-                **commit,
                 "X-Linked-Etag": f'"{hashlib.sha256(files[file]).hexdigest()}"',
                 "X-Linked-Size": str(len(files[file])),
                 "Location": f"{hub.cdn}/cdn/{name.replace('/', '|')}/{revision}/{file}",
+                **commit,
             }
             self._send(302, b"", headers)
 

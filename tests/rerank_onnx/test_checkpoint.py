@@ -22,7 +22,7 @@ def layout(tmp_path):
     def choose(*files, **options):
         for file in [*files, "tokenizer.json"]:
             (tmp_path / file).parent.mkdir(exist_ok=True)
-            (tmp_path / file).write_bytes(b"{}")
+            (tmp_path / file).write_bytes(b"{}" if file.endswith(".json") else b"")
         found = find_checkpoint(ModelRef(str(tmp_path)), OnnxOptions(**options))
         return found.graph.relative_to(tmp_path).as_posix()
 

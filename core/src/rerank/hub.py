@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from rerank.errors import ModelLoadError
 from rerank.model_source import ModelSource
 
 logger = logging.getLogger(__name__)
+
+_COMMIT: Final = re.compile("[0-9a-f]{40}")
+_NAME: Final = re.compile(r"(?!\.)[\w.+=-]{1,200}")
+"""What the hub's client may call a file after: a digest, or another server's mark of a version."""
 
 
 @dataclass
@@ -26,12 +31,14 @@ class Repository:
         asked: The short name that the user gave instead, for errors.
         unreachable: Whether `files` found that the hub cannot be reached: then only the cache is read, since the hub's
             client would try again and again.
+        commit: What `files` listed; None until then. Its files never change, so that one in the cache is not asked for.
     """
 
     name: str
     source: ModelSource
     asked: str | None = None
     unreachable: bool = False
+    commit: str | None = None
 
     def files(self) -> frozenset[str]:
         """The repository's files; if the hub cannot be reached, those in the cache.
@@ -46,6 +53,7 @@ class Repository:
             if not source.local_files_only and not hub.constants.HF_HUB_OFFLINE:
                 try:
                     info = hub.HfApi(token=source.token).model_info(self.name, revision=source.revision, timeout=10)
+                    self.commit = info.sha if _COMMIT.fullmatch(info.sha or "") else None
                     return frozenset(sibling.rfilename for sibling in info.siblings or ())
                 except Exception as error:
                     if isinstance(error, hub.errors.HfHubHTTPError) and not _is_temporary(error):
@@ -74,26 +82,48 @@ class Repository:
         """
         hub = _import_hub(self.name)
         source = self.source
-        where = {"revision": source.revision, "cache_dir": source.cache_dir}
+        offline = source.local_files_only or hub.constants.HF_HUB_OFFLINE or self.unreachable
         with self._as_load_errors(file):
-            cached = hub.try_to_load_from_cache(self.name, file, **where)
+            cached = hub.try_to_load_from_cache(
+                self.name, file, revision=self.commit or source.revision, cache_dir=source.cache_dir
+            )
             known = isinstance(cached, str) and (not repair or _is_intact(Path(cached)) is True)
+            if known and self.commit is not None:
+                return Path(cached)
+            if not offline:
+                self._check_names(hub, file)
             path = Path(
                 hub.hf_hub_download(
                     self.name,
                     file,
+                    revision=source.revision,
+                    cache_dir=source.cache_dir,
                     token=source.token,
-                    local_files_only=source.local_files_only or hub.constants.HF_HUB_OFFLINE or self.unreachable,
+                    local_files_only=offline,
                     force_download=repair and not known,
-                    **where,
                 )
             )
         if not known and _is_intact(path) is False:
-            path.resolve().unlink(missing_ok=True)
+            _remove(path)
             raise ModelLoadError(
                 f"{file} of {self.name} arrived damaged (its digest differs from the hub's) and was removed: try again"
             )
         return path
+
+    def _check_names(self, hub: Any, file: str) -> None:
+        """Ask for a file's headers, and refuse those that would lead its download out of the cache.
+
+        Raises:
+            ModelLoadError: They name a path.
+        """
+        address = hub.hf_hub_url(self.name, file, revision=self.source.revision)
+        headers = hub.get_hf_file_metadata(address, token=self.source.token)
+        for name in (headers.etag, headers.commit_hash):
+            if name is not None and not _NAME.fullmatch(name):
+                raise ModelLoadError(
+                    f"the hub at {hub.constants.ENDPOINT} calls a version of {file} of {self.name} {name!r:.80}, which is no "
+                    "name for a file: check HF_ENDPOINT"
+                )
 
     @contextmanager
     def _as_load_errors(self, file: str | None = None) -> Iterator[None]:
@@ -104,6 +134,8 @@ class Repository:
         at = f" at revision {revision!r}" if revision else ""
         try:
             yield
+        except ModelLoadError:
+            raise
         except Exception as error:
             raise ModelLoadError(f"{what}{at}{meant} {_explain(error)}") from error
 
@@ -146,6 +178,14 @@ def files_below(folder: Path) -> frozenset[str]:
     """Relative paths, with forward slashes, of the files in a checkpoint's folder and the folders in it."""
     found = [*folder.glob("*"), *folder.glob("*/*")]  # no checkpoint is deeper, but a home folder may be
     return frozenset(path.relative_to(folder).as_posix() for path in found if path.is_file())
+
+
+def _remove(path: Path) -> None:
+    """Remove a damaged file of the hub's cache, and nothing outside."""
+    blob = path.resolve()
+    storage = next((folder for folder in path.parents if folder.name.startswith("models--")), None)
+    if storage is not None and storage.resolve() in blob.parents:
+        blob.unlink(missing_ok=True)
 
 
 def _is_intact(path: Path) -> bool | None:

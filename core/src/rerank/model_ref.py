@@ -118,6 +118,11 @@ class ModelRef(ModelSource):
         """The files, or why they cannot be listed: several backends ask, but the hub is asked only once."""
         if self._path is not None and self.is_local:
             found = files_below(self._path)
+            if link := next((file for file in sorted(found) if _leaves(self._path, file)), None):
+                return ModelLoadError(
+                    f"{link} of {self.name} is a link to {(self._path / link).resolve()}, outside that folder: copy the file "
+                    "there if you trust it, or remove the link"
+                )
             return found or ModelLoadError(_empty(self.name, self._path))
         if self.gguf_file is not None:
             return ModelLoadError(
@@ -177,8 +182,10 @@ class ModelRef(ModelSource):
             repair: Download again unless the cached copy is known to match the hub's.
 
         Raises:
-            ModelLoadError: The file does not exist or cannot be downloaded completely.
+            ModelLoadError: The file does not exist, cannot be downloaded completely, or is not inside the checkpoint.
         """
+        if not _is_inside(file):
+            raise ModelLoadError(f"{self.name} names a file outside itself, {file!r:.80}: do not use this checkpoint")
         if self._path is None or not self._path.is_dir():
             if repair or file not in self._fetched:
                 self._fetched[file] = self._repository.download(file, repair=repair)
@@ -191,6 +198,21 @@ class ModelRef(ModelSource):
                 f"{file} of {self.name} is a git-lfs pointer, not the file: fetch it with 'git lfs pull' in that folder"
             )
         return path
+
+
+def _is_inside(file: object) -> bool:
+    """Whether a checkpoint's own name of a file is a relative path that stays inside."""
+    return isinstance(file, str) and not re.search(r"[\\:\0]|(^|/)(\.\.|/|$)", file)
+
+
+def _leaves(folder: Path, file: str) -> bool:
+    """Whether a file of a folder is a link to somewhere else, other than to a blob of the hub's cache."""
+    path = folder / file
+    if not (path.is_symlink() or path.parent.is_symlink()):
+        return False
+    target = path.resolve()
+    in_cache = target.parent.name == "blobs" and target.parent.parent.name.startswith("models--")
+    return not in_cache and folder.resolve() not in target.parents
 
 
 def _empty(name: str, path: Path) -> str:

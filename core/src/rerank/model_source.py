@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field, fields
 
 from rerank.errors import InvalidInputError, InvalidOptionsError
+
+_NO_REVISION = re.compile(r"[\s\x00-\x1f\x7f~^:?*\[\\]|\.\.|(^|/)(\.|/|$)")
+"""What no branch, tag or commit of git has in its name, and a path elsewhere may have."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +20,7 @@ class ModelSource:
 
     Raises:
         InvalidInputError: An argument is of the wrong type.
-        InvalidOptionsError: ``backend`` and ``model_type`` differ.
+        InvalidOptionsError: ``backend`` and ``model_type`` differ, or ``revision`` is no name that git gives.
     """
 
     backend: str | None = field(
@@ -43,6 +47,10 @@ class ModelSource:
         if None not in (self.backend, self.model_type) and self.backend != self.model_type:
             raise InvalidOptionsError(
                 f"backend={self.backend!r} and model_type={self.model_type!r} differ: give one of them"
+            )
+        if self.revision is not None and _NO_REVISION.search(self.revision):
+            raise InvalidOptionsError(
+                f"revision={self.revision!r:.80} is no branch, tag or commit: give one, or leave it out"
             )
 
 

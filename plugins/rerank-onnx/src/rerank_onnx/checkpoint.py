@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
 from rerank import InvalidOptionsError, ModelLoadError, ModelRef, read_tokenizer_config
+from rerank_onnx.graph_file import external_files
 from rerank_onnx.options import FLASHRANK, OnnxOptions
 
 _FLASHRANK_REPOSITORY: Final = "prithivida/flashrank"
@@ -62,12 +63,12 @@ def find_checkpoint(model: ModelRef, options: OnnxOptions, *, repair: bool = Fal
     if model.name in FLASHRANK:
         model = replace(model, name=str(_unpacked(model, repair=repair)))
     graph = _choose_graph(model, options)
-    for file in model.files:
-        if file.startswith((f"{graph}_data", f"{graph}.data")):
-            model.fetch(file, repair=repair)
+    path = model.fetch(graph, repair=repair)
+    for file in _weight_files(model, graph, path):
+        model.fetch(file, repair=repair)
     return Checkpoint(
         model=model,
-        graph=model.fetch(graph, repair=repair),
+        graph=path,
         tokenizer=model.fetch(_beside(model, graph, "tokenizer.json"), repair=repair),
         config=model.config,
         tokenizer_config=read_tokenizer_config(model),
@@ -91,6 +92,26 @@ def _choose_graph(model: ModelRef, options: OnnxOptions) -> str:
     quantized = [graph for graph in graphs if _QUANTIZED.search(graph) and _runs_here(graph)]
     preferred = (quantized or plain) if options.quantized else (plain or quantized)
     return (preferred or graphs)[0]
+
+
+def _weight_files(model: ModelRef, graph: str, path: Path) -> list[str]:
+    """The files of a checkpoint that hold weights of a graph beside it.
+
+    Raises:
+        DamagedCheckpointError: The graph cannot be read.
+        ModelLoadError: It names a file that is none of the checkpoint's.
+    """
+    try:
+        named = sorted(external_files(path))
+    except ValueError as error:
+        raise DamagedCheckpointError(f"{path} cannot be read as a graph ({error}): fetch it again") from error
+    files = {name: str(PurePosixPath(graph).parent / name) for name in named}
+    if absent := [name for name, file in files.items() if file not in model.files]:
+        raise ModelLoadError(
+            f"{graph} of {model.name} has weights in {absent[0]!r:.80}, which is no file of the checkpoint: fetch all its files, "
+            "or do not use it if the name leads elsewhere"
+        )
+    return list(files.values())
 
 
 def find_deeper_graph(model: ModelRef) -> str | None:

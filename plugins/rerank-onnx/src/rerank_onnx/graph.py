@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from rerank import InvalidOptionsError, ModelLoadError, Streams, available_cores, map_batches, may_pad
 from rerank_onnx.checkpoint import DamagedCheckpointError
-from rerank_onnx.operators import last_operator
+from rerank_onnx.graph_file import last_operator
 from rerank_onnx.options import OnnxOptions
 from rerank_onnx.runtime import onnxruntime
 

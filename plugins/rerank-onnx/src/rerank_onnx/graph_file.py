@@ -1,6 +1,6 @@
-"""Which operator makes an output of a graph, read from its file without the package onnx.
+"""What a graph's file says before it runs: which operator makes an output, and in which other files its weights lie.
 
-A file is a ``ModelProto`` of https://github.com/onnx/onnx/blob/main/onnx/onnx.proto in protobuf's wire format.
+It is read without the package onnx: a file is a ``ModelProto`` of https://github.com/onnx/onnx/blob/main/onnx/onnx.proto in protobuf's wire format.
 """
 
 from __future__ import annotations
@@ -10,6 +10,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+_PARTS: Final = {
+    "model": {7: "graph", 25: "function"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse tensor"},
+    "function": {7: "node"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse tensor", 23: "sparse tensor"},
+    "sparse tensor": {1: "tensor", 2: "tensor"},
+    "tensor": {13: "entry"},
+}
+"""The messages that may lead to a tensor, by their fields; an entry of a tensor says where its numbers lie."""
+
+_ENTRY_KEY, _ENTRY_VALUE = 1, 2
 _MODEL_GRAPH: Final = 7
 _GRAPH_NODE: Final = 1
 _NODE_INPUT, _NODE_OUTPUT, _NODE_OPERATOR = 1, 2, 4
@@ -20,6 +32,36 @@ _SAME_NUMBERS: Final = frozenset(
     ("Cast", "Flatten", "Gather", "Identity", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze")
 )
 """Operators whose output holds numbers of their first input, in another type, shape or choice."""
+
+
+def external_files(file: Path) -> frozenset[str]:
+    """The files that hold weights of a graph, relative to its own, as it names them.
+
+    Args:
+        file: The ``.onnx`` file.
+
+    Raises:
+        ValueError: It is no graph.
+    """
+    if not file.stat().st_size:  # which cannot be mapped
+        return frozenset()
+    try:
+        with file.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return frozenset(_locations(content, "model", 0, len(content)))
+    except (IndexError, KeyError, RecursionError) as error:
+        raise ValueError(f"it breaks off or is no protobuf ({type(error).__name__})") from error
+
+
+def _locations(content: mmap.mmap, message: str, start: int, end: int) -> Iterator[str]:
+    if message == "entry":
+        texts = {field: content[first:last].decode() for field, first, last in _fields(content, start, end)}
+        if texts.get(_ENTRY_KEY) == "location":
+            yield texts.get(_ENTRY_VALUE, "")
+        return
+    parts = _PARTS[message]
+    for field, first, last in _fields(content, start, end):
+        if field in parts:
+            yield from _locations(content, parts[field], first, last)
 
 
 def last_operator(file: Path, output: str) -> str | None:
