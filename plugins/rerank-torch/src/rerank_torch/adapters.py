@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from rerank import InvalidOptionsError, ModelLoadError, ModelRef
+from rerank_torch.consent import check_adapter_settings
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ def merge_adapter(network: Any, path: str, model: ModelRef) -> Any:
 
     Raises:
         InvalidOptionsError: peft is not installed.
-        ModelLoadError: The adapter is incomplete, or was trained on another model.
+        ModelLoadError: The adapter is incomplete, was trained on another model, or has peft import a module.
     """
     try:
         peft = import_module("peft")
@@ -89,6 +90,7 @@ def merge_adapter(network: Any, path: str, model: ModelRef) -> Any:
         raise ModelLoadError(
             f"the adapter {path!r} lacks one of {', '.join(_ADAPTER_FILES)}: save it with peft's save_pretrained"
         )
+    check_adapter_settings(adapter, adapter.read_json(ADAPTER_CONFIG))
     folders = [adapter.fetch(file).parent for file in _ADAPTER_FILES]
     try:
         return peft.PeftModel.from_pretrained(network, str(folders[0])).merge_and_unload().eval()

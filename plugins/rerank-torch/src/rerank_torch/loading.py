@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 
 from rerank import ForkSafeLock, ModelLoadError, ModelRef
 from rerank_torch.adapters import ADAPTER_CONFIG, adapter_alone, merge_adapter, without_adapter
+from rerank_torch.consent import check_settings
 from rerank_torch.device import choose_dtype
 from rerank_torch.options import TorchOptions
 
@@ -331,7 +332,13 @@ def _code_from(model: ModelRef, options: TorchOptions) -> dict[str, Any]:
 
 
 def _side_files(model: ModelRef, options: TorchOptions) -> str:
-    """The folder of the checkpoint with everything but its weights fetched."""
+    """The folder of the checkpoint with everything but its weights fetched, from which transformers may read.
+
+    Raises:
+        ModelLoadError: There is none, or its settings ask for code that is not trusted.
+    """
+    if not options.trust_remote_code:
+        check_settings(model)
     if model.is_local and model.files:
         return str(Path(model.name).expanduser())
     suffixes = (*_SIDE_FILES, ".py") if options.trust_remote_code else _SIDE_FILES
