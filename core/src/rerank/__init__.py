@@ -28,6 +28,7 @@ from rerank.errors import (
     RateLimitError,
     RerankError,
     ScoringError,
+    is_failure,
 )
 from rerank.forks import ForkSafeLock, no_fork, renew_in_child
 from rerank.hookspecs import hookimpl
@@ -124,6 +125,7 @@ __all__ = [
     "hookimpl",
     "installed",
     "is_data",
+    "is_failure",
     "knows_positions",
     "map_batches",
     "may_pad",

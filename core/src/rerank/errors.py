@@ -31,6 +31,14 @@ class RerankError(Exception):
     """The base class of every error that this project raises."""
 
 
+def is_failure(error: BaseException) -> bool:
+    """Whether an exception says that code failed: any but a request to stop, and the panics of extensions in Rust.
+
+    Such a panic is no ``Exception``: tokenizers raises one for a damaged table of characters, for example.
+    """
+    return isinstance(error, Exception) or type(error).__name__ == "PanicException"
+
+
 class PluginError(RerankError):
     """A plugin cannot be used."""
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 from pydantic import BaseModel, SecretBytes, SecretStr
 
 from rerank.backend import Backend
-from rerank.errors import ModelLoadError, RerankError, ScoringError
+from rerank.errors import ModelLoadError, RerankError, ScoringError, is_failure
 from rerank.forks import ForkSafeLock
 from rerank.model_ref import ModelRef
 from rerank.options import Options, parse_options
@@ -150,7 +150,9 @@ class Session:
             yield
         except RerankError:
             raise
-        except Exception as error:
+        except BaseException as error:
+            if not is_failure(error):
+                raise
             raise kind(
                 f"backend {self.backend.name!r} could not {action} {self.model.name}: {type(error).__name__}: {error}; "
                 "check the input and the options, and report it to the backend's authors if both are right"

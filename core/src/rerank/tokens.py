@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
+from pathlib import Path
 from typing import Any, Final
 
-from rerank.errors import InvalidOptionsError, ModelLoadError
+from rerank.errors import InvalidOptionsError, ModelLoadError, is_failure
 from rerank.model_ref import ModelRef
 from rerank.pairs import PairLayout
 
@@ -22,6 +26,11 @@ _PAD_TOKENS: Final = ("[PAD]", "<pad>", "<|padding|>", "<|endoftext|>")
 _NO_LIMIT: Final = 1_000_000  # tokenizers without a limit state a far larger number
 _POSITIONS: Final = ("max_position_embeddings", "n_positions", "max_encoder_position_embeddings")
 """What configurations call the number of positions: most, GPT-2's kind, and LED's."""
+
+MAX_GROWTH: Final = 64
+"""How many times as long a tokenizer's normalizer may make a text: none that was trained comes near it."""
+
+_NORMALIZER: Final = re.compile(r'"normalizer"\s*:\s*(?=\{)')
 
 _WITHOUT_SEGMENTS: Final = frozenset(("BigBirdTokenizer", "DistilBertTokenizer"))
 """Tokenizers whose pairs have a second segment that their models are not given."""
@@ -155,6 +164,33 @@ class FastTokens(Tokens):
         tokenizer.no_truncation()
         tokenizer.no_padding()
 
+    @classmethod
+    def read(cls, file: Path, *, segments: bool = True) -> FastTokens:
+        """Read a ``tokenizer.json`` as it stands.
+
+        Args:
+            file: The file.
+            segments: As for the class.
+
+        Raises:
+            ModelLoadError: The file is no tokenizer, or makes texts more than `MAX_GROWTH` times as long.
+            ImportError: The package ``tokenizers`` is not installed.
+        """
+        from tokenizers import Tokenizer
+
+        try:
+            growth = _growth(file.read_text(encoding="utf-8"))
+            if growth <= MAX_GROWTH:
+                return cls(Tokenizer.from_file(str(file)), segments=segments)
+        except BaseException as error:
+            if not is_failure(error):
+                raise
+            raise ModelLoadError(f"{file} is not a tokenizer ({error}): fetch the checkpoint again") from error
+        raise ModelLoadError(
+            f"{file} makes a text up to {growth:.3g} times as long before it is read, more than {MAX_GROWTH} times: do not "
+            "use this checkpoint, or remove the replacements from its normalizer"
+        )
+
     def __call__(self, texts: Sequence[str]) -> list[list[int]]:
         """Token ids of each text, without special tokens, from one batched call."""
         return [encoding.ids for encoding in self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
@@ -195,6 +231,22 @@ class FastTokens(Tokens):
     def pad_id(self) -> int | None:
         """The id that the tokenizer itself pads with; None if it states none."""
         return self._pad_id
+
+
+def _growth(tokenizer: str) -> float:
+    """How many times as long the normalizers of a ``tokenizer.json`` make a text at most."""
+    places = [found.end() for found in _NORMALIZER.finditer(tokenizer)]
+    return max((_growth_of(json.JSONDecoder().raw_decode(tokenizer, place)[0]) for place in places), default=1)
+
+
+def _growth_of(normalizer: Mapping[str, Any]) -> float:
+    """The same of one: a sequence multiplies, and a replacement puts its content in the place of a character or more."""
+    if normalizer.get("type") == "Sequence":
+        return prod(map(_growth_of, normalizer.get("normalizers") or ()))
+    if normalizer.get("type") != "Replace":
+        return 1
+    replaced = normalizer.get("pattern", {}).get("String") or "a"
+    return max(1, len(normalizer.get("content", "")) / len(replaced))
 
 
 def read_tokenizer_config(model: ModelRef) -> Mapping[str, Any]:

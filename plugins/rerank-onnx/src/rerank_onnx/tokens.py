@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from tokenizers import Tokenizer
-
-from rerank import FastTokens, reads_segments
+from rerank import FastTokens, ModelLoadError, reads_segments
 from rerank_onnx.checkpoint import Checkpoint, DamagedCheckpointError
 
 
@@ -15,9 +13,6 @@ def load_tokens(checkpoint: Checkpoint) -> FastTokens:
         DamagedCheckpointError: The file is not a tokenizer.
     """
     try:
-        tokenizer = Tokenizer.from_file(str(checkpoint.tokenizer))
-    except Exception as error:  # tokenizers raises nothing narrower
-        raise DamagedCheckpointError(
-            f"{checkpoint.tokenizer} is not a tokenizer ({error}): fetch the checkpoint again"
-        ) from error
-    return FastTokens(tokenizer, segments=reads_segments(checkpoint.tokenizer_config))
+        return FastTokens.read(checkpoint.tokenizer, segments=reads_segments(checkpoint.tokenizer_config))
+    except ModelLoadError as error:
+        raise DamagedCheckpointError(str(error)) from error

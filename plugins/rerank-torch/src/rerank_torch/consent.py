@@ -18,7 +18,7 @@ def check_settings(model: ModelRef) -> None:
     Raises:
         ModelLoadError: It names one.
     """
-    for key, value in _settings(model.config):
+    for key, value in settings_of(model.config):
         if _IMPLEMENTATION.fullmatch(key) and any("/" in name for name in _names(value)):
             raise ModelLoadError(
                 f"config.json of {model.name} asks for the code of another repository, {key}={value!r:.80}: remove that, or "
@@ -40,15 +40,15 @@ def check_adapter_settings(adapter: ModelRef, settings: Mapping[str, Any]) -> No
         )
 
 
-def _settings(config: Any) -> Iterator[tuple[str, Any]]:
+def settings_of(config: Any) -> Iterator[tuple[str, Any]]:
     """Every setting, those of inner configurations too."""
     if isinstance(config, Mapping):
         for key, value in config.items():
             yield str(key), value
-            yield from _settings(value)
+            yield from settings_of(value)
     elif isinstance(config, list):
         for value in config:
-            yield from _settings(value)
+            yield from settings_of(value)
 
 
 def _names(value: Any) -> Iterator[str]:

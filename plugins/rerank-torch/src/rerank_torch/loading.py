@@ -17,11 +17,12 @@ import transformers
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from rerank import ForkSafeLock, ModelLoadError, ModelRef
+from rerank import ForkSafeLock, ModelLoadError, ModelRef, is_failure
 from rerank_torch.adapters import ADAPTER_CONFIG, adapter_alone, merge_adapter, without_adapter
 from rerank_torch.consent import check_settings
 from rerank_torch.device import choose_dtype
 from rerank_torch.options import TorchOptions
+from rerank_torch.sizes import check_sizes
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +85,7 @@ def load_model(kind: str, model: ModelRef, options: TorchOptions, device: str, *
         unread: Prefixes of the names of tensors that are never read, so that they may be missing.
 
     Raises:
-        ModelLoadError: Weights are missing, damaged or of another shape, or the network has no place for some of them; or
+        ModelLoadError: Weights are missing, damaged, of another shape or far smaller than config.json says, or the network has no place for some of them; or
             another thread changed their dtype meanwhile; or reading them would run a pickle's code; or the checkpoint's
             Python code builds the model, and is not trusted.
         InvalidOptionsError: ``peft_path`` needs peft, which is not installed.
@@ -97,6 +98,7 @@ def load_model(kind: str, model: ModelRef, options: TorchOptions, device: str, *
         logger.info("running the Python code of %s, as trust_remote_code=True allows", model.name)
     folder = _side_files(model, options)
     safe = _fetch_weights(model)
+    check_sizes(model, _weight_files(model, safe))
     arguments: dict[str, Any] = {_DTYPE_ARGUMENT: choose_dtype(options, device), "use_safetensors": safe}
     if options.attn_implementation is not None:
         arguments["attn_implementation"] = options.attn_implementation
@@ -265,9 +267,7 @@ def iterate_weights(model: ModelRef) -> Iterator[Mapping[str, torch.Tensor]]:
     Raises:
         ModelLoadError: There are none, they are damaged, or reading them would run a pickle's code.
     """
-    whole, index = SAFE_WEIGHTS if _fetch_weights(model) else PICKLED_WEIGHTS
-    names = [whole] if whole in model.files else sorted(set(model.read_json(index)["weight_map"].values()))
-    for name in names:
+    for name in _weight_files(model, _fetch_weights(model)):
         yield _read_tensors(model, name)
 
 
@@ -352,14 +352,10 @@ def _side_files(model: ModelRef, options: TorchOptions) -> str:
 def _fetch_weights(model: ModelRef) -> bool:
     """Fetch the weights; True if they are safetensors, False if they are pickles."""
     for names, safe in ((SAFE_WEIGHTS, True), (PICKLED_WEIGHTS, False)):
-        whole, index = names
-        if whole in model.files:
-            model.fetch(whole)
-        elif index in model.files:
-            for shard in sorted(set(model.read_json(index).get("weight_map", {}).values())):
-                model.fetch(shard)
-        else:
+        if model.files.isdisjoint(names):
             continue
+        for file in _weight_files(model, safe):
+            model.fetch(file)
         if not safe:
             logger.info("%s has no safetensors: reading its .bin as plain weights (weights_only=True)", model.name)
         return safe
@@ -373,6 +369,14 @@ def _fetch_weights(model: ModelRef) -> bool:
         f"{model.name} has none of {', '.join((*SAFE_WEIGHTS, *PICKLED_WEIGHTS))}: "
         "convert its weights to safetensors (save_pretrained does) and give that folder"
     )
+
+
+def _weight_files(model: ModelRef, safe: bool) -> list[str]:
+    """The files of the weights: one, or those that the index names."""
+    whole, index = SAFE_WEIGHTS if safe else PICKLED_WEIGHTS
+    if whole in model.files:
+        return [whole]
+    return sorted(set(model.read_json(index).get("weight_map", {}).values()), key=str)
 
 
 @contextmanager
@@ -397,7 +401,9 @@ def _load_errors(model: ModelRef) -> Iterator[None]:
         log.disable_progress_bar()
         try:
             yield
-        except Exception as error:
+        except BaseException as error:
+            if not is_failure(error):
+                raise
             raise ModelLoadError(
                 f"{model.name} cannot be loaded ({type(error).__name__}: {str(error).strip()[:500]}): {_advise(error)}"
             ) from error

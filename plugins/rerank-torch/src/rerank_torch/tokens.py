@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import transformers
-from tokenizers import Tokenizer
 
 from rerank import FastTokens, ModelLoadError, ModelRef, Tokens, read_tokenizer_config, reads_segments
 from rerank_torch.loading import load_tokenizer
@@ -66,12 +65,8 @@ def load_tokens(model: ModelRef, options: TorchOptions) -> Tokens:
 
 
 def _read_own(model: ModelRef, options: TorchOptions) -> FastTokens:
-    file = model.fetch("tokenizer.json")
-    try:
-        tokenizer = Tokenizer.from_file(str(file))
-    except Exception as error:  # tokenizers raises nothing narrower
-        raise ModelLoadError(f"{file} is not a tokenizer ({error}): fetch the checkpoint again") from error
-    return FastTokens(tokenizer, segments=reads_segments({**read_tokenizer_config(model), **options.tokenizer_kwargs}))
+    settings = {**read_tokenizer_config(model), **options.tokenizer_kwargs}
+    return FastTokens.read(model.fetch("tokenizer.json"), segments=reads_segments(settings))
 
 
 def _find_difference(own: FastTokens, rebuilt: Any) -> str | None:

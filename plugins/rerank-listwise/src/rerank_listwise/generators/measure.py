@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib.util import find_spec
 
-from rerank import FastTokens, InvalidOptionsError, ModelLoadError, ModelRef
+from rerank import FastTokens, InvalidOptionsError, ModelRef
 
 
 class EstimatedTokens:
@@ -49,12 +50,6 @@ def read_tokens(name: str | None, model: ModelRef) -> EstimatedTokens | FastToke
     """
     if name is None:
         return EstimatedTokens()
-    try:
-        from tokenizers import Tokenizer
-    except ImportError as error:
-        raise InvalidOptionsError("tokenizer= needs tokenizers: pip install tokenizers, or leave it out") from error
-    file = replace(model, name=name, alias=None, revision=None).fetch("tokenizer.json")
-    try:
-        return FastTokens(Tokenizer.from_file(str(file)))
-    except Exception as error:  # tokenizers raises nothing narrower
-        raise ModelLoadError(f"{file} is not a tokenizer ({error}): fetch it again, or leave tokenizer= out") from error
+    if find_spec("tokenizers") is None:
+        raise InvalidOptionsError("tokenizer= needs tokenizers: pip install tokenizers, or leave it out")
+    return FastTokens.read(replace(model, name=name, alias=None, revision=None).fetch("tokenizer.json"))
