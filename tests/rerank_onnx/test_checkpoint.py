@@ -182,7 +182,9 @@ def test_three_labels_are_no_reranker(toy):
 def test_three_labels_that_the_graph_does_not_declare_are_no_reranker(cross_encoder, monkeypatch):
     reranker = Reranker(cross_encoder.folder)
     session = reranker.scorer.graph.session
-    monkeypatch.setattr(session, "run", lambda outputs, feed: [np.zeros((len(feed["input_ids"]), 3), np.float32)])
+    monkeypatch.setattr(
+        session, "run", lambda outputs, feed, options=None: [np.zeros((len(feed["input_ids"]), 3), np.float32)]
+    )
     with pytest.raises(ScoringError, match="3 numbers per row"):
         reranker.rank(QUERY, DOCUMENTS)
 

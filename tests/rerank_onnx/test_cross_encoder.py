@@ -41,9 +41,9 @@ def shapes(reranker, monkeypatch):
     session = reranker.scorer.graph.session
     run = session.run
 
-    def spy(outputs, feed):
+    def spy(outputs, feed, options=None):
         seen.append(feed["input_ids"].shape)
-        return run(outputs, feed)
+        return run(outputs, feed, options)
 
     monkeypatch.setattr(session, "run", spy)
     return seen
@@ -145,11 +145,11 @@ def test_a_batch_without_memory_is_halved(reranker, cross_encoder, monkeypatch):
     session = reranker.scorer.graph.session
     run, sizes = session.run, []
 
-    def cramped(outputs, feed):
+    def cramped(outputs, feed, options=None):
         sizes.append(len(feed["input_ids"]))
         if sizes[-1] > 2:
             raise RuntimeError("Failed to allocate memory for requested buffer of size 17700000000")
-        return run(outputs, feed)
+        return run(outputs, feed, options)
 
     monkeypatch.setattr(session, "run", cramped)
     expected = [cross_encoder.pair(QUERY, text) for text in DOCUMENTS]
@@ -162,7 +162,7 @@ def test_a_batch_without_memory_is_halved(reranker, cross_encoder, monkeypatch):
     [("bad_alloc: cannot allocate memory", OutOfMemoryError), ("index out of bounds", ScoringError)],
 )
 def test_a_failing_graph_is_a_typed_error(reranker, monkeypatch, message, kind):
-    def fail(outputs, feed):
+    def fail(outputs, feed, options=None):
         raise RuntimeError(message)
 
     monkeypatch.setattr(reranker.scorer.graph.session, "run", fail)

@@ -52,8 +52,8 @@ def test_cosines_below_zero_count(encoder, reranker, monkeypatch):
     scorer = reranker.scorer
     run = scorer.graph.session.run
 
-    def opposed(outputs, feed):
-        (hidden,) = run(outputs, feed)
+    def opposed(outputs, feed, options=None):
+        (hidden,) = run(outputs, feed, options)
         sign = np.where(feed["attention_mask"].sum(axis=1) > 8, 1.0, -1.0)  # the query is the longer one
         return [(np.abs(hidden) * sign[:, None, None]).astype(np.float32)]
 

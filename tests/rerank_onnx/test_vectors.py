@@ -42,9 +42,9 @@ def rows(monkeypatch):
         session, counts = reranker.scorer.graph.session, []
         run = session.run
 
-        def counted(outputs, feed):
+        def counted(outputs, feed, options=None):
             counts.append(len(feed["input_ids"]))
-            return run(outputs, feed)
+            return run(outputs, feed, options)
 
         monkeypatch.setattr(session, "run", counted)
         return counts

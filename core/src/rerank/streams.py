@@ -28,11 +28,18 @@ class Streams:
     Args:
         count: How many threads, at least 1.
         start: Called once in each thread before its first work, for example to make its arithmetic single-threaded.
+        interrupt: Called where a wait for steps is interrupted (Ctrl-C), to end those under way sooner.
     """
 
-    def __init__(self, count: int, start: Callable[[], object] | None = None) -> None:
+    def __init__(
+        self,
+        count: int,
+        start: Callable[[], object] | None = None,
+        *,
+        interrupt: Callable[[], object] = lambda: None,
+    ) -> None:
         self.count = count
-        self._start = start
+        self._start, self._interrupt = start, interrupt
         self._closed = False
         self._renew()
         renew_in_child(self._renew)
@@ -61,6 +68,9 @@ class Streams:
             for _ in range(self.count if at_most is None else min(self.count, at_most)):
                 call.start_turn()
             call.wait()
+        except BaseException:
+            self._interrupt()
+            raise
         finally:
             call.stop()
         if call.failures:

@@ -19,6 +19,12 @@ from rerank_onnx.graph_file import external_files
 from rerank_onnx.options import FLASHRANK, OnnxOptions
 
 _FLASHRANK_REPOSITORY: Final = "prithivida/flashrank"
+MOST_MEMBERS: Final = 1000
+"""Files that an archive may have; FlashRank's have about six."""
+
+MAX_RATIO: Final = 20
+"""How many times its own size an archive may be unpacked; weights hardly shrink, and vocabularies to a quarter."""
+
 _MOST_FILES: Final = 10_000
 """So many are looked at for a graph that lies too deep: a folder may be anybody's."""
 
@@ -158,6 +164,7 @@ def _unpacked(model: ModelRef, *, repair: bool) -> Path:
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{model.name}-") as scratch:
             unpacked = Path(scratch) / "unpacked"
             with zipfile.ZipFile(archive) as content:
+                _check_archive(archive, content, folder)
                 content.extractall(unpacked)  # checks each member's CRC, and keeps to the folder
             whole = next(path for path in (unpacked / model.name, unpacked) if _is_whole(path))
             _move(whole, folder, aside=Path(scratch) / "old", repair=repair)
@@ -168,6 +175,21 @@ def _unpacked(model: ModelRef, *, repair: bool) -> Path:
             f"{model.name} cannot be unpacked into {folder} ({error.strerror}): pass a cache_dir= that can be written"
         ) from error
     return folder
+
+
+def _check_archive(archive: Path, content: zipfile.ZipFile, folder: Path) -> None:
+    """Refuse an archive by the sizes that it states, which unpacking does not exceed.
+
+    Raises:
+        ModelLoadError: It has more than `MOST_MEMBERS` files, or is more than `MAX_RATIO` times as large unpacked.
+    """
+    members = content.infolist()
+    size = sum(member.file_size for member in members)
+    if len(members) > MOST_MEMBERS or size > MAX_RATIO * archive.stat().st_size:
+        raise ModelLoadError(
+            f"{archive} has {len(members)} files and unpacks to {size // 10**6} MB, far more than a model of its size: unpack "
+            f"it yourself into {folder} if you trust it"
+        )
 
 
 def _move(source: Path, target: Path, *, aside: Path, repair: bool) -> None:

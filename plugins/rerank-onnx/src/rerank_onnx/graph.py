@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 import re
+import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -40,6 +42,9 @@ cross-encoder of MiniLM-L6's shape and for the embedded model, quiet and beside 
 
 SPREAD_BATCH_TOKENS: Final = 1024
 """The same where onnxruntime spreads each operator over threads or another device; estimated, not measured."""
+
+LONGEST_FIRST_RUN: Final = 60.0
+"""Seconds that a graph may take for its first row, of one token."""
 
 _INPUTS: Final = {
     "input_ids": ("input_ids", "input"),
@@ -92,8 +97,8 @@ class Graph:
 
     Raises:
         DamagedCheckpointError: The file cannot be read as a graph.
-        ModelLoadError: The graph needs an input that a text does not provide, takes no rows of token ids, or returns only
-            whole numbers.
+        ModelLoadError: The graph needs an input that a text does not provide, takes no rows of token ids, returns only
+            whole numbers, or does not end.
         InvalidOptionsError: An execution provider or session option does not exist.
     """
 
@@ -128,7 +133,39 @@ class Graph:
         self.pad_id, self.first_position = pad_id, first_position
         self.pads = True
         threads = min(options.threads or available_cores(), available_cores())
-        self._streams = Streams(threads) if _has_streams(options) else None
+        self._runs: set[onnxruntime.RunOptions] = set()  # those under way
+        self._streams = Streams(threads, interrupt=self._interrupt) if _has_streams(options) else None
+        self._check_ends(file)
+
+    def _check_ends(self, file: Path) -> None:
+        """Run one token, in a thread, so that Ctrl-C and `LONGEST_FIRST_RUN` end a graph that loops without end.
+
+        Raises:
+            ModelLoadError: It took longer.
+        """
+        ended = threading.Event()
+
+        def run() -> None:
+            with suppress(Exception):  # what the graph cannot run, its probes report
+                self._run([[self.pad_id]] * (self.rows or 1), [[0]] * (self.rows or 1))
+            ended.set()
+
+        threading.Thread(target=run, name="rerank load", daemon=True).start()
+        try:
+            if ended.wait(LONGEST_FIRST_RUN):
+                return
+        finally:
+            self._interrupt()
+            ended.wait()
+        raise ModelLoadError(
+            f"{file} did not end within {LONGEST_FIRST_RUN:g} s for a row of one token: it may loop without end; do not use "
+            "it, or choose faster providers"
+        )
+
+    def _interrupt(self) -> None:
+        """End the runs under way with an error."""
+        for run in tuple(self._runs):
+            run.terminate = True
 
     def width(self) -> int:
         """How many numbers an encoder returns per token; a graph that leaves that free is run once."""
@@ -145,7 +182,7 @@ class Graph:
             rows: A short and a long one.
             type_ids: Takes a row and returns its segment ids.
         """
-        if self.length is not None:  # every row is filled anyway
+        if self.length is not None or len(rows) == 1:  # every row is filled anyway, or the tokenizer knows no word
             return
         near = _ROUNDED if self.output.type in ("tensor(float16)", "tensor(bfloat16)") else _EXACT
 
@@ -262,12 +299,16 @@ class Graph:
             "position_ids": np.where(mask, places + self.first_position, max(0, self.first_position - 1)),
         }
         feed = {name: given[meaning].astype(dtype) for name, (meaning, dtype) in self.inputs.items()}
+        run = onnxruntime.RunOptions()
+        self._runs.add(run)
         try:
-            (output,) = self.session.run([self.output.name], feed)
+            (output,) = self.session.run([self.output.name], feed, run)
         except Exception as error:
             if "allocat" in str(error).lower():
                 raise MemoryError(str(error)) from error
             raise
+        finally:
+            self._runs.discard(run)
         return np.asarray(output, dtype=np.float32)
 
 

@@ -22,7 +22,7 @@ from rerank_torch.adapters import ADAPTER_CONFIG, adapter_alone, merge_adapter, 
 from rerank_torch.consent import check_settings
 from rerank_torch.device import choose_dtype
 from rerank_torch.options import TorchOptions
-from rerank_torch.sizes import check_sizes
+from rerank_torch.sizes import check_labels, check_sizes
 
 logger = logging.getLogger(__name__)
 
@@ -339,6 +339,7 @@ def _side_files(model: ModelRef, options: TorchOptions) -> str:
     """
     if not options.trust_remote_code:
         check_settings(model)
+    check_labels(model)
     if model.is_local and model.files:
         return str(Path(model.name).expanduser())
     suffixes = (*_SIDE_FILES, ".py") if options.trust_remote_code else _SIDE_FILES

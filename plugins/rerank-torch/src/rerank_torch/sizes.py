@@ -28,6 +28,20 @@ _HEADER: Final = 8
 """Bytes at the start of a safetensors file that say how long its header is."""
 
 
+def check_labels(model: ModelRef) -> None:
+    """Refuse a configuration with more labels than any width may be: transformers names each when it reads them.
+
+    Raises:
+        ModelLoadError: It has more than `LARGEST_WIDTH`.
+    """
+    for key, value in settings_of(model.config):
+        if key == "num_labels" and isinstance(value, int) and value > LARGEST_WIDTH:
+            raise ModelLoadError(
+                f"config.json of {model.name} says num_labels={value}, and a reranker has one or two: use the config.json that "
+                "belongs to the weights"
+            )
+
+
 def check_sizes(model: ModelRef, files: Sequence[str]) -> None:
     """Refuse a configuration whose network is far larger than the weights that belong to it.
 
