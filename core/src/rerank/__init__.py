@@ -12,6 +12,7 @@ registers a `Backend` through the ``rerank_register_backends`` hook: see `rerank
 
 from rerank.backend import PROTOCOL, Alias, Backend, Claim, Confidence
 from rerank.batching import GroupScorer, group_requests, map_batches, plan_batches
+from rerank.display import visible
 from rerank.errors import (
     AmbiguousModelError,
     AuthenticationError,
@@ -147,4 +148,5 @@ __all__ = [
     "sigmoid",
     "special_token",
     "takes_any",
+    "visible",
 ]

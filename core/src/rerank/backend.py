@@ -86,5 +86,7 @@ class Backend:
         """What ``notes`` returns, or why it failed."""
         try:
             return [] if self.notes is None else [str(note) for note in self.notes()]
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # also SystemExit, and the panics of extensions
             return [f"its notes cannot be read: {type(error).__name__}: {error}"]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
@@ -13,6 +15,7 @@ import pluggy
 
 from rerank import hookspecs
 from rerank.backend import PROTOCOL, Alias, Backend
+from rerank.display import listed
 from rerank.distributions import DISTRIBUTIONS, how_to_get, what_to_install
 from rerank.errors import BackendNotFoundError, PluginError
 from rerank.forks import ForkSafeLock
@@ -21,6 +24,9 @@ from rerank.plugin import Plugin
 
 if TYPE_CHECKING:
     import click
+
+
+logger = logging.getLogger(__name__)
 
 
 class Named(Protocol):
@@ -71,21 +77,24 @@ class Registry:
             self._add_backends_of(plugin)
 
     def _import_plugins(self) -> None:
-        import importlib_metadata
-
-        disabled = {name.strip() for name in os.environ.get("RERANK_DISABLE_PLUGINS", "").split(",")}
-        points = importlib_metadata.entry_points(group=hookspecs.NAME)
-        found = {
-            (*_identity(point.dist), point.name): point for point in points
-        }  # a path listed twice finds each twice
+        wanted = re.split(r"[,;\s]+", os.environ.get("RERANK_DISABLE_PLUGINS", "").strip())
+        disabled = {name: False for name in map(_normalized, wanted) if name}  # and whether a plugin has it
+        found = {(*_identity(point.dist), point.name): point for point in _entry_points()}  # a path may be listed twice
         for key in sorted(found, key=lambda key: (key[0] not in DISTRIBUTIONS.values(), key)):  # ours first
             plugin = Plugin(name=found[key].name, distribution=key[0], version=key[1])
             self.plugins.append(plugin)
-            if disabled & {plugin.name, plugin.distribution, "all"}:
+            if names := disabled.keys() & {_normalized(plugin.name), _normalized(plugin.distribution), "all"}:
+                disabled |= dict.fromkeys(names, True)
                 plugin.status, plugin.reason = "disabled", "by RERANK_DISABLE_PLUGINS"
                 continue
             with plugin.cost_noted(), plugin.failures_noted():
                 plugin.module = found[key].load()
+        for name in [name for name, is_known in disabled.items() if not is_known]:
+            logger.warning(
+                "RERANK_DISABLE_PLUGINS names %r, which no installed plugin or distribution is called: nothing is disabled "
+                "by it",
+                name,
+            )
 
     def _usable(self) -> list[Plugin]:
         return [plugin for plugin in self.plugins if plugin.status == "ok"]
@@ -267,7 +276,7 @@ class Registry:
         elif near := self.nearest(name):
             step = f"did you mean {near!r}?"
         else:
-            names = ", ".join(sorted(self.backends)) or "none"
+            names = listed(self.backends) or "none"
             step = f"choose one of {names}, or {what_to_install(self.backends, self.plugins)}"
         raise BackendNotFoundError(f"no installed backend is called {name!r}: {step}")
 
@@ -288,6 +297,28 @@ def _add_named(kind: type[N], known: dict[str, N], offered: Any, distribution: s
             f"the {kind.__name__.lower()} {offered.name!r} of {distribution} exists already: give it another name"
         )
     known[offered.name] = offered
+
+
+def _entry_points() -> Iterator[Any]:
+    """The entry points of all distributions; those of one whose file cannot be read are left out, and reported."""
+    import importlib_metadata
+
+    try:
+        yield from importlib_metadata.entry_points(group=hookspecs.NAME)
+    except ValueError:  # a file that is no UTF-8
+        for distribution in importlib_metadata.distributions():
+            try:
+                yield from distribution.entry_points.select(group=hookspecs.NAME)
+            except ValueError as error:
+                name, _ = _identity(distribution)
+                logger.warning(
+                    "the entry points of %s cannot be read (%s): install it again, or remove it", name, error
+                )
+
+
+def _normalized(name: str) -> str:
+    """A name as packaging compares it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def _identity(distribution: Any) -> tuple[str, str]:

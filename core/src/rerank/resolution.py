@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final, NamedTuple
 
 from rerank.backend import Alias, Backend, Confidence
+from rerank.display import listed
 from rerank.distributions import DISTRIBUTIONS, REMOTE_BACKEND, how_to_get, what_runs, what_to_install
 from rerank.errors import AmbiguousModelError, BackendNotFoundError, InvalidOptionsError, ModelLoadError
 from rerank.model_ref import ModelRef
@@ -71,7 +72,7 @@ def _in_language(models: Mapping[str, Alias], name: str, lang: str) -> Alias:
     if "en" in models:
         logger.warning("%s has no model for lang=%r; using the English one", name, lang)
         return models["en"]
-    raise InvalidOptionsError(f"{name} has no model for lang={lang!r}: choose one of {', '.join(sorted(models))}")
+    raise InvalidOptionsError(f"{name} has no model for lang={lang!r}: choose one of {listed(models)}")
 
 
 def resolve(registry: Registry, model: ModelRef) -> Backend:

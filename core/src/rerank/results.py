@@ -8,6 +8,7 @@ from typing import Any, Literal, overload
 
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, StrictStr
 
+from rerank.display import visible
 from rerank.errors import DocumentNotFoundError, InvalidInputError
 
 ScoreScale = Literal["logit", "probability", "similarity", "ordinal"]
@@ -158,7 +159,8 @@ class RankedResults(BaseModel):
         rows = [("rank", "score", "id", "text")]
         for r in self.results:
             score = "-" if r.score is None else f"{r.score:.4f}"
-            rows.append((str(r.rank), score, " ".join(str(r.doc_id).split()), " ".join(r.text.split())))
+            doc_id, text = (visible(" ".join(cell.split())) for cell in (str(r.doc_id), r.text))
+            rows.append((str(r.rank), score, doc_id, text))
         widths = [max(len(row[column]) for row in rows) for column in range(3)]
         lines = [f"{r[0]:>{widths[0]}}  {r[1]:>{widths[1]}}  {r[2]:<{widths[2]}}  {r[3]}".rstrip() for r in rows]
         return "\n".join(line if len(line) <= width else line[: width - 1] + "…" for line in lines)

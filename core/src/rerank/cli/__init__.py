@@ -6,10 +6,12 @@ import importlib
 import io
 import os
 import sys
+from contextlib import suppress
 from typing import Any, Final
 
 import click
 
+from rerank.display import escaped, visible
 from rerank.errors import InvalidInputError, InvalidOptionsError, RerankError
 
 COMMANDS: Final = {
@@ -51,8 +53,7 @@ class Commands(click.Group):
             super().invoke(ctx)
             sys.stdout.flush()
         except BrokenPipeError:
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, sys.stdout.fileno())  # the interpreter flushes once more at its end
+            _drop_output()
             ctx.exit(141)
 
     def _add_plugins(self) -> None:
@@ -85,25 +86,53 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command and exit with its documented code."""
+    _keep_standard_output()
     sys.exit(_run(arguments))
 
 
+def _keep_standard_output() -> None:
+    """Give the command its output alone: what a plugin or native code writes to file descriptor 1 goes to standard error."""
+    try:
+        if sys.stdout.fileno() != 1 or sys.stderr.fileno() != 2:
+            return
+    except (AttributeError, OSError, ValueError):  # one is closed, or not a file
+        return
+    own = os.dup(1)
+    os.dup2(2, 1)
+    sys.stdout = io.TextIOWrapper(
+        os.fdopen(own, "wb"), sys.stdout.encoding, sys.stdout.errors, line_buffering=os.isatty(own)
+    )
+
+
+def _drop_output() -> None:
+    """Lead standard output nowhere: the interpreter flushes it once more at its end."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _run(arguments: list[str] | None) -> int:
+    if sys.stdout is None:
+        click.echo("rerank: standard output is closed: redirect it to a file, or to /dev/null", err=True)
+        return 1
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a terminal that is not UTF-8 shows what it can
     try:
         code = cli.main(arguments, prog_name="rerank", standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        shown = io.StringIO()
+        error.show(shown)
+        click.echo("\n".join(map(visible, shown.getvalue().splitlines())), err=True)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return 130
     except OSError as error:
-        click.echo(f"rerank: the output cannot be written ({error}): free some space, or write elsewhere", err=True)
+        _drop_output()
+        message = f"rerank: the output cannot be written ({error}): free some space, or write elsewhere"
+        click.echo(visible(message), err=True)
         return 1
     except RerankError as error:
-        click.echo(f"rerank: {error}", err=True)
+        click.echo(visible(f"rerank: {error}"), err=True)
         return 2 if isinstance(error, (InvalidInputError, InvalidOptionsError)) else 1
     return int(code or 0)  # what a command passed to ctx.exit
 
@@ -112,4 +141,4 @@ def echo_json(value: Any) -> None:
     """Write a value as JSON on standard output."""
     import json
 
-    click.echo(json.dumps(value, ensure_ascii=False, indent=2))
+    click.echo(escaped(json.dumps(value, ensure_ascii=False, indent=2)))

@@ -20,6 +20,7 @@ import click
 
 from rerank.backend import Backend
 from rerank.cli import echo_json
+from rerank.display import visible
 from rerank.distributions import DEFAULT_MODEL, DISTRIBUTIONS, how_to_get
 from rerank.registry import installed
 from rerank.reranker import Reranker
@@ -62,7 +63,7 @@ def command(offline: bool, as_json: bool) -> None:
             click.echo(name)
             for key, value in section.items():
                 for line in [value] if isinstance(value, str) else value:
-                    click.echo(f"  {key:<{width}}  {line}")
+                    click.echo(f"  {visible(key):<{width}}  {visible(line)}")
     failed = [plugin.name for plugin in installed().plugins if plugin.status == "failed"]
     if failed:
         raise click.ClickException(f"plugins that failed: {', '.join(failed)}; see the reasons above")

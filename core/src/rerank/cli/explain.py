@@ -9,6 +9,7 @@ import click
 from rerank.backend import Backend
 from rerank.cli import echo_json
 from rerank.cli.source import backend_options, read_options, source_options
+from rerank.display import visible
 from rerank.errors import RerankError
 from rerank.model_ref import ModelRef
 from rerank.model_source import SOURCE_ARGUMENTS
@@ -69,12 +70,12 @@ def command(model: str, pairs: tuple[str, ...], as_json: bool, **source: Any) ->
         )
     else:
         short = f" ({found.alias!r} is short for it)" if found.alias not in (None, found.name) else ""
-        click.echo(f"{found.name}{short}")
+        click.echo(visible(f"{found.name}{short}"))
         width = max((len(claim["backend"]) for claim in claims), default=0)
         for claim in claims:
             mark = "→" if chosen and claim["backend"] == chosen.name else " "
-            click.echo(f"{mark} {claim['backend']:<{width}}  {claim['confidence']:<8}  {claim['reason']}")
+            click.echo(f"{mark} {claim['backend']:<{width}}  {claim['confidence']:<8}  {visible(claim['reason'])}")
         for line in described:
-            click.echo(line)
+            click.echo(visible(line))
     if problem is not None:
         raise problem

@@ -14,6 +14,7 @@ import click
 
 from rerank.cli.formats import FORMATS, SUFFIXES, read_rows
 from rerank.cli.tables import Row
+from rerank.display import visible
 from rerank.documents import DocumentLike, as_document, as_fields, chosen_fields, has_id
 from rerank.errors import InvalidInputError
 
@@ -63,10 +64,10 @@ def read_inputs(
         input_format,
         bad_lines.append if skip_bad_lines else None,
         text_fields=text_fields,
-        on_fields=lambda message: click.echo(message, err=True),
+        on_fields=lambda message: click.echo(visible(message), err=True),
     )
     for problem in bad_lines:
-        click.echo(f"skipped: {problem}", err=True)
+        click.echo(f"skipped: {visible(problem)}", err=True)
     if bad_lines:
         click.echo(f"skipped {len(bad_lines)} bad lines, kept {len(documents)}", err=True)
     return documents

@@ -8,6 +8,7 @@ from typing import Any, Final
 import click
 
 from rerank.cli import echo_json
+from rerank.display import visible
 from rerank.distributions import DEFAULT_MODEL, DISTRIBUTIONS
 from rerank.plugin import Plugin
 from rerank.registry import Registry, installed
@@ -44,12 +45,13 @@ def command(all_notes: bool, as_json: bool) -> None:
     if len(rows) == 1:
         click.echo(f"no backend is installed: pip install {DISTRIBUTIONS[DEFAULT_MODEL]}, to start with", err=True)
         return
+    rows = [(visible(a), visible(b), visible(c), visible(d)) for a, b, c, d in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     for row in rows:
         click.echo("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths)), row[3]]).rstrip())
         own = notes.get(row[0], [])
         for note in own if all_notes or len(own) <= _FEW_NOTES else [_folded(own)]:
-            click.echo(f"  {note}")
+            click.echo(f"  {visible(note)}")
 
 
 def _folded(notes: Sequence[str]) -> str:

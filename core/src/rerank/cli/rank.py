@@ -10,6 +10,7 @@ import click
 
 from rerank.cli.inputs import input_options, read_inputs
 from rerank.cli.source import backend_options, read_options, source_options
+from rerank.display import escaped
 from rerank.errors import InvalidInputError
 from rerank.reranker import Reranker
 from rerank.results import RankedResults, Result
@@ -22,12 +23,12 @@ def as_table(ranked: RankedResults, query_id: str) -> str:
 
 def as_json(ranked: RankedResults, query_id: str) -> str:
     """The whole ranking, for ``RankedResults.model_validate_json``."""
-    return ranked.model_dump_json(indent=2)
+    return escaped(ranked.model_dump_json(indent=2))
 
 
 def as_jsonl(ranked: RankedResults, query_id: str) -> str:
     """One result per line."""
-    return "\n".join(result.model_dump_json() for result in ranked)
+    return escaped("\n".join(result.model_dump_json() for result in ranked))
 
 
 def as_tsv(ranked: RankedResults, query_id: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import Any, Final, TypeVar
@@ -55,6 +56,9 @@ def read_options(pairs: Sequence[str]) -> dict[str, Any]:
     return dict(map(_read_option, pairs))
 
 
+_SECRET: Final = re.compile(r"(^|_)(key|token|secret|password)$")
+"""Options whose value is text, whatever it looks like."""
+
 _PYTHON_WORDS: Final = {"True": True, "False": False, "None": None}
 
 
@@ -66,6 +70,8 @@ def _read_option(pair: str) -> tuple[str, Any]:
     if name in ("self", "model", "backend", "registry"):
         raise InvalidOptionsError(f"--option {pair!r} is not an option of a backend: use --model and --backend")
     if name in _TEXT_ARGUMENTS:
+        return name, value
+    if _SECRET.search(name):
         return name, value
     if value in _PYTHON_WORDS:
         return name, _PYTHON_WORDS[value]

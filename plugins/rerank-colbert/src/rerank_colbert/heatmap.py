@@ -8,8 +8,8 @@ import warnings
 from collections.abc import Sequence
 from typing import IO, Any, Final, NamedTuple
 
-from rerank import InvalidInputError, InvalidOptionsError, Result
-from rerank_colbert.labels import LABEL, ROWS, cut, visible
+from rerank import InvalidInputError, InvalidOptionsError, Result, visible
+from rerank_colbert.labels import LABEL, ROWS, cut
 
 COLUMNS: Final = 80
 """How many document tokens a heat map shows at most."""

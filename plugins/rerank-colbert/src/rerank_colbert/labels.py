@@ -15,18 +15,6 @@ LABEL: Final = 24
 """How wide a token's name is at most."""
 
 
-def visible(text: str) -> str:
-    """A text for a terminal or a label: white space as a space, and what is not printable as its escape."""
-    return "".join(
-        " "
-        if character.isspace()
-        else character
-        if character.isprintable() or character in "\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"
-        else character.encode("unicode_escape").decode()
-        for character in text
-    )
-
-
 def cells(text: str) -> int:
     """The columns that a terminal needs: two for a wide character, none for an accent or a joiner."""
     return sum(

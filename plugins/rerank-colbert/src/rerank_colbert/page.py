@@ -7,10 +7,10 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Final
 
-from rerank import RankedResults, Result
+from rerank import RankedResults, Result, visible
 from rerank_colbert.heatmap import HeatMap, heat_map
 from rerank_colbert.highlight import Match, Piece, highlight, outside, shorten
-from rerank_colbert.labels import LABEL, ROWS, cut, visible
+from rerank_colbert.labels import LABEL, ROWS, cut
 
 CHARACTERS: Final = 100_000
 """How many characters of the query and of each text a page shows at most."""

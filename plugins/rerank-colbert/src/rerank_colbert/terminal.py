@@ -9,9 +9,9 @@ from typing import Any, Final
 
 import click
 
-from rerank import RankedResults, Result
+from rerank import RankedResults, Result, visible
 from rerank_colbert.highlight import Piece, highlight, shorten
-from rerank_colbert.labels import LABEL, ROWS, cells, cut, visible
+from rerank_colbert.labels import LABEL, ROWS, cells, cut
 
 
 def as_terminal(ranked: RankedResults, width: int = 100) -> str:
