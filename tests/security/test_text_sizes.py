@@ -1,0 +1,192 @@
+"""Texts of any size: what a model does not read of a text is not tokenized, and no score notices."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tokenizers import Tokenizer
+
+from rerank import FastTokens, Options, PairLayout, Tokens, encode_pairs
+
+TOKENIZERS = Path(__file__).parents[3] / "shared" / "data" / "tokenizers"
+KINDS = ("bert-base-uncased", "bert-multilingual-uncased", "phi-3", "roberta-base", "t5-small")
+
+
+@cache
+def read_tokens(kind: str) -> FastTokens:
+    file = TOKENIZERS / kind / "tokenizer.json"
+    if not file.is_file():
+        pytest.skip(f"needs the tokenizer of {kind}")
+    return FastTokens(Tokenizer.from_file(str(file)))
+
+
+def repeat(text: str, characters: int) -> str:
+    return (text * (characters // len(text) + 1))[:characters]
+
+
+def mix(alphabet: Sequence[str], characters: int, seed: int = 0) -> str:
+    return "".join(random.Random(seed).choices(alphabet, k=characters))
+
+
+SIZE = 60_000
+KANA = [chr(code) for code in range(0x30A1, 0x30FF)]
+HAN = [chr(code) for code in range(0x4E00, 0x4E80)]
+TEXTS = {
+    "English": repeat("Foragers dance to tell where flowers are; 1,234 others follow them, and fly. ", SIZE),
+    "random words": " ".join(mix("abcdefghij", 7, seed) for seed in range(SIZE // 8)),
+    "letters without space": mix("etaoinshrdlu", SIZE),
+    "one letter": "a" * SIZE,
+    "digits": mix("0123456789", SIZE),
+    "Chinese": mix([*HAN, "。", "，"], SIZE),
+    "Chinese without marks": mix(HAN, SIZE),
+    "Japanese": repeat("ミツバチは花の場所をダンスで仲間に伝える。東京タワーでーーーす！", SIZE),
+    "kana without marks": mix(KANA, SIZE),
+    "Thai": repeat("ผึ้งงานเต้นรำเพื่อบอกตำแหน่งของดอกไม้", SIZE),
+    "emoji": mix(["😂", "👩\u200d🔬", "❤️", "🇩🇪"], SIZE),
+    "accents apart": mix(["e\u0301", "a\u0308\u0323", "한", "ㅎ"], SIZE),
+    "one accented letter": "a" + mix(["\u0301", "\u0323", "\u0308"], SIZE),
+    "Hangul in parts": mix(["\u1112\u1161\u11ab", "\u1100\u1173\u11af"], SIZE),
+    "zero-width characters": mix(["\u200b", "\u200d", "x"], SIZE),
+    "spaces": " " * SIZE + "the end",
+    "newlines": "the start" + "\n" * SIZE + "the end",
+    "spaces and newlines": mix(" \n\t", SIZE) + "the end",
+    "a word per screen": repeat("word" + " " * 3000, SIZE),
+    "words of 100 and 101": " ".join("b" * (100 + n % 2) for n in range(SIZE // 100)),
+    "words of 99 and a sign that is unknown": mix(["x" * 99, "\u2603", "-", "y"], SIZE // 20),
+    "lines of signs": mix(["=" * 70, "-" * 70, "\n", "_" * 33], SIZE // 40),
+    "special tokens": mix(["[MASK]", "<mask>", "<s>", "</s>", "[SEP]", "<|end|>", "<extra_id_0>", "a"], SIZE // 5),
+    "sigmas": mix(["ΟΔΟΣ", "Σ", "İ", "ẞ", "ﬁ", "½"], SIZE // 2),
+    "base64": mix("ABCDEFGHabcdefgh0123456789+/", SIZE),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", TEXTS)
+def test_the_first_tokens_are_those_of_the_whole_text(kind: str, name: str) -> None:
+    tokens, text = read_tokens(kind), TEXTS[name]
+    whole = list(tokens([text])[0])
+    for wanted in (8, 200):
+        short = tokens.shorten(text, wanted)
+        assert text.startswith(short)
+        if short == text:
+            continue
+        for ids in tokens([short + more for more in ("", "s", "\u0301", " x", "\n", "\u200d🔬")]):  # whatever follows
+            assert ids[:wanted] == whole[:wanted]
+            assert len(ids) > wanted
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_place_of_a_cut_keeps_the_tokens(kind: str) -> None:
+    """The same text is moved by one character at a time, so that the cut falls everywhere."""
+    tokens = read_tokens(kind)
+    for name in ("English", "words of 100 and 101", "Japanese", "accents apart", "special tokens"):
+        for moved in range(0, 110, 5):
+            text = TEXTS[name][moved : moved + 12_000]
+            assert tokens([tokens.shorten(text, 4)])[0][:4] == tokens([text])[0][:4], (name, moved)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["English", "random words", "Japanese", "Chinese"])
+def test_little_of_a_long_text_is_read(kind: str, name: str) -> None:
+    """Also where there are no spaces; a token may have 128 characters in RoBERTa's vocabulary, and all of them are tried."""
+    if kind == "t5-small" and name in ("Japanese", "Chinese"):
+        pytest.skip("T5 knows no such characters: a text of them is one token")
+    text = TEXTS[name] * (10 if kind == "roberta-base" else 4)
+    assert len(read_tokens(kind).shorten(text, 512)) < 6000
+
+
+def test_a_token_that_reaches_over_words_is_noticed() -> None:
+    """SuperBPE's kind: where a token may hold a word and the next space, another way to cut is taken."""
+    from tokenizers import models
+
+    vocabulary = {"a": 0, " ": 1, "b": 2, "a ": 3, "a b": 4}
+    tokens = FastTokens(Tokenizer(models.BPE(vocabulary, [("a", " "), ("a ", "b")])))
+    text = repeat("a b ", 9000)
+    assert tokens.shorten(text, 16) != text
+    for moved in range(8):
+        assert tokens([tokens.shorten(text[moved:], 16)])[0][:16] == tokens([text[moved:]])[0][:16]
+    assert len(tokens._places_to_cut(text, 500)) > 1
+
+
+def test_counts_from_the_right_are_read_whole() -> None:
+    """Digits in groups of three from the right depend on the end of the number, which no beginning shows."""
+    from tokenizers import Regex, models, pre_tokenizers
+
+    tokenizer = Tokenizer(models.BPE({**{str(n): n for n in range(10)}, "12": 10}, [("1", "2")]))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex(r"\d{1,3}(?=(\d{3})*$)"), "isolated")
+    tokens = FastTokens(tokenizer)
+    for length in (9000, 9001, 9002):
+        text = repeat("12", length)
+        assert tokens([tokens.shorten(text, 16)])[0][:16] == tokens([text])[0][:16]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_rows_of_pairs_and_what_they_report(kind: str) -> None:
+    """Query and document, each shorter, just as long, and longer than what is read."""
+    tokens = read_tokens(kind)
+    layout, options = PairLayout(before=(1,), between=(2,), after=(3,)), Options()
+    texts = [
+        (query, [TEXTS["English"], TEXTS["Japanese"], TEXTS["spaces"], "short", *(TEXTS["English"][:n] for n in near)])
+        for query in ("how do bees find flowers?", TEXTS["English"], TEXTS["spaces"])
+        for near in [range(13_000, 13_010)]
+    ]
+
+    def lay_out(of: Callable[[Sequence[str]], list[list[int]]]) -> list[Any]:
+        pairs = encode_pairs(texts, of, layout, options, max_length=64, query_max_length=48)
+        return [(one.rows, one.query_len, one.truncated, one.query_truncated, one.windows) for one in pairs]
+
+    assert lay_out(tokens) == lay_out(lambda wanted: tokens(wanted))  # a function, which cannot shorten
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_windows_read_all_of_a_document(kind: str) -> None:
+    tokens = read_tokens(kind)
+    text = TEXTS["English"][:40_000]
+    (pairs,) = encode_pairs(
+        [("query", [text])], tokens, PairLayout(), Options(long_documents="chunk"), max_length=64, query_max_length=48
+    )
+    assert pairs.windows[-1][1] == len(tokens([text])[0])
+    assert not pairs.truncated
+
+
+def test_a_tokenizer_written_in_python_reads_all() -> None:
+    class Words(Tokens):
+        def __call__(self, texts: Sequence[str]) -> list[list[int]]:
+            return [[len(word) for word in text.split()] for text in texts]
+
+        def join(self, text: str, other: str | None = None) -> tuple[list[int], list[int]]:
+            raise NotImplementedError
+
+        def find(self, token: str) -> int | None:
+            return None
+
+        def name(self, token_id: int) -> str:
+            return ""
+
+        def spans(self, text: str) -> None:
+            return None
+
+        @property
+        def pad_id(self) -> int | None:
+            return None
+
+    assert Words().shorten(TEXTS["English"], 8) == TEXTS["English"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_passages_are_cut_where_they_would_be(kind: str) -> None:
+    """``max_passage_tokens`` of listwise models."""
+    tokens = read_tokens(kind)
+    for name in ("English", "Japanese", "emoji", "spaces"):
+        text = TEXTS[name]
+        (offsets,) = [tokens.tokenizer.encode(text, add_special_tokens=False).offsets]
+        kept = 100
+        while kept and len(offsets) > kept and offsets[kept][0] < offsets[kept - 1][1]:
+            kept -= 1
+        assert tokens.cut(text, 100) == (text if len(offsets) <= 100 else text[: offsets[kept - 1][1]]), name
