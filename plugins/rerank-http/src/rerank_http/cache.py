@@ -24,6 +24,8 @@ _FORMAT: Final = 1
 _PAGE: Final = 4096
 _PATIENCE: Final = 5.0
 """Seconds to wait for another process's write."""
+_PATIENCE_AT_FIRST: Final = 60.0
+"""The same while the file is opened: without it there is no reranker, and not just one value less."""
 _CREDENTIALS: Final = frozenset(("api-key", "authorization", "proxy-authorization", "x-api-key"))
 """Headers that say who asks, and nothing about what is asked."""
 _TABLE: Final = "CREATE TABLE responses (key TEXT PRIMARY KEY, value TEXT NOT NULL)"
@@ -109,7 +111,9 @@ class CacheFile:
             ) from error
 
     def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(
+            self._path, timeout=_PATIENCE_AT_FIRST, isolation_level=None, check_same_thread=False
+        )
         try:
             connection.execute(f"PRAGMA page_size = {_PAGE}")
             _check_schema(connection)
@@ -117,6 +121,7 @@ class CacheFile:
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute(_TABLE.replace("TABLE", "TABLE IF NOT EXISTS"))
             self._bound(connection)
+            connection.execute(f"PRAGMA busy_timeout = {int(1000 * _PATIENCE)}")
         except BaseException:
             connection.close()
             raise
@@ -126,7 +131,6 @@ class CacheFile:
         """Hold the file within its size; one that was larger loses its oldest values."""
         (page_size,) = connection.execute("PRAGMA page_size").fetchone()
         pages = self._max_bytes // (2 * page_size + 8) - 1  # a journal has each page once, with 8 bytes of its own
-        connection.execute(f"PRAGMA max_page_count = {pages}")
         while connection.execute("PRAGMA page_count").fetchone() > (pages,) and _delete_oldest(connection):
             connection.execute("VACUUM")
         connection.execute(f"PRAGMA max_page_count = {pages}")

@@ -284,7 +284,7 @@ def _whole(number: Any) -> int:
 def _read_kept(kept: Any) -> Completion | None:
     """A completion from the cache; None if it has none, or something else."""
     try:
-        return TypeAdapter(Completion).validate_python(kept, strict=True)
+        return TypeAdapter(Completion).validate_python(kept)
     except ValidationError:
         return None
 
