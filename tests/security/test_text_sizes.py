@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 from tokenizers import Tokenizer
 
-from rerank import FastTokens, Options, PairLayout, Tokens, encode_pairs
+from rerank import FastTokens, Options, PairLayout, Reranker, Tokens, encode_pairs
 
 TOKENIZERS = Path(__file__).parents[3] / "shared" / "data" / "tokenizers"
 KINDS = ("bert-base-uncased", "bert-multilingual-uncased", "phi-3", "roberta-base", "t5-small")
@@ -85,7 +86,7 @@ def test_every_place_of_a_cut_keeps_the_tokens(kind: str) -> None:
     """The same text is moved by one character at a time, so that the cut falls everywhere."""
     tokens = read_tokens(kind)
     for name in ("English", "words of 100 and 101", "Japanese", "accents apart", "special tokens"):
-        for moved in range(0, 110, 5):
+        for moved in range(0, 110, 9):
             text = TEXTS[name][moved : moved + 12_000]
             assert tokens([tokens.shorten(text, 4)])[0][:4] == tokens([text])[0][:4], (name, moved)
 
@@ -189,3 +190,97 @@ def test_passages_are_cut_where_they_would_be(kind: str) -> None:
         while kept and len(offsets) > kept and offsets[kept][0] < offsets[kept - 1][1]:
             kept -= 1
         assert tokens.cut(text, 100) == (text if len(offsets) <= 100 else text[: offsets[kept - 1][1]]), name
+
+
+# The same of whole rerankers: once as they are, and once as if no text were ever shortened
+
+
+@pytest.fixture
+def whole_texts(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """From the call on, every text is tokenized whole."""
+    return lambda: monkeypatch.setattr(FastTokens, "shorten", Tokens.shorten)
+
+
+def rank_with(reranker: Reranker, query: str, documents: Sequence[str], **options: Any) -> tuple[Any, Any]:
+    ranked = reranker.rank(query, documents, **options)
+    return [(result.index, result.score, result.details) for result in ranked], ranked.diagnostics
+
+
+LONG = [TEXTS["English"], TEXTS["random words"], TEXTS["Japanese"], TEXTS["spaces"], "bees dance", ""]
+
+
+@pytest.mark.parametrize("query", ["how do bees find flowers?", TEXTS["English"]], ids=["short", "long"])
+def test_scores_and_reports_are_those_of_whole_texts(local: Any, whole_texts: Callable[[], None], query: str) -> None:
+    with local.build() as reranker:
+        shortened = rank_with(reranker, query, LONG)
+        assert shortened[1]["truncated"] >= 3
+        assert shortened[1]["query_truncated"] == (len(query) > 1000)
+        whole_texts()
+        assert rank_with(reranker, query, LONG) == shortened
+
+
+def test_late_interaction_and_its_matches_are_those_of_whole_texts(
+    tmp_path: Path, whole_texts: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("rerank_colbert")
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "rerank_colbert"))
+    from checkpoints import save_stanford
+
+    with Reranker(save_stanford(tmp_path / "model"), device="cpu") as reranker:
+        shortened = rank_with(reranker, TEXTS["English"], LONG, matches="matrix")
+        assert shortened[1]["truncated"] >= 3
+        whole_texts()
+        assert rank_with(reranker, TEXTS["English"], LONG, matches="matrix") == shortened
+
+
+@pytest.mark.parametrize(("kind", "recipe"), [("t5-small", "monot5"), ("phi-3", "qwen3"), ("roberta-base", "ctxl-v2")])
+def test_prompts_are_those_of_whole_texts(kind: str, recipe: str, whole_texts: Callable[[], None]) -> None:
+    """What stands behind a document may be joined with its last token, so that its end counts as well."""
+    pytest.importorskip("rerank_llm")
+    from rerank_llm.prompt import Prompt
+    from rerank_llm.recipes import find
+
+    prompt = Prompt(find(recipe), read_tokens(kind), {}, {"eos_token": "</s>"})
+    documents = [*LONG, *(TEXTS["English"] + end for end in (".", "?!", " ", "\n\n", "<|end|>", "東京"))]
+    limits = {"instruction": None, "max_length": 400, "query_max_length": 60}
+    shortened = [prompt.encode(query, documents, Options(), **limits) for query in ("bees?", *LONG[:3])]
+    assert all(one.pairs.truncated >= 6 for one in shortened)
+    assert [one.pairs.query_truncated for one in shortened] == [False, True, True, True]
+    whole_texts()
+    for one, query in zip(shortened, ("bees?", *LONG[:3])):
+        whole = prompt.encode(query, documents, Options(), **limits)
+        assert one.pairs.rows == whole.pairs.rows
+        assert (one.pairs.truncated, one.pairs.query_truncated) == (whole.pairs.truncated, whole.pairs.query_truncated)
+
+
+# Time and memory
+
+
+def test_a_document_of_50_mb_takes_no_time_and_no_memory() -> None:
+    """Measured in what is tokenized, which took 26 s and 5 GB."""
+    tokens = read_tokens("bert-base-uncased")
+    seen: list[int] = []
+
+    class Counting(FastTokens):
+        def __call__(self, texts: Sequence[str]) -> list[list[int]]:
+            seen.append(sum(map(len, texts)))
+            return super().__call__(texts)
+
+    counting = Counting(tokens.tokenizer)
+    text = repeat("Foragers dance to tell where flowers are. ", 50_000_000)
+    (pairs,) = encode_pairs([(text, [text])], counting, PairLayout(), Options(), max_length=512, query_max_length=384)
+    assert (pairs.truncated, pairs.query_truncated) == (1, True)
+    assert sum(seen) < 25_000
+
+
+def test_removed_tokens_that_come_together_again_take_no_time() -> None:
+    """jina-reranker-v3: removed until none is left, 100,000 nested ones took a pass each."""
+    pytest.importorskip("rerank_llm")
+    from rerank_llm.generators.jina import EMBED, Cleaner
+
+    cleaner = Cleaner(read_tokens("phi-3"))
+    nested = EMBED[:4] * 100_000 + EMBED[4:] * 100_000
+    started = time.monotonic()
+    (text,) = cleaner.prepare([nested], 16)
+    assert time.monotonic() - started < 5
+    assert text.truncated
