@@ -176,7 +176,7 @@ def test_queries_share_a_call_of_the_tokenizer(caplog: pytest.LogCaptureFixture)
     for (query, documents), made in zip(texts, pairs):
         ids = [list(map(ord, text)) for text in documents]
         assert made == pair_rows(list(map(ord, query)), ids, BERT, Options(), max_length=12, query_max_length=4)
-    assert caplog.messages == ["a query of 5 tokens was cut to 4: raise query_max_length or max_length"] * 2
+    assert caplog.messages == ["a query of 5 characters was cut to 4 tokens: raise query_max_length or max_length"] * 2
 
 
 def test_scores_take_one_value_per_row() -> None:

@@ -163,7 +163,7 @@ def test_a_long_query_is_cut_with_a_warning(prompt_of: Any, caplog: pytest.LogCa
     prompt = prompt_of(BY_NAME["qwen3"])
     encoded = encode(prompt, PANDA * 50, BEAR, query_max_length=8)
     assert encoded.pairs.query_truncated
-    assert "was cut to 8: raise query_max_length or max_length" in caplog.text
+    assert "was cut to 8 tokens: raise query_max_length or max_length" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["bge-gemma", "mxbai-v2"])

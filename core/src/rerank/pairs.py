@@ -268,6 +268,8 @@ def encode_pairs(
 ) -> list[PairRows]:
     """Encode every text in one call, and lay out the rows of each query; a query that is cut is warned about.
 
+    Of a long text, only the beginning is encoded where the rest is cut anyway (`Tokens.shorten`).
+
     Args:
         texts: Queries, each with its documents.
         tokens: Texts to token ids without special tokens, such as `rerank.Tokens`.
@@ -277,9 +279,15 @@ def encode_pairs(
         query_max_length: As for `pair_rows`.
     """
     texts = list(texts)
-    encoded = iter(tokens([text for query, documents in texts for text in (query, *documents)]))
+    shorten = getattr(tokens, "shorten", _keep)
+    read = _keep if options.long_documents == "chunk" else partial(shorten, tokens=max_length)
+    encoded = iter(
+        tokens(
+            [text for query, documents in texts for text in (shorten(query, query_max_length), *map(read, documents))]
+        )
+    )
     pairs = []
-    for _, documents in texts:
+    for text, documents in texts:
         query = next(encoded)
         ids = [next(encoded) for _ in documents]
         one = pair_rows(
@@ -293,10 +301,17 @@ def encode_pairs(
         )
         if one.query_truncated:
             logger.warning(
-                "a query of %d tokens was cut to %d: raise query_max_length or max_length", len(query), one.query_len
+                "a query of %d characters was cut to %d tokens: raise query_max_length or max_length",
+                len(text),
+                one.query_len,
             )
         pairs.append(one)
     return pairs
+
+
+def _keep(text: str, tokens: int = 0) -> str:
+    """The whole text, in place of `Tokens.shorten`."""
+    return text
 
 
 def _spans_of(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 from pathlib import Path
 from typing import Any, Final
@@ -55,6 +57,18 @@ POSITIONS_BEHIND_PADDING: Final = frozenset(
 )
 """Model types whose positions start at ``pad_token_id + 1``, so that fewer tokens fit (transformers 5.24)."""
 
+_CHARACTERS_PER_TOKEN: Final = 8
+"""How much of a long text is tokenized first, per token that is read of it."""
+
+_UNDECIDED_TOKENS: Final = 32
+"""How many tokens before a cut are not relied on."""
+
+_WORD_ENDS_WITHIN: Final = 1000
+"""How many characters before a cut are searched for the end of a word."""
+
+_ACROSS_WORDS: Final = re.compile("[^\\W_\u0100-\u0143][ ▁Ġ]")
+"""A word and the space after it in one token. Byte-level vocabularies write bytes that are no letters as U+0100 to U+0143."""
+
 
 class Tokens(ABC):
     """Texts to token ids. Safe to share between threads: no truncation or padding state is ever set."""
@@ -83,6 +97,18 @@ class Tokens(ABC):
     @abstractmethod
     def pad_id(self) -> int | None:
         """The id that the tokenizer itself pads with; None if it states none."""
+
+    def shorten(self, text: str, tokens: int) -> str:
+        """The beginning of a long text, so that what a model does not read need not be tokenized.
+
+        Whatever follows it, its first ``tokens`` tokens are those of the whole text; it has more, if the text has.
+        This method returns the whole text, and subclasses may do better.
+
+        Args:
+            text: The text.
+            tokens: How many tokens are wanted.
+        """
+        return text
 
     def single_layout(self) -> PairLayout:
         """Where the special tokens of one text stand: in ``before`` and ``after``.
@@ -199,8 +225,65 @@ class FastTokens(Tokens):
         """How many tokens each text has, without special tokens."""
         return [len(ids) for ids in self(texts)]
 
+    def shorten(self, text: str, tokens: int) -> str:
+        """The beginning of a long text, so that what a model does not read need not be tokenized.
+
+        Whatever follows it, its first ``tokens`` tokens are those of the whole text; it has more, if the text has.
+        Where a beginning has too few tokens, as one of spaces has, a longer one is tried, up to the whole text.
+
+        Args:
+            text: The text.
+            tokens: How many tokens are wanted.
+        """
+        size = _CHARACTERS_PER_TOKEN * (tokens + self._undecided)
+        while 2 * size < len(text):
+            places = self._places_to_cut(text, size)
+            if 0 < sum(places) < len(text):
+                encoded = self([text[:place] for place in places])
+                low, high = min(encoded), max(encoded)  # where these two agree, all between them do
+                agreed = next((n for n, (a, b) in enumerate(zip(low, high)) if a != b), len(low))
+                if agreed - self._undecided > tokens:
+                    return text[: places[0] + 1]
+            size *= 4
+        return text
+
+    def _places_to_cut(self, text: str, size: int) -> list[int]:
+        """Places near ``size`` of which one is between two tokens of the whole text; the farthest first, empty if there are none.
+
+        What is left of such a place has the same tokens whatever is right of it: so the merges of BPE and the best paths of
+        unigram models work. That is the place behind a word, where no token holds a word and the space behind it. In a text
+        without spaces it is one of as many places as the longest token has characters; controls, marks and spaces, which
+        normalizers may remove, are not counted.
+        """
+        if not self._crosses_words:
+            for place in range(size, max(1, size - _WORD_ENDS_WITHIN), -1):
+                if text[place] == " " and text[place - 1].isalnum():
+                    return [place]
+        places, counted = [], 0
+        for place in range(size, size // 2, -1):
+            places.append(place)
+            counted += unicodedata.category(text[place - 1])[0] not in "CMZ"
+            if counted == self._longest:
+                return places
+        return []
+
+    @cached_property
+    def _undecided(self) -> int:
+        """How many tokens before a cut are not relied on; WordPiece takes a word of up to so many characters as a whole."""
+        return _UNDECIDED_TOKENS + getattr(self.tokenizer.model, "max_input_chars_per_word", 0)
+
+    @cached_property
+    def _longest(self) -> int:
+        """How many characters the longest token has, or bytes in byte-level vocabularies."""
+        return max(map(len, self.tokenizer.get_vocab()))
+
+    @cached_property
+    def _crosses_words(self) -> bool:
+        return any(map(_ACROSS_WORDS.search, self.tokenizer.get_vocab()))
+
     def cut(self, text: str, tokens: int) -> str:
         """The beginning of a text that has at most so many tokens, without special tokens, and ends with a whole character."""
+        text = self.shorten(text, tokens + 1)
         offsets = self.spans(text)
         if len(offsets) <= tokens:
             return text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -135,7 +136,9 @@ def kept_scores(kept: Any, count: int) -> list[float | None] | None:
 
 
 def _is_score(value: Any) -> bool:
-    return value is None or (type(value) in (int, float) and math.isfinite(value))
+    if type(value) is int:
+        return abs(value) <= sys.float_info.max
+    return value is None or (type(value) is float and math.isfinite(value))
 
 
 def _kind(value: Any) -> str:

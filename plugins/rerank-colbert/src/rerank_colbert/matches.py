@@ -40,7 +40,7 @@ def find_matches(
     number = max(windows, key=lambda i: float(products[i].max(axis=1).sum()))
     best = products[number]
     (text_rows, _), *_ = rows.documents([text], options)
-    names, spans = _describe(rows, text_rows[number], rows.document_spans(text))
+    names, spans = _describe(rows, text_rows[number], rows.document_spans(text, options))
     query_names, _ = _describe(rows, query.row, None)
     places = best.argmax(axis=1)  # (query_vectors,)
     matches = [

@@ -99,9 +99,9 @@ class RowMaker:
                 f"query_max_length={longest} leaves no room for words beside {len(layout)} other tokens: raise it"
             )
         rows = []
-        for ids in self._encode(self._query, texts):
+        for text, ids in zip(texts, self._encode(self._query, texts, longest)):
             if len(ids) > room:
-                logger.warning("a query of %d tokens was cut to %d: raise query_max_length", len(ids), room)
+                logger.warning("a query of %d characters was cut to %d tokens: raise query_max_length", len(text), room)
             row = layout.row((), ids[:room])
             added = _augmented_length(how, len(row), self.recipe.augmented_length, longest) - len(row)
             filled = [*row, *([self._augmentation_id] * added if added else ())]
@@ -176,7 +176,7 @@ class RowMaker:
         """
         longest = self.document_length(options)
         documents = []
-        for whole in self._encode(self._document, texts):
+        for whole in self._encode(self._document, texts, self._read_length(options)):
             layout, ids = self._document.split(whole)
             prompt_len, room = len(whole) - len(ids), longest - len(layout)
             if room < 1:
@@ -206,31 +206,37 @@ class RowMaker:
             return self.limits.check(options.max_length)
         return self._within_limit(self.recipe.document_length)
 
+    def _read_length(self, options: ColbertOptions) -> int | None:
+        """How many tokens of a document are read; None for all, in windows."""
+        return None if options.long_documents == "chunk" else self.document_length(options)
+
     def place(self, text: str, number: int, options: ColbertOptions) -> Mapping[str, Any]:
         """Where a window of a document stands in it, in its own tokens and in characters."""
         ((rows, _),) = self.documents([text], options)
         windows = [[place for place in row.places if place is not None] for row in rows]
         first, own = windows[0][0], windows[number]
-        spans = self.document_spans(text)
+        spans = self.document_spans(text, options)
         return place_window((own[0] - first, own[-1] + 1 - first), None if spans is None else spans[first:])
 
-    def document_spans(self, text: str) -> list[tuple[int, int] | None] | None:
-        """Where each of a document's own tokens stands in its text; None if the tokenizer cannot tell."""
-        spans = self.tokens.spans(self._whole(self._document, text))
+    def document_spans(self, text: str, options: ColbertOptions) -> list[tuple[int, int] | None] | None:
+        """Where each of a document's own tokens that are read stands in its text; None if the tokenizer cannot tell."""
+        spans = self.tokens.spans(self._whole(self._document, text, self._read_length(options)))
         if spans is None:
             return None
         prompt_len = len(self._document.prompt)
         shift = text.index(self._trim(text)) - prompt_len
         return [(max(start, prompt_len) + shift, end + shift) if end > prompt_len else None for start, end in spans]
 
-    def _encode(self, prefix: _Prefix, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of texts, each with the prompt."""
-        return self.tokens([self._whole(prefix, text) for text in texts])
+    def _encode(self, prefix: _Prefix, texts: Sequence[str], longest: int | None = None) -> list[list[int]]:
+        """Token ids of texts, each with the prompt: the first ``longest`` at least, all if that is None."""
+        return self.tokens([self._whole(prefix, text, longest) for text in texts])
 
-    def _whole(self, prefix: _Prefix, text: str) -> str:
-        """What is tokenized of a text."""
+    def _whole(self, prefix: _Prefix, text: str, longest: int | None) -> str:
+        """What is tokenized of a text: as much as has ``longest`` tokens, all if that is None."""
         whole = prefix.prompt + self._trim(text)
-        return whole.lower() if self.recipe.lowercases else whole
+        if self.recipe.lowercases:
+            whole = whole.lower()
+        return whole if longest is None else self.tokens.shorten(whole, longest)
 
     def _trim(self, text: str) -> str:
         return text.strip() if self.recipe.strips else text

@@ -6,7 +6,9 @@ import asyncio
 import hashlib
 import json
 import logging
+import os
 import sqlite3
+import stat
 import threading
 from collections.abc import Mapping
 from contextlib import closing
@@ -22,8 +24,13 @@ _FORMAT: Final = 1
 _PAGE: Final = 4096
 _PATIENCE: Final = 5.0
 """Seconds to wait for another process's write."""
-_CREDENTIALS: Final = ("auth", "key", "token", "secret", "cookie", "password", "signature")
-"""Words in the names of headers that identify the caller, not the request."""
+_PATIENCE_AT_FIRST: Final = 60.0
+"""The same while the file is opened: without it there is no reranker, and not just one value less."""
+_CREDENTIALS: Final = frozenset(("api-key", "authorization", "proxy-authorization", "x-api-key"))
+"""Headers that say who asks, and nothing about what is asked."""
+_TABLE: Final = "CREATE TABLE responses (key TEXT PRIMARY KEY, value TEXT NOT NULL)"
+_LARGEST_SHARE: Final = 16
+"""An answer larger than this part of ``max_bytes`` is not kept: it would throw out too many others."""
 
 
 class ResponseCache:
@@ -70,21 +77,22 @@ class ResponseCache:
 
 
 def without_credentials(headers: Mapping[str, str]) -> dict[str, str]:
-    """The headers that may change an answer."""
-    return {name: value for name, value in headers.items() if not any(word in name for word in _CREDENTIALS)}
+    """The headers that may change an answer: all but those that are known to say who asks."""
+    return {name: value for name, value in headers.items() if name not in _CREDENTIALS}
 
 
 class CacheFile:
     """A file of JSON values by key. A file that cannot be read or written costs its values, never the call.
 
-    It is checked at once and opened on first use, so that an unused cache needs no closing.
+    It is checked at once and opened on first use, so that an unused cache needs no closing. It takes less than half
+    of ``max_bytes``: the other half is for the journal, which SQLite keeps beside it while it writes.
 
     Args:
-        path: The file; created if it is missing.
-        max_bytes: The file's maximum size.
+        path: The file; created if it is missing, for its owner alone.
+        max_bytes: The maximum size of the file and its journal together.
 
     Raises:
-        InvalidOptionsError: The file cannot be created, or contains something else.
+        InvalidOptionsError: The file cannot be created, contains something else, or others can change it.
     """
 
     def __init__(self, path: Path, max_bytes: int) -> None:
@@ -95,26 +103,37 @@ class CacheFile:
         try:
             self._path = path.expanduser()
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._path.touch(mode=0o600)
+            _check_owner(self._path)
             self._connect().close()
         except (OSError, ValueError, RuntimeError, sqlite3.Error) as error:  # a NUL, or the home of nobody
             raise InvalidOptionsError(
-                f"cache {self._path} cannot be used ({error}): name a new file in a writable folder"
+                f"cache {self._path} cannot be used ({error}): name a new file in a folder that only you can write to"
             ) from error
 
     def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._path, timeout=_PATIENCE, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(
+            self._path, timeout=_PATIENCE_AT_FIRST, isolation_level=None, check_same_thread=False
+        )
         try:
             connection.execute(f"PRAGMA page_size = {_PAGE}")
-            connection.execute("PRAGMA journal_mode = WAL")  # writes do not wait for the disk, nor readers for writers
+            _check_schema(connection)
+            connection.execute("PRAGMA journal_mode = DELETE")  # a write-ahead log grows as long as somebody reads
             connection.execute("PRAGMA synchronous = NORMAL")
-            connection.execute("PRAGMA wal_autocheckpoint = 64")
-            connection.execute("CREATE TABLE IF NOT EXISTS responses (key TEXT PRIMARY KEY, value TEXT NOT NULL)")
-            connection.execute(f"PRAGMA max_page_count = {self._max_bytes // _PAGE}")
+            connection.execute(_TABLE.replace("TABLE", "TABLE IF NOT EXISTS"))
+            self._bound(connection)
+            connection.execute(f"PRAGMA busy_timeout = {int(1000 * _PATIENCE)}")
         except BaseException:
             connection.close()
             raise
         return connection
+
+    def _bound(self, connection: sqlite3.Connection) -> None:
+        """Hold the file within its size; one that was larger loses its oldest values."""
+        (page_size,) = connection.execute("PRAGMA page_size").fetchone()
+        pages = self._max_bytes // (2 * page_size + 8) - 1  # a journal has each page once, with 8 bytes of its own
+        while connection.execute("PRAGMA page_count").fetchone() > (pages,) and _delete_oldest(connection):
+            connection.execute("VACUUM")
+        connection.execute(f"PRAGMA max_page_count = {pages}")
 
     def _opened(self) -> sqlite3.Connection:
         if self._closed:
@@ -138,22 +157,21 @@ class CacheFile:
             return None
         try:
             return json.loads(row[0])
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             logger.warning("cache %s holds a value that is not JSON: %s", self._path, error)
             return None
 
     def put(self, key: str, value: Any) -> None:
-        """Store a value under a key; if the file is full, the oldest values are deleted."""
+        """Store a value under a key; if the file is full, the oldest values are deleted. A very large value is not stored."""
+        text = json.dumps(value)
+        if len(text) > self._max_bytes // _LARGEST_SHARE:
+            logger.info("an answer of %d bytes is too large for cache %s: raise cache_max_bytes", len(text), self._path)
+            return
         try:
             with self._lock:
                 connection = self._opened()
-                for _ in range(8):
-                    if _insert(connection, key, json.dumps(value)):
-                        return
-                    connection.execute(
-                        "DELETE FROM responses WHERE rowid IN (SELECT rowid FROM responses ORDER BY rowid "
-                        "LIMIT 1 + (SELECT count(*) / 4 FROM responses))"
-                    )
+                while not _insert(connection, key, text) and _delete_oldest(connection):
+                    pass
         except sqlite3.Error as error:
             logger.warning("cache %s cannot be written: %s", self._path, error)
 
@@ -174,3 +192,45 @@ def _insert(connection: sqlite3.Connection, key: str, value: str) -> bool:
             return False
         raise
     return True
+
+
+def _delete_oldest(connection: sqlite3.Connection) -> bool:
+    """Delete a quarter of the values, the oldest; False if there are none."""
+    deleted = connection.execute(
+        "DELETE FROM responses WHERE rowid IN (SELECT rowid FROM responses ORDER BY rowid "
+        "LIMIT 1 + (SELECT count(*) / 4 FROM responses))"
+    )
+    return deleted.rowcount > 0
+
+
+def _check_owner(path: Path) -> None:
+    """Create a file for its owner alone, or check that nobody else can change or replace it.
+
+    Raises:
+        OSError: It cannot be created, is no file, or all users can write to it or to its folder.
+    """
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0), 0o600)
+    try:
+        found = os.fstat(handle)
+    finally:
+        os.close(handle)
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError("it is no regular file")
+    if os.name == "nt":  # whose permissions are not in these modes
+        return
+    for what, mode in (("it", found.st_mode), ("its folder", path.parent.stat().st_mode)):
+        if mode & stat.S_IWOTH:
+            raise OSError(f"every user can write to {what}")
+
+
+def _check_schema(connection: sqlite3.Connection) -> None:
+    """Check that a database is a cache or new.
+
+    Raises:
+        ValueError: It is of another program.
+    """
+    connection.execute("PRAGMA trusted_schema = OFF")
+    tables = connection.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    if application or tables not in ([], [(_TABLE,)]):
+        raise ValueError("it is a database of another program")

@@ -33,7 +33,8 @@ class HttpOptions(Options):
         requests_per_minute: At most this many, evenly spread; None sets no limit.
         tokens_per_minute: At most this many, estimated at four bytes per token and corrected by the reported usage.
         cache: File to store answers in, so that equal requests are sent once. It contains no requests and no keys.
-        cache_max_bytes: Maximum size of that file; the oldest answers are deleted first.
+        cache_max_bytes: Maximum size of that file and its journal together; the oldest answers are deleted first. An answer
+            of more than a sixteenth of it is not stored.
         max_answer_bytes: Maximum size of one answer, unpacked; a larger one is an error. None means 4 MiB and eight
             times the request, 64 MiB at most.
     """

@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 _QUERY: Final = "{query}"
 _DOCUMENT: Final = "{document}"
+_END: Final = 256
+"""How many characters at the end of a text are kept where its middle is left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +136,11 @@ class Prompt:
             InvalidOptionsError: The prompt without a document is as long as ``max_length``.
         """
         pieces = self.recipe.choose_pieces(instruction)
-        texts, documents, defused = self._clean_all(query, documents, instruction)
-        texts["query"], truncated_query = self._cut_query(pieces, texts, query_max_length)
+        chunked = options.long_documents == "chunk"
+        texts, documents, defused = self._clean_all(
+            query, documents, instruction, query_max_length, None if chunked else max_length
+        )
+        texts["query"], truncated_query = self._cut_query(pieces, texts, query_max_length, len(query))
         target = self._target(texts["query"])
         at = next(n for n, piece in enumerate(pieces) if _DOCUMENT in piece)
         before = [*self._begin, *self._ids([fill(piece, texts) for piece in pieces[:at]])]
@@ -152,7 +157,6 @@ class Prompt:
         owners: list[int] = []
         kept: list[tuple[int, int]] = []
         truncated = 0
-        chunked = options.long_documents == "chunk"
         for owner, parts in enumerate(self._parts(head, documents, tail)):
             whole = [*parts.head, *parts.document, *parts.tail]
             if len(whole) <= room and not (chunked and options.window is not None):
@@ -191,8 +195,10 @@ class Prompt:
             for encoding, document in zip(encodings, documents)
         ]
 
-    def _cut_query(self, pieces: Sequence[str], texts: Mapping[str, str], longest: int) -> tuple[str, bool]:
-        """The query, cut where its last token that fits ends in the text; and whether it was cut."""
+    def _cut_query(
+        self, pieces: Sequence[str], texts: Mapping[str, str], longest: int, characters: int
+    ) -> tuple[str, bool]:
+        """The query, cut where its last token that fits ends in the text, and whether it was cut; it had so many characters."""
         query = texts["query"]
         piece = next((piece for piece in pieces if _QUERY in piece and _DOCUMENT not in piece), _QUERY)
         head, tail = (fill(part, texts) for part in piece.split(_QUERY))
@@ -207,7 +213,7 @@ class Prompt:
                 "raise query_max_length or max_length, or shorten the instruction"
             )
         logger.warning(
-            "a query of %d tokens was cut to %d: raise query_max_length or max_length", len(parts.document), kept
+            "a query of %d characters was cut to %d tokens: raise query_max_length or max_length", characters, kept
         )
         return query[: encoding.offsets[len(parts.head) + kept - 1][1] - len(head)], True
 
@@ -221,21 +227,34 @@ class Prompt:
         return [i for ids in self.tokens([text for text in texts if text]) for i in ids]
 
     def _clean_all(
-        self, query: str, documents: Sequence[str], instruction: str | None
+        self,
+        query: str,
+        documents: Sequence[str],
+        instruction: str | None,
+        longest_query: int | None = None,
+        longest_document: int | None = None,
     ) -> tuple[dict[str, str], list[str], int]:
         """Query and instruction by their places, the documents, and how many special tokens in them all were broken."""
-        cleaned_query, defused = self._clean(query, "query")
+        cleaned_query, defused = self._clean(query, "query", longest_query)
         texts = {"query": cleaned_query or self.recipe.empty, "instruction": self.recipe.instruction}
         if instruction is not None:
             texts["instruction"], count = self._clean(instruction, "instruction")
             defused += count
-        cleaned = [self._clean(document, "document") for document in documents]
+        cleaned = [self._clean(document, "document", longest_document) for document in documents]
         defused += sum(count for _, count in cleaned)
         return texts, [text or self.recipe.empty for text, _ in cleaned], defused
 
-    def _clean(self, text: str, place: str) -> tuple[str, int]:
-        """A text as it goes into its place, and how many special tokens in it were broken."""
-        return self._defuse(text.strip() if place in self.recipe.strip else text)
+    def _clean(self, text: str, place: str, longest: int | None = None) -> tuple[str, int]:
+        """A text as it goes into its place, and how many special tokens in it were broken.
+
+        Of a text that is cut to ``longest`` tokens, the middle is left out before. Its end stays, since what follows the text
+        in the prompt may be joined with it.
+        """
+        text = text.strip() if place in self.recipe.strip else text
+        beginning = text if longest is None else self.tokens.shorten(text, longest)
+        if len(beginning) + _END < len(text):
+            text = beginning + text[-_END:]
+        return self._defuse(text)
 
     @property
     def verdicts(self) -> tuple[int, ...]:

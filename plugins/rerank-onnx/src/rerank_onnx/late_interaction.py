@@ -93,8 +93,8 @@ class OnnxLateInteraction(GroupScorer):
         """Score requests with the same options together."""
         options = requests[0].options
         assert isinstance(options, OnnxOptions)
-        whole_queries = self.tokens([self.query_prompt + request.query for request in requests])
         room = self._query_room(options)
+        whole_queries = self._tokenize(self.query_prompt, [request.query for request in requests], room)
         queries = self._encode_queries([self.layout.row((), query[: max(0, room)]) for query in whole_queries], options)
         score = self._score_new if self.cache is None else partial(self._score_kept, self.cache)
         for request, query, (windows, truncated) in zip(requests, whole_queries, score(requests, queries, options)):
@@ -132,7 +132,7 @@ class OnnxLateInteraction(GroupScorer):
     ) -> Iterator[tuple[list[list[float]], int]]:
         """The scores of each window of each request's documents, and how many lost tokens; their vectors are let go."""
         encoded = [
-            self._rows(self._tokenize([document.text for document in request.documents]), options)
+            self._rows(self._tokenize_documents([document.text for document in request.documents], options), options)
             for request in requests
         ]
         rows = [(tuple(row), n) for n, documents in enumerate(encoded) for row in documents.rows]
@@ -140,9 +140,15 @@ class OnnxLateInteraction(GroupScorer):
         for documents in encoded:
             yield [[next(values) for _ in own] for _, own in groupby(documents.owners)], documents.truncated
 
-    def _tokenize(self, documents: Sequence[str]) -> list[list[int]]:
-        """Token ids of documents, each with the prompt."""
-        return self.tokens([self.document_prompt + text for text in documents])
+    def _tokenize(self, prompt: str, texts: Sequence[str], longest: int | None) -> list[list[int]]:
+        """Token ids of texts, each with its prompt: the first ``longest`` at least, all if that is None."""
+        whole = [prompt + text for text in texts]
+        return self.tokens(whole if longest is None else [self.tokens.shorten(text, longest) for text in whole])
+
+    def _tokenize_documents(self, texts: Sequence[str], options: OnnxOptions) -> list[list[int]]:
+        """Token ids of documents, each with the prompt; as many as are read at least."""
+        is_cut = options.long_documents == "truncate"
+        return self._tokenize(self.document_prompt, texts, self._document_limit(options) if is_cut else None)
 
     def _rows(self, documents: Sequence[Sequence[int]], options: OnnxOptions) -> PairRows:
         """The rows of documents, of which each may have several."""
@@ -210,7 +216,7 @@ class OnnxLateInteraction(GroupScorer):
         def forward(batch: list[tuple[int, ...]]) -> list[Array]:
             return [self._document(vectors) for vectors in self._vectors(batch)]
 
-        documents = [self._rows([ids], options) for ids in self._tokenize(texts)]
+        documents = [self._rows([ids], options) for ids in self._tokenize_documents(texts, options)]
         rows = [tuple(row) for document in documents for row in document.rows]
         arrays = iter(self.graph.map(rows, [len(row) for row in rows], forward, options))
         return [
@@ -233,7 +239,7 @@ class OnnxLateInteraction(GroupScorer):
     def _place(self, request: Request, options: OnnxOptions, document: int, number: int) -> Mapping[str, Any]:
         """Where a window of one document stands in it, the prompt left out."""
         text, prompt_len = request.documents[document].text, len(self.document_prompt)
-        start, end = self._rows(self._tokenize([text]), options).windows[number]
+        start, end = self._rows(self._tokenize_documents([text], options), options).windows[number]
         spans = self.tokens.spans(self.document_prompt + text) or []
         prompt_tokens = sum(last <= prompt_len for _, last in spans) if prompt_len else 0
         own = [(max(0, first - prompt_len), last - prompt_len) for first, last in spans[prompt_tokens:]]

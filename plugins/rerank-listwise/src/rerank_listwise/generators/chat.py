@@ -10,6 +10,8 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any, Final, TypeVar
 
+from pydantic import TypeAdapter, ValidationError
+
 from rerank import (
     AuthenticationError,
     InvalidOptionsError,
@@ -163,9 +165,9 @@ class ChatService:
         options: Any = call.options
         wanted = {**self._body(prompt), **options.extra_body}
         key = self._caller.cache.key(wanted)
-        if isinstance(kept := await self._caller.cache.get(key), dict):
+        if (kept := _read_kept(await self._caller.cache.get(key))) is not None:
             call.tally.cached += 1
-            return Completion(**kept)
+            return kept
         refused: set[str] = set()
         while True:
             left_out = (self._refused | refused) - options.extra_body.keys()
@@ -277,6 +279,14 @@ def _bare(token: Mapping[str, Any]) -> str:
 
 def _whole(number: Any) -> int:
     return number if isinstance(number, int) and number > 0 else 0
+
+
+def _read_kept(kept: Any) -> Completion | None:
+    """A completion from the cache; None if it has none, or something else."""
+    try:
+        return TypeAdapter(Completion).validate_python(kept)
+    except ValidationError:
+        return None
 
 
 def _note(tally: Tally, cost: Cost, *, cached: bool) -> None:

@@ -59,6 +59,8 @@ _SYSTEM: Final = (
     "provided, you should follow the instruction when determining the ranking."
 )
 _READ: Final = re.compile("|".join(map(re.escape, (EMBED, RERANK))))
+_NESTED: Final = 8
+"""How often they are removed, since around a removed one another may come together; what is left then is broken."""
 _QUERY_TOKENS: Final = 512
 _DOCUMENT_TOKENS: Final = 2_048
 _BLOCK_TOKENS: Final = 131_072
@@ -156,7 +158,7 @@ class Cleaner:
 
     def prepare(self, texts: Sequence[str], longest: int) -> list[Text]:
         """The texts without special tokens, of at most ``longest`` tokens; longer ones are decoded from their first tokens."""
-        cleaned = [self._clean(text) for text in texts]
+        cleaned = [self._clean(text, longest) for text in texts]
         prepared = []
         for (text, defused), ids in zip(cleaned, self._tokens([text for text, _ in cleaned])):
             cut = len(ids) > longest
@@ -164,12 +166,14 @@ class Cleaner:
             prepared.append(Text(kept, min(len(ids), longest), cut, defused))
         return prepared
 
-    def _clean(self, text: str) -> tuple[str, int]:
+    def _clean(self, text: str, longest: int) -> tuple[str, int]:
         taken = 0
-        while _READ.search(text):  # around a removed token another one may come together
+        for _ in range(_NESTED):
             text, count = _READ.subn("", text)
             taken += count
-        text, broken = self._defuse(text)
+            if not count:
+                break
+        text, broken = self._defuse(self._tokens.shorten(text, longest))
         return text, taken + broken
 
 
