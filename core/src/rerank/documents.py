@@ -289,6 +289,8 @@ def _as_id(doc_id: object, where: str, default: int) -> str | int:
     if isinstance(doc_id, str):
         return _as_text(doc_id, f"the id of {where}")
     if isinstance(doc_id, Integral) and not isinstance(doc_id, bool):
+        if not -(2**63) <= int(doc_id) < 2**64:
+            raise InvalidInputError(f"the id of {where} is a number beyond 64 bits: give it as a str")
         return int(doc_id)
     raise InvalidInputError(f"the id of {where} is {_kind(doc_id)}: give a str or an int")
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 from rerank.errors import InvalidOptionsError, ScoringError
@@ -48,6 +49,11 @@ def rank_by_score(request: Request, scores: Scores, scorer: Scorer, *, model: st
 
 
 def _checked(request: Request, scores: Scores, backend: str) -> list[float | None]:
+    if not hasattr(scores.values, "__getitem__") or isinstance(scores.values, (str, bytes, bytearray, Mapping)):
+        raise ScoringError(
+            f"backend {backend!r} returned values of type {type(scores.values).__name__}: report it to its authors, who "
+            "return a sequence of numbers"
+        )
     expected = len(request.documents)
     for name, given in (("values", scores.values), ("details", scores.details)):
         if given is not None and len(given) != expected:
@@ -68,14 +74,20 @@ def _as_number(value: Any, backend: str) -> float:
     """A score as a float.
 
     Raises:
-        ScoringError: It is no number, but for example its text.
+        ScoringError: It is no number, but for example its text, or a whole number that no float holds.
     """
-    if isinstance(value, (bool, str, bytes)) or not hasattr(value, "__float__"):
+    if isinstance(value, (bool, str, bytes)) or type(value).__name__ == "bool" or not hasattr(value, "__float__"):
         raise ScoringError(
             f"backend {backend!r} returned the score {value!r:.60} of type {type(value).__name__}: report it to its "
             "authors, who return numbers"
         )
-    return float(value)
+    number = float(value)
+    if isinstance(value, Integral) and int(number) != int(value):
+        raise ScoringError(
+            f"backend {backend!r} returned the score {value!r:.60}, which floats cannot tell from its neighbours: report it "
+            "to its authors, who return smaller numbers"
+        )
+    return number
 
 
 def _shown(

@@ -25,6 +25,9 @@ from rerank.results import RankedResults
 
 logger = logging.getLogger("rerank")
 
+_EMPTY_AHEAD: Final = 1000
+"""How many requests without documents are read before they are answered."""
+
 _NOTHING: Final = Scores(values=(), scale="logit")
 """The answer to a request without documents, which never reaches a scorer."""
 
@@ -80,22 +83,49 @@ class Session:
     def _rank_stream(
         self, requests: Iterator[Request], scorer: Scorer, score_many: Callable[[Iterator[Request]], Iterator[Scores]]
     ) -> Iterator[RankedResults]:
-        """Match answers to requests. If the caller's iterable raises, the requests before that are answered first."""
+        """Rank a stream in parts: many empty requests end one, so that they are answered before more are read.
+
+        If the caller's iterable raises, the requests before that are answered first.
+        """
         unanswered: deque[Request] = deque()
         broken_off: list[Exception] = []
+        count, is_read = 0, False
 
         def with_documents() -> Iterator[Request]:
+            nonlocal count, is_read
+            empty = 0
             try:
                 for request in requests:
+                    count += 1
                     unanswered.append(request)
                     if request.documents:
+                        empty = 0
                         yield request
+                    elif (empty := empty + 1) == _EMPTY_AHEAD:
+                        return
             except Exception as error:
                 broken_off.append(error)
+            is_read = True
 
+        while not is_read:
+            before = count
+            yield from self._rank_part(with_documents(), unanswered, scorer, score_many)
+            if before == count and not is_read:
+                raise ScoringError(f"backend {self.backend.name!r} took no request: report it to its authors")
+        if broken_off:
+            raise broken_off[0]
+
+    def _rank_part(
+        self,
+        requests: Iterator[Request],
+        unanswered: deque[Request],
+        scorer: Scorer,
+        score_many: Callable[[Iterator[Request]], Iterator[Scores]],
+    ) -> Iterator[RankedResults]:
+        """Match a scorer's answers to the requests that it took, and to the empty ones between them."""
         started = time.perf_counter()
         with self._failures_wrapped("score"):
-            answers = iter(score_many(with_documents()))
+            answers = iter(score_many(requests))
         while True:
             with self._failures_wrapped("score"):
                 scores = next(answers, None)
@@ -113,8 +143,6 @@ class Session:
             raise ScoringError(
                 f"backend {self.backend.name!r} left {len(unanswered)} requests unanswered: report it to its authors"
             )
-        if broken_off:
-            raise broken_off[0]
 
     async def arank(self, request: Request) -> RankedResults:
         """Like `rank`: with the scorer's ``ascore`` if it has one, else in a worker thread."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from string import Formatter
+
 from pydantic import field_validator
 
 from rerank_torch import TorchOptions
@@ -31,10 +33,11 @@ class CrossEncoderOptions(TorchOptions):
     def _two_places(cls, value: str) -> str:
         value = value.replace("\\n", "\n")  # command lines pass a newline like this; FlagEmbedding reads it too
         try:
-            filled = value.format("\x00", "\x01")
-        except (IndexError, KeyError, ValueError):
-            filled = ""
-        if filled.count("\x00") != 1 or filled.count("\x01") != 1:
+            marks = [mark for mark in Formatter().parse(value) if mark[1] is not None]
+        except ValueError:
+            marks = []
+        names = sorted(str(name) for _, name, _, _ in marks)
+        if names not in (["", ""], ["0", "1"]) or any(spec or conversion for _, _, spec, conversion in marks):
             raise ValueError(
                 "a format must have two places marked {}, for the instruction and the text, such as '{}{}'"
             )
