@@ -56,7 +56,12 @@ class Plugin:
             with redirect_stdout(sys.stderr):  # standard output belongs to the command
                 yield
         except KeyboardInterrupt:
-            logger.warning("interrupted while the plugin %s of %s was at work", self.name, self.distribution)
+            logger.warning(
+                "interrupted while the plugin %s of %s was at work: if it hangs, set RERANK_DISABLE_PLUGINS=%s",
+                self.name,
+                self.distribution,
+                self.distribution,
+            )
             raise
         except BaseException as error:  # also SystemExit, and the panics of extensions
             message = str(error) if isinstance(error, PluginError) else f"{type(error).__name__}: {error}"

@@ -143,7 +143,9 @@ def _asked(
         if (answer := question(backend)) is not None:
             try:
                 answers.update({name: describe(value) for name, value in answer().items()})
-            except Exception as error:  # a broken build of torch may raise anything
+            except BaseException as error:  # a broken build of torch may raise anything
+                if isinstance(error, KeyboardInterrupt):
+                    raise
                 answers[backend.name] = f"unknown: {type(error).__name__}: {error}"
     return answers
 
