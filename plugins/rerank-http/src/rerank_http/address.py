@@ -1,8 +1,7 @@
-"""Addresses: how a path is appended or replaced, and what messages show."""
+"""Addresses: how a path is appended or replaced."""
 
 from __future__ import annotations
 
-import re
 from urllib.parse import urlsplit, urlunsplit
 
 
@@ -22,8 +21,3 @@ def sibling(url: str, path: str, other: str) -> str:
     """The address of ``other`` on the server that has ``path`` at ``url``."""
     parts = urlsplit(url)
     return urlunsplit(parts._replace(path=parts.path.rstrip("/").removesuffix(path) + other))
-
-
-def shown(url: str) -> str:
-    """An address as messages show it: without a user, a password or a query, which may be secrets; it may be none."""
-    return re.sub(r"^([^/]*//)[^/]*@", r"\1", re.split(r"[?#]", url)[0])

@@ -15,11 +15,9 @@ from typing import Any, Final
 
 import httpx
 
-from rerank import AuthenticationError, ProviderError, ProviderTimeoutError, RateLimitError
-from rerank_http.address import shown
+from rerank import AuthenticationError, ProviderError, ProviderTimeoutError, RateLimitError, Secrets, shown_address
 from rerank_http.answer_limit import AnswerTooLargeError
 from rerank_http.proxies import ProxyFailedError
-from rerank_http.secrets import Secrets
 from rerank_http.wire import Reply
 
 TRANSIENT: Final = frozenset({408, 409, 429, *range(500, 600)}) - {501}
@@ -174,9 +172,9 @@ def _lasting(status: int, said: str) -> str | None:
 def _where(reply: Reply, secrets: Secrets) -> str:
     """Which address answered, where that is likely what is wrong, and where a redirect leads."""
     if reply.status in (404, 405) and reply.url:
-        return f" at {_line(shown(reply.url), secrets, _LONGEST)}"
+        return f" at {_line(shown_address(reply.url), secrets, _LONGEST)}"
     if 300 <= reply.status < 400 and (target := reply.headers.get("location")):
-        address, elsewhere = (_line(shown(url), secrets, _LONGEST) for url in (reply.url, target))
+        address, elsewhere = (_line(shown_address(url), secrets, _LONGEST) for url in (reply.url, target))
         return f" at {address}, redirecting to {elsewhere}"
     return ""
 
@@ -199,12 +197,12 @@ def of_exception(error: httpx.HTTPError, url: str, secrets: Secrets) -> Failure:
         return Failure(what=f"sent {error}", step="raise max_answer_bytes= if you trust the service, or check url=")
     if _is_untrusted(error):
         return Failure(
-            what=f"has an untrusted certificate at {shown(url)} ({detail})",
+            what=f"has an untrusted certificate at {shown_address(url)} ({detail})",
             step="check url=, or pass ca_file= with the certificates of your authority",
         )
     if isinstance(error, ProxyFailedError):
         return Failure(
-            what=f"could not be reached at {shown(url)} through the proxy ({_line(str(error), secrets, _LONGEST)})",
+            what=f"could not be reached at {shown_address(url)} through the proxy ({_line(str(error), secrets, _LONGEST)})",
             step=f"check the proxy that {error.origin} names, or "
             + ("leave it out" if error.origin == "proxy=" else "name the host in NO_PROXY"),
             kind=ProviderTimeoutError if isinstance(error.__cause__, httpx.TimeoutException) else ProviderError,
@@ -212,7 +210,7 @@ def of_exception(error: httpx.HTTPError, url: str, secrets: Secrets) -> Failure:
         )
     if isinstance(error, httpx.ConnectTimeout):
         return Failure(
-            what=f"could not be reached in time at {shown(url)} ({detail})",
+            what=f"could not be reached in time at {shown_address(url)} ({detail})",
             step="check url= and the network, or raise connect_timeout",
             kind=ProviderTimeoutError,
             transient=True,
@@ -226,7 +224,7 @@ def of_exception(error: httpx.HTTPError, url: str, secrets: Secrets) -> Failure:
         )
     if isinstance(error, httpx.TransportError):
         return Failure(
-            what=f"could not be reached, or broke the connection, at {shown(url)} ({detail})",
+            what=f"could not be reached, or broke the connection, at {shown_address(url)} ({detail})",
             step="check url=, the network and that the service runs, or try again later",
             transient=True,
         )

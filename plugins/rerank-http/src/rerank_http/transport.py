@@ -15,8 +15,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from rerank import InvalidOptionsError
-from rerank_http.address import shown
+from rerank import InvalidOptionsError, shown_address
 from rerank_http.answer_limit import ENCODINGS, BoundedBody, most_bytes_for
 from rerank_http.options import HttpOptions
 from rerank_http.proxies import Proxy, ProxyFailedError, proxy_of_environment
@@ -127,7 +126,7 @@ def _check_address(url: str) -> None:
         address.raw_host.decode().encode("idna")
     except (ValueError, httpx.InvalidURL) as error:
         raise InvalidOptionsError(
-            f"url {shown(url)[:200]!r} cannot be asked ({error}): give an address such as http://localhost:8080"
+            f"url {shown_address(url)[:200]!r} cannot be asked ({error}): give an address such as http://localhost:8080"
         ) from error
 
 
