@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from typing import Any
 
 from rerank.errors import ModelLoadError
 from rerank.model_source import ModelSource
+from rerank.secrets import Secrets
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +43,7 @@ class Repository:
         """
         hub = _import_hub(self.name)
         source = self.source
-        with self._as_load_errors():
+        with self._as_load_errors() as secrets:
             unreachable: Exception | None = None
             if not source.local_files_only and not hub.constants.HF_HUB_OFFLINE:
                 try:
@@ -50,7 +52,8 @@ class Repository:
                 except Exception as error:
                     if isinstance(error, hub.errors.HfHubHTTPError) and not _is_temporary(error):
                         raise
-                    logger.info("the hub cannot be reached (%s); looking for %s in the cache", error, self.name)
+                    reason = secrets.hide(str(error))
+                    logger.info("the hub cannot be reached (%s); looking for %s in the cache", reason, self.name)
                     unreachable, self.unreachable = error, True
             try:
                 snapshot = hub.snapshot_download(
@@ -96,16 +99,32 @@ class Repository:
         return path
 
     @contextmanager
-    def _as_load_errors(self, file: str | None = None) -> Iterator[None]:
-        """Turn whatever the hub's client raises into a `ModelLoadError` that says what to do."""
+    def _as_load_errors(self, file: str | None = None) -> Iterator[Secrets]:
+        """Turn whatever the hub's client raises into a `ModelLoadError` that says what to do, and shows no secret."""
         what = f"{file} of {self.name}" if file else f"model {self.name!r}"
         meant = f", which {self.asked!r} stands for," if self.asked else ""
         revision = self.source.revision
         at = f" at revision {revision!r}" if revision else ""
+        secrets = secrets_of_hub(self.source.token)
         try:
-            yield
+            with secrets.hidden_in_logs():
+                yield secrets
         except Exception as error:
-            raise ModelLoadError(f"{what}{at}{meant} {_explain(error)}") from error
+            explanation = secrets.hide(_explain(error))
+            secrets.scrub(error)
+            raise ModelLoadError(f"{what}{at}{meant} {explanation}") from error
+
+
+def secrets_of_hub(token: str | None) -> Secrets:
+    """What no message about the hub shows: the token given or saved, and what addresses of it and of proxies hold."""
+    from huggingface_hub import constants, get_token
+
+    secrets = Secrets()
+    for own in (token, get_token()):
+        secrets.add(own or "")
+    for address in (constants.ENDPOINT, *urllib.request.getproxies().values()):
+        secrets.add_address(address)
+    return secrets
 
 
 def _explain(error: Exception) -> str:
