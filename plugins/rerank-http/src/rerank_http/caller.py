@@ -245,7 +245,7 @@ class Caller:
             call.tally.usage[shown] = call.tally.usage.get(shown, 0) + value
         reported = usage.get("total_tokens", usage.get("input_tokens"))
         if reported is not None:
-            self._turns.correct(max(0.0, reported) - tokens)
+            self._turns.correct(reported - tokens)
 
     def wrong_answer(self, problem: str, reply: Reply) -> ProviderError:
         """The error for a reply whose answer cannot be used.

@@ -16,7 +16,7 @@ from typing import Any, Final
 import httpx
 
 from rerank import AuthenticationError, ProviderError, ProviderTimeoutError, RateLimitError, Secrets, shown_address
-from rerank_http.answer_limit import AnswerTooLargeError
+from rerank_http.answer_limit import AnswerTooDeepError, AnswerTooLargeError
 from rerank_http.proxies import ProxyFailedError
 from rerank_http.wire import Reply
 
@@ -70,6 +70,8 @@ _EXHAUSTED: Final = re.compile(
 )
 _BRIEF: Final = re.compile(r"(per|this|each|/) ?(second|minute|min)\b", re.IGNORECASE)
 _LONGEST: Final = 400
+_MOST_READ: Final = 1000
+"""How many letters of a message and its codes are searched for what they mean: the time grows with their square."""
 _DEEPEST: Final = 10
 """How deep a message may be nested."""
 _DURATION: Final = re.compile(r"(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?")
@@ -138,7 +140,7 @@ def of_reply(reply: Reply, secrets: Secrets, *, expected: str, key_hint: str) ->
             request_id=request_id,
         )
     message = message_of(reply, secrets)
-    lasting = _lasting(reply.status, " ".join([message, *_codes_in(reply.body)]).replace("_", " "))
+    lasting = _lasting(reply.status, " ".join([message, *_codes_in(reply.body)])[:_MOST_READ].replace("_", " "))
     kind, step = _kind_and_step(reply.status, key_hint)
     wait = wait_of(reply.headers, time.time())
     asked = f"; it asks to wait {wait:.3g} s" if wait is not None and reply.status == 429 else ""
@@ -195,6 +197,8 @@ def of_exception(error: httpx.HTTPError, url: str, secrets: Secrets) -> Failure:
     detail = _line(f"{type(error).__name__}: {error}".rstrip(": "), secrets, _LONGEST)
     if isinstance(error, AnswerTooLargeError):
         return Failure(what=f"sent {error}", step="raise max_answer_bytes= if you trust the service, or check url=")
+    if isinstance(error, AnswerTooDeepError):
+        return Failure(what=f"sent {error}", step="raise max_answer_depth= if you trust the service, or check url=")
     if _is_untrusted(error):
         return Failure(
             what=f"has an untrusted certificate at {shown_address(url)} ({detail})",

@@ -40,6 +40,7 @@ class HttpOptions(Options):
         cache_max_bytes: Maximum size of that file; the oldest answers are deleted first.
         max_answer_bytes: Maximum size of one answer, unpacked; a larger one is an error. None means 4 MiB and eight
             times the request, 64 MiB at most.
+        max_answer_depth: How many lists and objects of an answer may lie in each other; a deeper one is an error.
     """
 
     api_key: Reload[SecretStr | None] = None
@@ -61,6 +62,7 @@ class HttpOptions(Options):
     cache: Reload[Path | None] = None
     cache_max_bytes: Reload[int] = Field(default=100 * 2**20, ge=2**16)
     max_answer_bytes: Reload[int | None] = Field(default=None, ge=1)
+    max_answer_depth: Reload[int] = Field(default=100, ge=1)
 
     @property
     def address(self) -> str | None:
