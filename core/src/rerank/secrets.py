@@ -24,15 +24,15 @@ _SHORTEST_PART: Final = 6
 _SCHEMES: Final = frozenset({"bearer", "digest", "negotiate", "apikey", "api-key"})
 """What stands before a key in a header, and is none."""
 _SECRET_NAME: Final = re.compile(
-    r"api_?key|^key|key$|token$|secret|passw|pwd|auth$|authorization|credential|cookie|signature|^sig$|^code$|session_?id"
+    r"key(_id)?$|^api_?key|token$|secret|passw|pwd|auth$|authorization|credential|cookie|signature|^sig$|^code$|session_?id"
 )
 _LOGGERS: Final = (
-    "httpx",
-    "httpcore.connection",
-    "httpcore.http11",
-    "httpcore.http2",
-    "httpcore.proxy",
-    "httpcore.socks",
+    *("httpx", "httpx2"),
+    *(
+        f"{package}.{module}"
+        for package in ("httpcore", "httpcore2")
+        for module in ("connection", "http11", "http2", "proxy", "socks")
+    ),
     "urllib3.connectionpool",
     "huggingface_hub.utils._http",
     "botocore.auth",
