@@ -89,7 +89,7 @@ def test_idle_connections_are_closed_while_others_are_taken(monkeypatch: pytest.
         await asyncio.sleep(0.1)
         await first.aclose()
 
-    lanes = Lanes(Lane, max_answer_bytes=1000)
+    lanes = Lanes(Lane, max_answer_bytes=1000, max_answer_depth=100)
     asyncio.run(used())
     assert len(taken) == 1
 
@@ -175,10 +175,14 @@ def test_every_part_is_unpacked_whole(size: int, step: int) -> None:
         )
 
 
-@pytest.mark.parametrize("body", [b"[" * 200_000, b'{"a": ' + b"9" * 5000 + b"}"], ids=["deep", "long"])
-def test_json_that_cannot_be_read_is_an_error(server: Loopback, body: bytes) -> None:
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [(b"[" * 200_000, "max_answer_depth"), (b'{"a": ' + b"9" * 5000 + b"}", "instead of JSON")],
+    ids=["deep", "long"],
+)
+def test_json_that_cannot_be_read_is_an_error(server: Loopback, body: bytes, said: str) -> None:
     server.script([Response(body)])
-    with chatting(server.url) as chat, pytest.raises(ProviderError, match="instead of JSON"):
+    with chatting(server.url) as chat, pytest.raises(ProviderError, match=said):
         chat.ask("hello")
 
 

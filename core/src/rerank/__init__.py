@@ -57,6 +57,7 @@ from rerank.registry import Registry, installed
 from rerank.reranker import Reranker
 from rerank.resolution import takes_any
 from rerank.results import Document, RankedResults, Result, ScoreScale
+from rerank.secrets import Secrets, shown_address, without_secrets
 from rerank.streams import Streams, available_cores
 from rerank.tokens import (
     FastTokens,
@@ -111,6 +112,7 @@ __all__ = [
     "Scorer",
     "Scores",
     "ScoringError",
+    "Secrets",
     "Streams",
     "TokenLimits",
     "Tokens",
@@ -145,8 +147,10 @@ __all__ = [
     "relevant_output",
     "renew_in_child",
     "saved_prompt",
+    "shown_address",
     "sigmoid",
     "special_token",
     "takes_any",
     "visible",
+    "without_secrets",
 ]

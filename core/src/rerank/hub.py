@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Any, Final
 
 from rerank.errors import ModelLoadError
 from rerank.model_source import ModelSource
+from rerank.secrets import Secrets, shown_address
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +50,7 @@ class Repository:
         """
         hub = _import_hub(self.name)
         source = self.source
-        with self._as_load_errors():
+        with self._as_load_errors() as secrets:
             unreachable: Exception | None = None
             if not source.local_files_only and not hub.constants.HF_HUB_OFFLINE:
                 try:
@@ -58,7 +60,8 @@ class Repository:
                 except Exception as error:
                     if isinstance(error, hub.errors.HfHubHTTPError) and not _is_temporary(error):
                         raise
-                    logger.info("the hub cannot be reached (%s); looking for %s in the cache", error, self.name)
+                    reason = secrets.hide(str(error))
+                    logger.info("the hub cannot be reached (%s); looking for %s in the cache", reason, self.name)
                     unreachable, self.unreachable = error, True
             try:
                 snapshot = hub.snapshot_download(
@@ -118,26 +121,41 @@ class Repository:
         """
         address = hub.hf_hub_url(self.name, file, revision=self.source.revision)
         headers = hub.get_hf_file_metadata(address, token=self.source.token)
-        for name in (headers.etag, headers.commit_hash):
-            if name is not None and not _NAME.fullmatch(name):
-                raise ModelLoadError(
-                    f"the hub at {hub.constants.ENDPOINT} calls a version of {file} of {self.name} {name!r:.80}, which is no "
-                    "name for a file: check HF_ENDPOINT"
-                )
+        if not all(_NAME.fullmatch(name) for name in (headers.etag, headers.commit_hash) if name is not None):
+            raise ModelLoadError(
+                f"the hub at {shown_address(hub.constants.ENDPOINT)} calls a version of {file} of {self.name} by a path, which "
+                "is no name for a file: check HF_ENDPOINT"
+            )
 
     @contextmanager
-    def _as_load_errors(self, file: str | None = None) -> Iterator[None]:
-        """Turn whatever the hub's client raises into a `ModelLoadError` that says what to do."""
+    def _as_load_errors(self, file: str | None = None) -> Iterator[Secrets]:
+        """Turn whatever the hub's client raises into a `ModelLoadError` that says what to do, and shows no secret."""
         what = f"{file} of {self.name}" if file else f"model {self.name!r}"
         meant = f", which {self.asked!r} stands for," if self.asked else ""
         revision = self.source.revision
         at = f" at revision {revision!r}" if revision else ""
+        secrets = secrets_of_hub(self.source.token)
         try:
-            yield
+            with secrets.hidden_in_logs():
+                yield secrets
         except ModelLoadError:
             raise
         except Exception as error:
-            raise ModelLoadError(f"{what}{at}{meant} {_explain(error)}") from error
+            explanation = secrets.hide(_explain(error))
+            secrets.scrub(error)
+            raise ModelLoadError(f"{what}{at}{meant} {explanation}") from error
+
+
+def secrets_of_hub(token: str | None) -> Secrets:
+    """What no message about the hub shows: the token given or saved, and what addresses of it and of proxies hold."""
+    from huggingface_hub import constants, get_token
+
+    secrets = Secrets()
+    for own in (token, get_token()):
+        secrets.add(own or "")
+    for address in (constants.ENDPOINT, *urllib.request.getproxies().values()):
+        secrets.add_address(address)
+    return secrets
 
 
 def _explain(error: Exception) -> str:

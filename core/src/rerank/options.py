@@ -10,7 +10,7 @@ from inspect import iscoroutinefunction, signature
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, ParamSpec, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretBytes, SecretStr, ValidationError
 
 from rerank.errors import InvalidOptionsError
 from rerank.model_source import SOURCE_ARGUMENTS
@@ -49,6 +49,23 @@ class Options(BaseModel):
     overlap: int = Field(default=32, ge=0)
     aggregate: Aggregate = "max"
     progress: bool = True
+
+    def without_secrets(self) -> dict[str, Any]:
+        """The options that were given, by name, but for those that hold secrets: what a pickle holds."""
+        given = {name: getattr(self, name) for name in self.__class__.model_fields if name in self.model_fields_set}
+        return {name: value for name, value in given.items() if not _holds_secret(value)}
+
+    def __getstate__(self) -> dict[Any, Any]:
+        return BaseModel.__getstate__(type(self).model_construct(**self.without_secrets()))
+
+
+def _holds_secret(value: Any) -> bool:
+    """Whether an option's value is a secret, or contains one."""
+    if isinstance(value, (Mapping, BaseModel)):
+        return any(map(_holds_secret, (value if isinstance(value, Mapping) else vars(value)).values()))
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return any(map(_holds_secret, value))
+    return isinstance(value, (SecretStr, SecretBytes))
 
 
 CALL_ARGUMENTS: Final = ("query", "docs", "doc_ids", "metadata", "text_fields", "top_k")

@@ -6,12 +6,10 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, Final
-
-from pydantic import BaseModel, SecretBytes, SecretStr
 
 from rerank.backend import Backend
 from rerank.errors import ModelLoadError, RerankError, ScoringError, is_failure
@@ -205,12 +203,11 @@ class Session:
         return scorer
 
     def __getstate__(self) -> dict[str, Any]:
-        given = {name: getattr(self.options, name) for name in self.options.model_fields_set}
         is_installed = installed().backends.get(self.backend.name) is self.backend
         return {
             "backend": self.backend.name if is_installed else self.backend,
             "model": replace(self.model, token=None),
-            "options": {name: value for name, value in given.items() if not _holds_secret(value)},
+            "options": self.options.without_secrets(),
             "closed": self._closed,
         }
 
@@ -220,12 +217,3 @@ class Session:
             backend = installed().find(backend)
         Session.__init__(self, backend, state["model"], parse_options(backend.options, state["options"], backend.name))
         self._closed = state["closed"]
-
-
-def _holds_secret(value: Any) -> bool:
-    """Whether an option's value is a secret, or contains one."""
-    if isinstance(value, (Mapping, BaseModel)):
-        return any(map(_holds_secret, (value if isinstance(value, Mapping) else vars(value)).values()))
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return any(map(_holds_secret, value))
-    return isinstance(value, (SecretStr, SecretBytes))

@@ -14,7 +14,6 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, TypeVar
-from urllib.parse import urlsplit, urlunsplit
 
 import click
 
@@ -22,8 +21,10 @@ from rerank.backend import Backend
 from rerank.cli import echo_json
 from rerank.display import visible
 from rerank.distributions import DEFAULT_MODEL, DISTRIBUTIONS, how_to_get
+from rerank.hub import secrets_of_hub
 from rerank.registry import installed
 from rerank.reranker import Reranker
+from rerank.secrets import shown_address
 
 _LIBRARIES: Final = ("pydantic", "pluggy", "click", "huggingface-hub")
 """What core itself depends on; plugins list theirs as requirements."""
@@ -171,25 +172,20 @@ def _notes() -> Section:
 
 def _hub() -> Section:
     constants = _imported("huggingface_hub.constants")
-    endpoint = constants.ENDPOINT if constants else os.environ.get("HF_ENDPOINT", "")
-    if not endpoint:
+    if not constants:
         return {"reachable": "not checked: huggingface-hub is not installed"}
-    if constants and constants.HF_HUB_OFFLINE:
-        return {"endpoint": _without_password(endpoint), "reachable": "not checked: HF_HUB_OFFLINE is set"}
-    shown, started = _without_password(endpoint), time.perf_counter()
+    endpoint = shown_address(constants.ENDPOINT)
+    if constants.HF_HUB_OFFLINE:
+        return {"endpoint": endpoint, "reachable": "not checked: HF_HUB_OFFLINE is set"}
+    started = time.perf_counter()
     try:
-        urllib.request.urlopen(urllib.request.Request(endpoint, method="HEAD"), timeout=5).close()  # noqa: S310
+        urllib.request.urlopen(urllib.request.Request(constants.ENDPOINT, method="HEAD"), timeout=5).close()  # noqa: S310
     except urllib.error.HTTPError as error:
         error.close()  # any answer shows that it can be reached
     except (OSError, ValueError, http.client.HTTPException) as error:
-        reason = error if shown == endpoint else type(error).__name__  # an error may quote the password
-        return {"endpoint": shown, "reachable": f"no ({reason}); models in the cache and in folders work"}
-    return {"endpoint": shown, "reachable": f"yes, {1000 * (time.perf_counter() - started):.0f} ms"}
-
-
-def _without_password(address: str) -> str:
-    parts = urlsplit(address)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+        reason = secrets_of_hub(None).hide(str(error))
+        return {"endpoint": endpoint, "reachable": f"no ({reason}); models in the cache and in folders work"}
+    return {"endpoint": endpoint, "reachable": f"yes, {1000 * (time.perf_counter() - started):.0f} ms"}
 
 
 def _self_test() -> Section:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from rerank_api.provider import Question, RawAnswer
+
+_MOST_BILLED: Final = 2**53
+"""Larger numbers, negative ones and infinity are no usage."""
 
 
 class WrongAnswerError(Exception):
@@ -81,7 +84,7 @@ def _usage(body: Any, paths: Sequence[str]) -> dict[str, float]:
     return {
         name: value
         for name, value in named.items()
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < _MOST_BILLED
     }
 
 

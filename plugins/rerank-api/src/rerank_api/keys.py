@@ -7,7 +7,7 @@ import os
 from rerank import AuthenticationError
 from rerank_api.options import ApiOptions
 from rerank_api.provider import Provider
-from rerank_http.secrets import read_key
+from rerank_http.keys import read_key
 
 
 def find_key(provider: Provider, options: ApiOptions) -> str | None:

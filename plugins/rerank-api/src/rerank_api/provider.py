@@ -107,6 +107,7 @@ class Provider:
         listwise: Whether a model's scores depend on the other documents of the request, so that requests cannot be
             compared.
         connect: Creates the function that sends a request's body; the default one posts JSON.
+        rest: The body that asks for the rest of an answer, from the request's body and the answer's; None if it is whole.
     """
 
     name: str
@@ -130,6 +131,7 @@ class Provider:
     takes_top_k: bool = True
     listwise: Callable[[str | None], bool] = lambda model: False
     connect: Callable[[Connection], Sender] = post
+    rest: Callable[[Mapping[str, Any], Any], Mapping[str, Any] | None] = lambda body, answer: None
 
     @property
     def names(self) -> tuple[str, ...]:

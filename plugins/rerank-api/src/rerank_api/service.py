@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rerank import InvalidOptionsError, Request, Scores
@@ -16,7 +16,6 @@ from rerank_api.provider import Connection, Provider, Question, RawAnswer
 from rerank_api.templates import family_of
 from rerank_http.caller import Call, Caller, together
 from rerank_http.pace import estimate_tokens as tokens_of
-from rerank_http.wire import Reply
 
 logger = logging.getLogger(__name__)
 
@@ -110,12 +109,26 @@ class Service:
         if kept is not None:
             call.tally.cached += 1
             return kept
-        tokens = estimate_tokens(question.query, question.texts, question.options)
-        reply = await self._caller.ask(body, call, send=self._send, tokens=tokens)
-        answer, values = self._check(reply, question)
-        self._caller.add_usage(answer.usage, call, tokens=tokens)
+        values = await self._asked(question, body, call)
         await self._caller.cache.put(key, values)
         return values
+
+    async def _asked(self, question: Question, body: Mapping[str, Any], call: Call) -> list[float | None]:
+        """The checked scores of one question. Each page of an answer is a request, and adds to the results or is the last."""
+        tokens = estimate_tokens(question.query, question.texts, question.options)
+        wanted = len(question.texts) if question.top_k is None else question.top_k
+        pairs: list[tuple[Any, Any]] = []
+        rest: Mapping[str, Any] | None = body
+        try:
+            while rest is not None:
+                reply = await self._caller.ask(rest, call, send=self._send, tokens=tokens)
+                page = self._provider.answer(reply.body, question)
+                self._caller.add_usage(page.usage, call, tokens=tokens)
+                pairs += page.pairs
+                rest = self._provider.rest(body, reply.body) if page.pairs and len(pairs) < wanted else None
+            return check(RawAnswer(pairs=pairs), question)
+        except WrongAnswerError as error:
+            raise self._caller.wrong_answer(str(error), reply) from None
 
     def _body(self, question: Question) -> dict[str, Any]:
         body = {name: value for name, value in self._provider.request(question).items() if value is not None}
@@ -128,13 +141,6 @@ class Service:
             top_k=question.top_k,  # how many scores are needed, even if the body does not say
             options={name: getattr(question.options, name) for name in SPECIFIC},
         )
-
-    def _check(self, reply: Reply, question: Question) -> tuple[RawAnswer, list[float | None]]:
-        try:
-            answer = self._provider.answer(reply.body, question)
-            return answer, check(answer, question)
-        except WrongAnswerError as error:
-            raise self._caller.wrong_answer(str(error), reply) from None
 
     def _merge(self, parts: Sequence[Sequence[float | None]], options: ApiOptions, call: Call) -> Scores:
         """The scores of all parts in the documents' order, what they mean, and what they cost."""

@@ -4,8 +4,9 @@ The names here import without httpx, so that a plugin can describe itself in mil
 imported when a model loads.
 """
 
+from rerank import Secrets
+from rerank_http.keys import read_key
 from rerank_http.options import HttpOptions
-from rerank_http.secrets import Secrets, read_key
 from rerank_http.wire import Reply, Sender, bearer, merge_headers
 
 __all__ = ["HttpOptions", "Reply", "Secrets", "Sender", "bearer", "merge_headers", "read_key"]

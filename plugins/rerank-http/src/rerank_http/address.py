@@ -1,9 +1,42 @@
-"""Addresses: how a path is appended or replaced, and what messages show."""
+"""Addresses: how a path is appended or replaced."""
 
 from __future__ import annotations
 
 import re
+from typing import Final
 from urllib.parse import urlsplit, urlunsplit
+
+from rerank import InvalidOptionsError
+
+_PART: Final = re.compile(r"\w[\w.:@+=,~-]*", re.ASCII)
+
+
+def in_path(value: str, name: str) -> str:
+    """A value that becomes part of an address's path, such as a model's name.
+
+    Args:
+        value: The value; slashes separate its parts.
+        name: What it is, for errors, such as ``model``.
+
+    Raises:
+        InvalidOptionsError: It could lead to another path or host, as ``../x``, ``x?y`` and ``x#y`` do.
+    """
+    for part in value.split("/"):
+        in_part(part, name)
+    return value
+
+
+def in_part(value: str, name: str) -> str:
+    """As `in_path`, for a value that becomes one part of a path, such as a project.
+
+    Raises:
+        InvalidOptionsError: It could lead to another path or host.
+    """
+    if not _PART.fullmatch(value):
+        raise InvalidOptionsError(
+            f"{name} {value!r:.60} cannot be part of an address: give a name of letters, digits and any of . _ : @ + = , ~ -"
+        )
+    return value
 
 
 def join(base: str, path: str) -> str:
@@ -22,8 +55,3 @@ def sibling(url: str, path: str, other: str) -> str:
     """The address of ``other`` on the server that has ``path`` at ``url``."""
     parts = urlsplit(url)
     return urlunsplit(parts._replace(path=parts.path.rstrip("/").removesuffix(path) + other))
-
-
-def shown(url: str) -> str:
-    """An address as messages show it: without a user, a password or a query, which may be secrets; it may be none."""
-    return re.sub(r"^([^/]*//)[^/]*@", r"\1", re.split(r"[?#]", url)[0])

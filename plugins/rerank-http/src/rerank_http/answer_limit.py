@@ -1,11 +1,11 @@
-"""A bound on what a service may answer: a kilobyte of gzip can hold a megabyte, and one packed twice a gigabyte."""
+"""Bounds on what a service may answer: a kilobyte of gzip can hold a megabyte, and ten thousand brackets."""
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import aclosing
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import httpx
 
@@ -25,6 +25,21 @@ _BY_ITS_HEADER: Final = 32 + zlib.MAX_WBITS
 
 class AnswerTooLargeError(httpx.HTTPError):
     """A service's answer is larger than it may be."""
+
+
+class AnswerTooDeepError(httpx.HTTPError):
+    """A service's answer is nested deeper than it may be."""
+
+
+def is_deeper(body: Any, most: int) -> bool:
+    """Whether JSON has more than so many lists and objects in each other."""
+    level = [body]
+    for _ in range(most + 1):
+        level = [one for one in level if isinstance(one, (dict, list))]
+        if not level:
+            return False
+        level = [part for one in level for part in (one.values() if isinstance(one, dict) else one)]
+    return True
 
 
 def most_bytes_for(request: httpx.Request) -> int:

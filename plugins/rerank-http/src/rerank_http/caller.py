@@ -17,7 +17,6 @@ from rerank_http.failures import AttemptError, Failure, of_answer, of_exception,
 from rerank_http.options import HttpOptions
 from rerank_http.pace import LateTurnError, Turns
 from rerank_http.retries import RetryBudget, retrying
-from rerank_http.secrets import Secrets
 from rerank_http.transport import open_pool, proxy_for
 from rerank_http.wire import Reply, Sender, bearer, merge_headers, post_json
 
@@ -121,14 +120,16 @@ class Caller:
         self.name, self.url = name, url
         self._expected, self._key_hint = expected, key_hint
         own = {name: value.get_secret_value() for name, value in options.headers.items()}
-        self.secrets = Secrets()
-        for secret in (*own.values(), key or ""):
-            self.secrets.add(secret)
+        self.secrets = options.secrets
+        self.secrets.add_header(key or "")
+        self.secrets.add_address(url)
         named = merge_headers(headers or {}, own)
         self.cache = ResponseCache(options, url, named)
         self.headers = merge_headers({} if key is None else authorize(key), named)
         self.client = open_pool(options, url)
         self._proxy = proxy_for(options, url)
+        if self._proxy is not None:
+            self.secrets.add_address(self._proxy.address)
         self._post = post_json(self.client, url, self.headers)
         self._turns = Turns(options)
         self._budget = RetryBudget(options.retry_budget)
@@ -136,12 +137,20 @@ class Caller:
         self._closing = False
 
     async def within_deadline(self, work: Coroutine[Any, Any, T], call: Call) -> T:
-        """Run a call's work and return its result.
+        """Run a call's work and return its result. What it raises shows no secret and carries no request.
 
         Raises:
             ProviderError: The caller was closed in the meantime.
             ProviderTimeoutError: The deadline passed.
         """
+        self.secrets.add_body(getattr(call.options, "extra_body", {}))
+        try:
+            return await self._within_deadline(work, call)
+        except Exception as error:
+            self.secrets.scrub(error)
+            raise
+
+    async def _within_deadline(self, work: Coroutine[Any, Any, T], call: Call) -> T:
         try:
             return await asyncio.wait_for(self.start(work), call.seconds_left)
         except asyncio.TimeoutError:
@@ -160,7 +169,8 @@ class Caller:
         if self._closing:
             work.close()
             raise self._closed()
-        task = asyncio.ensure_future(work)
+        with self.secrets.hidden_in_logs():
+            task = asyncio.ensure_future(work)
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
         return task
@@ -231,7 +241,8 @@ class Caller:
             tokens: What `ask` was given.
         """
         for name, value in usage.items():
-            call.tally.usage[name] = call.tally.usage.get(name, 0) + value
+            shown = self.secrets.hide(name)
+            call.tally.usage[shown] = call.tally.usage.get(shown, 0) + value
         reported = usage.get("total_tokens", usage.get("input_tokens"))
         if reported is not None:
             self._turns.correct(reported - tokens)

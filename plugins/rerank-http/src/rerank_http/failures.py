@@ -15,11 +15,9 @@ from typing import Any, Final
 
 import httpx
 
-from rerank import AuthenticationError, ProviderError, ProviderTimeoutError, RateLimitError
-from rerank_http.address import shown
-from rerank_http.answer_limit import AnswerTooLargeError
+from rerank import AuthenticationError, ProviderError, ProviderTimeoutError, RateLimitError, Secrets, shown_address
+from rerank_http.answer_limit import AnswerTooDeepError, AnswerTooLargeError
 from rerank_http.proxies import ProxyFailedError
-from rerank_http.secrets import Secrets
 from rerank_http.wire import Reply
 
 TRANSIENT: Final = frozenset({408, 409, 429, *range(500, 600)}) - {501}
@@ -72,6 +70,8 @@ _EXHAUSTED: Final = re.compile(
 )
 _BRIEF: Final = re.compile(r"(per|this|each|/) ?(second|minute|min)\b", re.IGNORECASE)
 _LONGEST: Final = 400
+_MOST_READ: Final = 1000
+"""How many letters of a message and its codes are searched for what they mean: the time grows with their square."""
 _DEEPEST: Final = 10
 """How deep a message may be nested."""
 _DURATION: Final = re.compile(r"(?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?")
@@ -140,7 +140,7 @@ def of_reply(reply: Reply, secrets: Secrets, *, expected: str, key_hint: str) ->
             request_id=request_id,
         )
     message = message_of(reply, secrets)
-    lasting = _lasting(reply.status, " ".join([message, *_codes_in(reply.body)]).replace("_", " "))
+    lasting = _lasting(reply.status, " ".join([message, *_codes_in(reply.body)])[:_MOST_READ].replace("_", " "))
     kind, step = _kind_and_step(reply.status, key_hint)
     wait = wait_of(reply.headers, time.time())
     asked = f"; it asks to wait {wait:.3g} s" if wait is not None and reply.status == 429 else ""
@@ -174,9 +174,9 @@ def _lasting(status: int, said: str) -> str | None:
 def _where(reply: Reply, secrets: Secrets) -> str:
     """Which address answered, where that is likely what is wrong, and where a redirect leads."""
     if reply.status in (404, 405) and reply.url:
-        return f" at {_line(shown(reply.url), secrets, _LONGEST)}"
+        return f" at {_line(shown_address(reply.url), secrets, _LONGEST)}"
     if 300 <= reply.status < 400 and (target := reply.headers.get("location")):
-        address, elsewhere = (_line(shown(url), secrets, _LONGEST) for url in (reply.url, target))
+        address, elsewhere = (_line(shown_address(url), secrets, _LONGEST) for url in (reply.url, target))
         return f" at {address}, redirecting to {elsewhere}"
     return ""
 
@@ -197,14 +197,16 @@ def of_exception(error: httpx.HTTPError, url: str, secrets: Secrets) -> Failure:
     detail = _line(f"{type(error).__name__}: {error}".rstrip(": "), secrets, _LONGEST)
     if isinstance(error, AnswerTooLargeError):
         return Failure(what=f"sent {error}", step="raise max_answer_bytes= if you trust the service, or check url=")
+    if isinstance(error, AnswerTooDeepError):
+        return Failure(what=f"sent {error}", step="raise max_answer_depth= if you trust the service, or check url=")
     if _is_untrusted(error):
         return Failure(
-            what=f"has an untrusted certificate at {shown(url)} ({detail})",
+            what=f"has an untrusted certificate at {shown_address(url)} ({detail})",
             step="check url=, or pass ca_file= with the certificates of your authority",
         )
     if isinstance(error, ProxyFailedError):
         return Failure(
-            what=f"could not be reached at {shown(url)} through the proxy ({_line(str(error), secrets, _LONGEST)})",
+            what=f"could not be reached at {shown_address(url)} through the proxy ({_line(str(error), secrets, _LONGEST)})",
             step=f"check the proxy that {error.origin} names, or "
             + ("leave it out" if error.origin == "proxy=" else "name the host in NO_PROXY"),
             kind=ProviderTimeoutError if isinstance(error.__cause__, httpx.TimeoutException) else ProviderError,
@@ -212,7 +214,7 @@ def of_exception(error: httpx.HTTPError, url: str, secrets: Secrets) -> Failure:
         )
     if isinstance(error, httpx.ConnectTimeout):
         return Failure(
-            what=f"could not be reached in time at {shown(url)} ({detail})",
+            what=f"could not be reached in time at {shown_address(url)} ({detail})",
             step="check url= and the network, or raise connect_timeout",
             kind=ProviderTimeoutError,
             transient=True,
@@ -226,7 +228,7 @@ def of_exception(error: httpx.HTTPError, url: str, secrets: Secrets) -> Failure:
         )
     if isinstance(error, httpx.TransportError):
         return Failure(
-            what=f"could not be reached, or broke the connection, at {shown(url)} ({detail})",
+            what=f"could not be reached, or broke the connection, at {shown_address(url)} ({detail})",
             step="check url=, the network and that the service runs, or try again later",
             transient=True,
         )

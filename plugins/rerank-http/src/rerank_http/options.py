@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any, Final
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
-from rerank import Options, Reload
+from rerank import Options, Reload, Secrets, without_secrets
+
+_WITH_SECRETS: Final = ("url", "base_url", "proxy", "extra_body")
+"""Options that may hold secrets among other things."""
 
 
 class HttpOptions(Options):
@@ -37,6 +41,7 @@ class HttpOptions(Options):
             of more than a sixteenth of it is not stored.
         max_answer_bytes: Maximum size of one answer, unpacked; a larger one is an error. None means 4 MiB and eight
             times the request, 64 MiB at most.
+        max_answer_depth: How many lists and objects of an answer may lie in each other; a deeper one is an error.
     """
 
     api_key: Reload[SecretStr | None] = None
@@ -58,11 +63,45 @@ class HttpOptions(Options):
     cache: Reload[Path | None] = None
     cache_max_bytes: Reload[int] = Field(default=100 * 2**20, ge=2**16)
     max_answer_bytes: Reload[int | None] = Field(default=None, ge=1)
+    max_answer_depth: Reload[int] = Field(default=100, ge=1)
 
     @property
     def address(self) -> str | None:
         """The server's address, where the user gave one."""
         return self.url or self.base_url
+
+    @property
+    def secrets(self) -> Secrets:
+        """What no message shows: the key, the headers' values, and what is secret in the body and in addresses."""
+        secrets = Secrets()
+        if self.api_key is not None:
+            secrets.add_header(self.api_key.get_secret_value())
+        for value in self.headers.values():
+            secrets.add_header(value.get_secret_value())
+        secrets.add_body(getattr(self, "extra_body", {}))
+        for address in (self.url, self.base_url, self.proxy):
+            secrets.add_address(address or "")
+        return secrets
+
+    def without_secrets(self) -> dict[str, Any]:
+        """As `rerank.Options.without_secrets`; of addresses and ``extra_body``, what is no secret is kept."""
+        return {
+            name: without_secrets(value, None) if name in _WITH_SECRETS else value
+            for name, value in super().without_secrets().items()
+        }
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        """What ``repr`` shows."""
+        return [
+            (name, without_secrets(value) if name in _WITH_SECRETS else value)
+            for name, value in super().__repr_args__()
+        ]
+
+    @model_serializer(mode="wrap")
+    def _show_no_secrets(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {
+            name: without_secrets(value) if name in _WITH_SECRETS else value for name, value in handler(self).items()
+        }
 
     @field_validator("url", "base_url", "proxy")
     @classmethod

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from rerank_http.address import shown
+from rerank import shown_address
 
 _PORTS: Final = {"http": 80, "https": 443}
 
@@ -31,7 +31,7 @@ class ProxyFailedError(httpx.ProxyError):
     """
 
     def __init__(self, proxy: Proxy, error: Exception) -> None:
-        super().__init__(f"{shown(proxy.address)}: {type(error).__name__}: {error}".rstrip(": "))
+        super().__init__(f"{shown_address(proxy.address)}: {type(error).__name__}: {error}".rstrip(": "))
         self.origin = proxy.origin
 
 

@@ -15,8 +15,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from rerank import InvalidOptionsError
-from rerank_http.address import shown
+from rerank import InvalidOptionsError, shown_address
 from rerank_http.answer_limit import ENCODINGS, BoundedBody, most_bytes_for
 from rerank_http.options import HttpOptions
 from rerank_http.proxies import Proxy, ProxyFailedError, proxy_of_environment
@@ -34,6 +33,7 @@ class Lanes(httpx.AsyncBaseTransport):
     Args:
         open_lane: Creates a transport for one connection.
         max_answer_bytes: At most this many bytes of an unpacked answer; None means in proportion to the request.
+        max_answer_depth: How deep an answer may be nested; `rerank_http.wire.as_reply` reads it off the response.
         proxy: What the connections go through, for errors; None if nothing.
     """
 
@@ -41,9 +41,11 @@ class Lanes(httpx.AsyncBaseTransport):
         self,
         open_lane: Callable[[], httpx.AsyncBaseTransport],
         max_answer_bytes: int | None,
+        max_answer_depth: int,
         proxy: Proxy | None = None,
     ) -> None:
-        self._open_lane, self._max_answer_bytes, self._proxy = open_lane, max_answer_bytes, proxy
+        self._open_lane, self._proxy = open_lane, proxy
+        self._max_answer_bytes, self._max_answer_depth = max_answer_bytes, max_answer_depth
         self._free = deque([(time.monotonic(), open_lane())])
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -71,7 +73,7 @@ class Lanes(httpx.AsyncBaseTransport):
             status_code=response.status_code,
             headers=headers,
             stream=BoundedBody(response, self._max_answer_bytes or most_bytes_for(request), give_back),
-            extensions={**response.extensions, "location": location},
+            extensions={**response.extensions, "location": location, "max_depth": self._max_answer_depth},
         )
 
     async def aclose(self) -> None:
@@ -109,6 +111,7 @@ def open_pool(options: HttpOptions, url: str) -> httpx.AsyncClient:
         transport=Lanes(
             lambda: httpx.AsyncHTTPTransport(verify=certificates, proxy=way, limits=limits),
             options.max_answer_bytes,
+            options.max_answer_depth,
             proxy,
         ),
         event_hooks={"request": [keep_timeouts]},
@@ -127,7 +130,7 @@ def _check_address(url: str) -> None:
         address.raw_host.decode().encode("idna")
     except (ValueError, httpx.InvalidURL) as error:
         raise InvalidOptionsError(
-            f"url {shown(url)[:200]!r} cannot be asked ({error}): give an address such as http://localhost:8080"
+            f"url {shown_address(url)[:200]!r} cannot be asked ({error}): give an address such as http://localhost:8080"
         ) from error
 
 

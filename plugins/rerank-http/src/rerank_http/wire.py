@@ -69,13 +69,28 @@ def encode(body: Mapping[str, Any]) -> bytes:
 
 
 def as_reply(response: httpx.Response) -> Reply:
-    """A response with its JSON parsed, or its text if it is not JSON."""
+    """A response with its JSON parsed, or its text if it is not JSON.
+
+    Raises:
+        AnswerTooDeepError: Its JSON is nested deeper than ``max_answer_depth``; of an error, only the status is read.
+    """
+    from rerank_http.answer_limit import AnswerTooDeepError, is_deeper
+
     headers, url = dict(response.headers), str(response.url)
     if location := response.extensions.get("location"):
         headers["location"] = location
+    most = response.extensions["max_depth"]
     try:
         body = json.loads(response.content)
-    except (ValueError, RecursionError):
+    except ValueError:
         text = response.content.decode("utf-8", "replace")
         return Reply(status=response.status_code, headers=headers, text=text, url=url)
-    return Reply(status=response.status_code, headers=headers, body=body, url=url)
+    except RecursionError:
+        too_deep = True
+    else:
+        too_deep = is_deeper(body, most)
+    if not too_deep:
+        return Reply(status=response.status_code, headers=headers, body=body, url=url)
+    if response.status_code >= 300:
+        return Reply(status=response.status_code, headers=headers, text="", url=url)
+    raise AnswerTooDeepError(f"an answer nested more than {most} levels deep")

@@ -14,7 +14,6 @@ import logging
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import cache
 from typing import Any, Final
 
@@ -152,22 +151,18 @@ def connect(connection: Connection) -> Sender:
         auth.SigV4Auth(frozen, "bedrock", region(connection.options, connection.model)).add_auth(signed)
         return dict(signed.headers)
 
-    async def post(body: Mapping[str, Any]) -> Reply:
+    async def send(body: Mapping[str, Any]) -> Reply:
         content = encode(body)
         signed = await asyncio.to_thread(sign, content)  # credentials may be fetched or refreshed over the network
         headers = merge_headers(connection.headers, signed)
         return as_reply(await connection.client.post(connection.url, content=content, headers=headers))
 
-    async def send(body: Mapping[str, Any]) -> Reply:
-        reply, results = await post(body), []
-        while reply.status == 200 and isinstance(reply.body, dict) and isinstance(reply.body.get("results"), list):
-            results += reply.body["results"]
-            if not reply.body.get("nextToken"):
-                return replace(reply, body={**reply.body, "results": results})
-            reply = await post({**body, "nextToken": reply.body["nextToken"]})
-        return reply
-
     return send
+
+
+def rest(body: Mapping[str, Any], answer: Any) -> Mapping[str, Any] | None:
+    """The body that asks for an answer's next page."""
+    return {**body, "nextToken": answer["nextToken"]} if answer.get("nextToken") else None
 
 
 def _holds_no_token(record: logging.LogRecord) -> bool:
@@ -187,4 +182,5 @@ BEDROCK: Final = Provider(
     takes=frozenset({"region"}),
     max_documents=1000,
     connect=connect,
+    rest=rest,
 )

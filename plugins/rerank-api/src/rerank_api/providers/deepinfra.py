@@ -12,11 +12,12 @@ from typing import Any, Final
 from rerank_api.answers import read_scores
 from rerank_api.options import ApiOptions
 from rerank_api.provider import Provider, Question
+from rerank_http.address import in_path
 
 
 def path(model: str | None, options: ApiOptions) -> str:
     """The path of a model."""
-    return f"/v1/inference/{model}"
+    return f"/v1/inference/{in_path(model or '', 'model')}"
 
 
 def request(question: Question) -> Mapping[str, Any]:

@@ -11,11 +11,16 @@ from typing import Any, Final
 from rerank_api.answers import read_list
 from rerank_api.options import ApiOptions
 from rerank_api.provider import Provider, Question
+from rerank_http.address import in_path
 
 
 def path(model: str | None, options: ApiOptions) -> str:
     """A container's path, or the hosted one, which names the model with underscores for its dots."""
-    return "/v1/ranking" if options.address else f"/v1/retrieval/{(model or '').replace('.', '_')}/reranking"
+    return (
+        "/v1/ranking"
+        if options.address
+        else f"/v1/retrieval/{in_path(model or '', 'model').replace('.', '_')}/reranking"
+    )
 
 
 def request(question: Question) -> Mapping[str, Any]:

@@ -18,6 +18,7 @@ from rerank import AuthenticationError, InvalidOptionsError
 from rerank_api.answers import read_list
 from rerank_api.options import ApiOptions
 from rerank_api.provider import Connection, Provider, Question, post
+from rerank_http.address import in_part
 from rerank_http.wire import Reply, Sender, bearer, merge_headers, post_json
 
 _SCOPE: Final = "https://www.googleapis.com/auth/cloud-platform"
@@ -28,7 +29,8 @@ def path(model: str | None, options: ApiOptions) -> str:
     project = options.project or os.environ.get("GOOGLE_CLOUD_PROJECT")
     if not project:
         raise InvalidOptionsError("vertex needs a Google Cloud project: set GOOGLE_CLOUD_PROJECT or pass project=")
-    return f"/v1/projects/{project}/locations/{options.location}/rankingConfigs/default_ranking_config:rank"
+    place = f"{in_part(project, 'project')}/locations/{in_part(options.location, 'location')}"
+    return f"/v1/projects/{place}/rankingConfigs/default_ranking_config:rank"
 
 
 def request(question: Question) -> Mapping[str, Any]:
@@ -67,7 +69,8 @@ def connect(connection: Connection) -> Sender:
                     await asyncio.to_thread(credentials.refresh, transport.Request())
                 except auth.exceptions.GoogleAuthError as error:
                     raise _unauthorized(error) from error
-                connection.keep_secret(credentials.token)
+                for name in ("token", "refresh_token", "client_secret"):
+                    connection.keep_secret(getattr(credentials, name, None) or "")
         headers = merge_headers(bearer(credentials.token), connection.headers)
         return await post_json(connection.client, connection.url, headers)(body)
 

@@ -242,7 +242,7 @@ class ChatService:
         usage = body.get("usage")
         usage = usage if isinstance(usage, Mapping) else {}
         return Completion(
-            text=content or "",
+            text=self._caller.secrets.hide(content or ""),
             logits=_logits(choice["logprobs"], prompt.labels) if prompt.labels else None,
             prompt_tokens=_whole(usage.get("prompt_tokens")),
             completion_tokens=_whole(usage.get("completion_tokens")),
@@ -278,7 +278,7 @@ def _bare(token: Mapping[str, Any]) -> str:
 
 
 def _whole(number: Any) -> int:
-    return number if isinstance(number, int) and number > 0 else 0
+    return number if isinstance(number, int) and 0 < number < 2**53 else 0
 
 
 def _read_kept(kept: Any) -> Completion | None:

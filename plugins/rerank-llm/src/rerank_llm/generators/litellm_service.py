@@ -22,6 +22,7 @@ import httpx
 
 from rerank import AuthenticationError, InvalidOptionsError, ProviderTimeoutError
 from rerank_http import Reply, merge_headers
+from rerank_http.address import in_part
 from rerank_http.caller import Caller
 from rerank_http.failures import AttemptError, Failure
 from rerank_listwise.generators.chat import ChatService
@@ -44,6 +45,12 @@ _prepared: Final[ContextVar[list[Future[Any]] | None]] = ContextVar("prepared", 
 
 _SECRET: Final = ("_KEY", "_KEY_ID", "_TOKEN", "_SECRET", "_PASSWORD")
 """How variables with credentials end: which of them litellm reads depends on the provider."""
+
+_PLACE: Final = re.compile(r"region(_name)?$|location$|project(_id)?$|account_id$")
+"""How arguments and variables are called that litellm puts into addresses."""
+_PLACES_BY_VARIABLE: Final = ("AWS_", "VERTEX", "GOOGLE_")
+_LEADS_ELSEWHERE: Final = re.compile(r"[?#%\\\s]|(^|/)\.\.?(/|$)")
+"""What a model's name in an address could lead to another with."""
 
 _CLASSES: Final = re.compile(r"\Alitellm\.\w+: (?:.{0,200}?\w+Exception(?: \w+)? - )?", re.DOTALL)
 """The names of exceptions that litellm writes before a provider's message."""
@@ -84,6 +91,28 @@ def _shows_no_request(record: logging.LogRecord) -> bool:
     return record.levelno >= logging.WARNING or _prepared.get() is None
 
 
+def check_addresses(model: str, arguments: Mapping[str, Any]) -> None:
+    """Refuse what litellm would put into an address, and what could make it another machine's.
+
+    Args:
+        model: The model's name.
+        arguments: Those of a call, among which may be a region, a location or a project; the environment has some too.
+
+    Raises:
+        InvalidOptionsError: One has a character in it that ends a host's name, or leads to another path.
+    """
+    if _LEADS_ELSEWHERE.search(model):
+        raise InvalidOptionsError(
+            f"the model {model!r:.80} cannot be part of an address: give its name as the provider does"
+        )
+    if arn := model.partition("arn:")[2]:
+        in_part(arn.split(":")[2] if arn.count(":") > 1 else arn, "the region of the model's ARN")
+    variables = {name: value for name, value in os.environ.items() if name.startswith(_PLACES_BY_VARIABLE)}
+    for name, value in {**variables, **arguments}.items():
+        if isinstance(value, str) and value and _PLACE.search(name.lower()):
+            in_part(value, name)
+
+
 class Threads(ThreadPoolExecutor):
     """The threads of an event loop. In one, litellm prepares a call, and returns the coroutine that sends it.
 
@@ -116,6 +145,7 @@ class LiteLlmService(ChatService):
     """
 
     def __init__(self, model: str, options: LiteLlmOptions) -> None:
+        check_addresses(model, options.extra_body)
         self._litellm, self._threads = import_litellm(), Threads()
         key = options.api_key.get_secret_value() if options.api_key is not None else None
         is_named = "/" in model
@@ -133,8 +163,8 @@ class LiteLlmService(ChatService):
         self._key_hint = "pass api_key=" + (f", or set {' and '.join(unset)}" if unset else "")
         self._unset = key is None and bool(unset)
         caller = Caller(provider, url, options, key=key, expected="a chat model", key_hint=self._key_hint)
-        for name, value in {**os.environ, **options.extra_body}.items():
-            if name.upper().endswith(_SECRET) and isinstance(value, str):
+        for name, value in os.environ.items():
+            if name.upper().endswith(_SECRET):
                 caller.secrets.add(value)
         super().__init__(caller, model, send=self._complete_one)
 
@@ -156,6 +186,7 @@ class LiteLlmService(ChatService):
                 f"extra_body sets {clash[0]!r}, which the reranker passes to litellm itself: use api_key=, base_url=, "
                 "headers=, read_timeout= or max_retries="
             )
+        check_addresses(self._model, body)
         prepared: list[Future[Any]] = []
         _prepared.set(prepared)
         asyncio.get_running_loop().set_default_executor(self._threads)
