@@ -136,7 +136,8 @@ def _read_jsonl(text: str, where: str, text_fields: Sequence[str]) -> Iterator[R
             yield (
                 number,
                 InvalidInputError(
-                    f"this is not JSON: {error}; give one value per line, as jq -c writes it, or read plain text with --input-format text"
+                    f"this is not JSON: {error}; give one value per line, as jq -c writes it, or read plain text with "
+                    "--input-format text"
                 ),
             )
 
