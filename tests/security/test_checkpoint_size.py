@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from hub_server import Hub
 
-from rerank import ModelLoadError, ModelRef, Reranker, ScoringError
+from rerank import ModelLoadError, Reranker, ScoringError
 
 
 @pytest.fixture(params=["onnx", "cross-encoder"])
@@ -212,8 +212,3 @@ def test_ctrl_c_ends_a_load(loop: Path) -> None:
     _, said = process.communicate(timeout=20)
     assert "KeyboardInterrupt" in said
     assert process.returncode in (-signal.SIGINT, 1, 130)
-
-
-def test_names_of_the_hub_are_listed_once(hub: Hub) -> None:
-    hub.add("owner/many", {f"{number}.json": "{}" for number in range(2000)})
-    assert len(ModelRef("owner/many").files) == 2000
