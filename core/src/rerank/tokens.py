@@ -32,7 +32,8 @@ _POSITIONS: Final = ("max_position_embeddings", "n_positions", "max_encoder_posi
 MAX_GROWTH: Final = 64
 """How many times as long a tokenizer's normalizer may make a text: none that was trained comes near it."""
 
-_NORMALIZER: Final = re.compile(r'"normalizer"\s*:\s*(?=\{)')
+_NORMALIZER: Final = '"normalizer"'
+_OBJECT: Final = re.compile(r"\s*:\s*(?=\{)")
 
 _WITHOUT_SEGMENTS: Final = frozenset(("BigBirdTokenizer", "DistilBertTokenizer"))
 """Tokenizers whose pairs have a second segment that their models are not given."""
@@ -205,9 +206,10 @@ class FastTokens(Tokens):
         from tokenizers import Tokenizer
 
         try:
-            growth = _growth(file.read_text(encoding="utf-8"))
+            content = file.read_text(encoding="utf-8")
+            growth = _growth(content)
             if growth <= MAX_GROWTH:
-                return cls(Tokenizer.from_file(str(file)), segments=segments)
+                return cls(Tokenizer.from_str(content), segments=segments)
         except BaseException as error:
             if not is_failure(error):
                 raise
@@ -318,8 +320,12 @@ class FastTokens(Tokens):
 
 def _growth(tokenizer: str) -> float:
     """How many times as long the normalizers of a ``tokenizer.json`` make a text at most."""
-    places = [found.end() for found in _NORMALIZER.finditer(tokenizer)]
-    return max((_growth_of(json.JSONDecoder().raw_decode(tokenizer, place)[0]) for place in places), default=1)
+    growth, place = 1.0, tokenizer.find(_NORMALIZER)  # many times as fast as a regular expression
+    while place >= 0:
+        if start := _OBJECT.match(tokenizer, place + len(_NORMALIZER)):
+            growth = max(growth, _growth_of(json.JSONDecoder().raw_decode(tokenizer, start.end())[0]))
+        place = tokenizer.find(_NORMALIZER, place + 1)
+    return growth
 
 
 def _growth_of(normalizer: Mapping[str, Any]) -> float:
